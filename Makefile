@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help fit test test-all dashboard results clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# Made once, and again when pyproject.toml changes.
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit( \
+	  f"Python 3.10 to 3.13 is needed, and $(PYTHON) is {v[0]}.{v[1]}; say which to use: make PYTHON=python3.12 ...")'
+	@echo "setting up .venv (once; a minute or more, several GB)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+fit: .venv/installed  ## train the default network on the real data (downloads it the first time)
+	@$(BIN)/python -m fmnist_lightning fit
+
+test: .venv/installed  ## linters, types and tests, within 5 minutes
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/installed  ## the same, and the tests that take longer or need the real data
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest
+
+dashboard: .venv/installed  ## serve TensorBoard on the runs made here
+	@$(BIN)/tensorboard --logdir runs
+
+results: .venv/installed  ## train every row of the README's results again, and write the table
+	@$(BIN)/python benchmarks/results.py
+
+clean:  ## remove the virtual environment and caches; runs and data stay
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info

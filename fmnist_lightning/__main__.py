@@ -1,0 +1,69 @@
+"""``python -m fmnist_lightning``, and the console script ``fmnist-lightning``."""
+
+import argparse
+import logging
+import sys
+import warnings
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from fmnist_lightning.cli import FashionCLI
+from fmnist_lightning.sources import DataError
+
+# How messages of Lightning begin that a user here can do nothing with.
+NOISE = (
+    "💡 Tip",
+    "Loading `train_dataloader` to estimate",
+    "Seed set to",
+    "TPU available",
+    "`Trainer.fit` stopped",
+)
+
+
+def _quieten() -> None:
+    """Lets this package's messages through, and holds back what a user here can do nothing with."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("fmnist_lightning").setLevel(logging.INFO)
+    for package in ("lightning.fabric", "lightning.pytorch"):
+        for handler in logging.getLogger(package).handlers:
+            handler.addFilter(lambda record: not record.getMessage().startswith(NOISE))
+    # The pictures are in memory: workers would only make batches slower.
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
+    # A run that is resumed saves where it saved before.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # Lightning's own use of an old name in PyTorch.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        args: The command line without the name of the program; by default, the process's own.
+
+    Returns:
+        The exit code: 0, or 1 where something went wrong, or 2 where the command line itself is.
+    """
+    args = sys.argv[1:] if args is None else args
+    # Classes in the current folder can be named, with the console script as with `python -m`.
+    sys.path.insert(0, "")
+    _quieten()
+    try:
+        FashionCLI(args)
+    except (
+        argparse.ArgumentError,
+        ValueError,
+        OSError,
+        DataError,
+        MisconfigurationException,
+    ) as error:
+        if "--debug" in args:
+            raise
+        text = str(error) if isinstance(error, DataError) else " ".join(str(error).split())
+        print(f"error: {text}", file=sys.stderr)
+        return 2 if isinstance(error, argparse.ArgumentError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""The LightningModule: steps, loss, metrics, optimiser."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from fmnist_lightning.dataset import NUM_CLASSES, Batch
+from fmnist_lightning.networks import ArticleCNN
+from fmnist_lightning.recipes import to_recipe
+
+STAGES = ("train", "val", "test")
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+DEFAULT_OPTIMIZER = functools.partial(SGD, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+
+class FashionClassifier(LightningModule):
+    """Trains a network to tell the ten classes of Fashion-MNIST apart.
+
+    Everything needed to rebuild it is in the checkpoint as plain types; see
+    :func:`fmnist_lightning.load_classifier`.
+
+    Args:
+        network: Class of the network, or ``functools.partial(Class, argument=value)``. Any
+            ``nn.Module`` will do that takes float pictures, shape (N, 1, 28, 28), with values
+            between 0 and 1, and gives logits, shape (N, 10).
+        optimizer: The same for the optimiser; its first argument will be the parameters.
+        schedule: The learning rate over the run: ``constant``, or ``one_cycle``, which rises to the
+            optimiser's learning rate, then falls to nearly 0, a step at a time
+            (https://arxiv.org/abs/1708.07120).
+        warmup: The part of a ``one_cycle`` run in which the learning rate rises, from 0 to below 1.
+        compile: Compiles the network with ``torch.compile`` for training.
+
+    Raises:
+        ValueError: If ``warmup`` is out of range, or the network or optimiser can't be written down
+            in a checkpoint.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[], nn.Module] = ArticleCNN,
+        optimizer: OptimizerFactory = DEFAULT_OPTIMIZER,
+        schedule: Literal["constant", "one_cycle"] = "one_cycle",
+        warmup: float = 0.3,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup must be at least 0 and below 1, not {warmup}")
+        self.save_hyperparameters(
+            {
+                "network": to_recipe(network),
+                "optimizer": to_recipe(optimizer),
+                "schedule": schedule,
+                "warmup": warmup,
+                "compile": compile,
+            }
+        )
+        self.network = network()
+        self.optimizer_factory = optimizer
+        self.schedule = schedule
+        self.warmup = warmup
+        self.compile_network = compile
+
+        # Metrics keep their sums on the device and are computed once an epoch. Accuracy is `micro`,
+        # every picture counts once; torchmetrics' own default is the mean over the classes.
+        self.metrics = nn.ModuleDict()
+        for stage in STAGES:
+            self.metrics[f"{stage}_loss"] = MeanMetric()
+            self.metrics[f"{stage}_acc"] = MulticlassAccuracy(
+                NUM_CLASSES, average="micro", validate_args=False
+            )
+            if stage != "train":
+                self.metrics[f"{stage}_confusion"] = MulticlassConfusionMatrix(
+                    NUM_CLASSES, validate_args=False
+                )
+
+    def metric(self, name: str) -> Metric:
+        """One of the metrics, by stage and kind, such as ``train_loss`` or ``test_confusion``."""
+        metric = self.metrics[name]
+        assert isinstance(metric, Metric)
+        return metric
+
+    def setup(self, stage: str) -> None:
+        """Compiles the network where asked, in place, so that the names of its weights stay."""
+        if stage == "fit" and self.compile_network:
+            self.network.compile()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores each class.
+
+        Args:
+            images: Pictures as they are in the data set, uint8, shape (N, 28, 28).
+
+        Returns:
+            Logits, float, shape (N, 10).
+        """
+        pixels = images.unsqueeze(1).to(self.dtype) / 255  # (N, 1, 28, 28), 0 to 1
+        logits: Tensor = self.network(pixels)
+        return logits
+
+    def _shared_step(self, batch: Batch, stage: str) -> Tensor:
+        """What all stages do with a batch.
+
+        Returns:
+            The mean loss, shape ().
+        """
+        images, labels = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels)
+        self.metric(f"{stage}_loss").update(loss.detach(), weight=len(labels))
+        self.metric(f"{stage}_acc").update(logits.detach(), labels)
+        if stage != "train":
+            self.metric(f"{stage}_confusion").update(logits, labels)
+        return loss
+
+    def _log_epoch(self, stage: str) -> None:
+        for kind in ("loss", "acc"):
+            self.log(f"{stage}/{kind}", self.metric(f"{stage}_{kind}"))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss to minimise, shape ()."""
+        loss = self._shared_step(batch, "train")
+        log_every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.global_step + 1) % log_every == 0:
+            self.log("train/loss_step", loss)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the means over the epoch, as the weights were while it went on."""
+        self._log_epoch("train")
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last confusion matrix; Lightning resets only what is logged."""
+        self.metric("val_confusion").reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds a batch to the validation metrics."""
+        self._shared_step(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over the validation pictures."""
+        self._log_epoch("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets the confusion matrix of an earlier test."""
+        self.metric("test_confusion").reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds a batch to the test metrics."""
+        self._shared_step(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the means over the test pictures."""
+        self._log_epoch("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Probabilities of the classes, shape (N, 10)."""
+        logits: Tensor = self(batch[0])
+        return logits.softmax(dim=1)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Builds optimiser and schedule; the schedule moves with every step, not every epoch.
+
+        Raises:
+            ValueError: If the run has no end, which ``one_cycle`` needs to know.
+        """
+        optimizer = self.optimizer_factory(self.parameters())
+        if self.schedule == "constant":
+            return optimizer
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ValueError(
+                "the one_cycle schedule needs to know the length of the run: "
+                "set --trainer.max_epochs or --trainer.max_steps, or --model.schedule constant"
+            )
+        scheduler = OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=int(steps),
+            pct_start=self.warmup,
+            cycle_momentum=False,
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }

@@ -1,0 +1,285 @@
+"""The command line: puts the parts together for ``fit``, ``validate``, ``test`` and ``predict``."""
+
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar, TQDMProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from fmnist_lightning import runs
+from fmnist_lightning.checkpoints import (
+    RECIPES,
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    LastCheckpoint,
+    check_trust,
+    load_weights,
+    read_checkpoint,
+)
+from fmnist_lightning.classifier import FashionClassifier
+from fmnist_lightning.dashboard import Dashboard
+from fmnist_lightning.datamodule import SPLIT_KEYS, FashionMNISTDataModule
+from fmnist_lightning.options import peek, settings
+from fmnist_lightning.predictions import PredictionWriter
+from fmnist_lightning.recipes import to_recipe
+from fmnist_lightning.report import EpochReport, EvalReport, say
+
+DESCRIPTION = """Trains and tests classifiers of Fashion-MNIST. To begin with:
+"fit" trains the article's CNN, with the data downloaded where it is missing;
+"test --ckpt_path best.ckpt" tests the best checkpoint of the latest fit;
+"fit --ckpt_path last" continues the latest fit where it was stopped;
+"fit --print_config" prints every setting, as a config to change and pass with --config;
+"fit --model.network.help fmnist_lightning.MLP" lists the settings of a network.
+"tensorboard --logdir runs" shows the runs."""
+ROOT = "runs"
+SEED = 0
+TRAINER_DEFAULTS = {
+    "accelerator": "auto",
+    "devices": 1,
+    "max_epochs": 12,
+    "num_sanity_val_steps": 0,  # validation proper comes within seconds
+    "default_root_dir": ROOT,
+}
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Saves the whole config of a ``fit`` into the folder of its run."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes ``config.yaml``; a run that is resumed keeps the one it has."""
+        path = Path(trainer.default_root_dir) / "config.yaml"
+        if stage == "fit" and not path.exists():
+            self.parser.save(self.config, path, skip_none=False)
+
+
+class FashionCLI(LightningCLI):
+    """``LightningCLI`` with this project's defaults, run folders and rules for checkpoints.
+
+    Args:
+        args: The command line, without the name of the program.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        self.run_dir: Path | None = None
+        self.checkpoint: dict[str, Any] | None = None  # the content of --ckpt_path
+        self.resumes = False
+        raising: dict[str, Any] = {"exit_on_error": False}  # main() prints what is wrong
+        parsers = raising | {"prog": "fmnist_lightning", "description": DESCRIPTION}
+        super().__init__(
+            FashionClassifier,
+            FashionMNISTDataModule,
+            save_config_callback=SaveRunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=SEED,
+            parser_kwargs=parsers | {name: dict(raising) for name in self.subcommands()},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The subcommands, each with what its ``Trainer`` method takes and is not an option."""
+        ours = {"weights_only", "verbose", "return_predictions"}
+        return {name: skip | ours for name, skip in LightningCLI.subcommands().items()}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``--debug``, and the default network and optimiser as configs have them."""
+        parser.add_argument(
+            "--debug", action="store_true", help="Show the traceback of an error, not one line."
+        )
+        defaults = inspect.signature(FashionClassifier).parameters
+        parser.set_defaults({f"model.{key}": to_recipe(defaults[key].default) for key in RECIPES})
+
+    # ---- parsing -------------------------------------------------------------------------------
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the command line, on top of what the checkpoint says where one is given.
+
+        Raises:
+            ValueError: If a checkpoint is missing, can't be used, or is contradicted.
+        """
+        at = next((i for i, arg in enumerate(args) if arg in self.subcommands()), len(args) - 1)
+        head, options = args[: at + 1], args[at + 1 :]
+        path = peek(options, "ckpt_path")
+        if path is None:
+            self.config = parser.parse_args(args)
+            command = self.config.subcommand
+            if command != "fit":
+                raise ValueError(
+                    f"{command} needs a trained network: give --ckpt_path best.ckpt, or another "
+                    "checkpoint that fit has saved"
+                )
+            return
+
+        root = Path(peek(options, "trainer.default_root_dir") or ROOT)
+        base: list[str] = []
+        if path == "last":
+            self.run_dir = runs.latest_run(root)
+            self.resumes = True
+            base = ["--config", str(self.run_dir / "config.yaml")]
+            path = str(self.run_dir / runs.CHECKPOINTS / "last.ckpt")
+        self.checkpoint = read_checkpoint(path)
+        self.run_dir = self.run_dir or runs.run_of(Path(path), root)
+        # A class from elsewhere is imported only where a run made here, or the user, names it.
+        named = (
+            options if self.run_dir is None else [recipe["class_path"] for recipe in self._recipes]
+        )
+        check_trust(self.checkpoint, named)
+
+        split = self.checkpoint.get("datamodule_hyper_parameters", {})
+        theirs = {
+            "model": self.checkpoint["hyper_parameters"],
+            "data": {key: split[key] for key in SPLIT_KEYS if key in split},
+        }
+        base += ["--config", json.dumps(theirs)]
+        self.config = parser.parse_args([*head, *base, *options])
+        command = self.config.subcommand
+        self.config[command]["ckpt_path"] = path
+        # A one_cycle run that is resumed must end where it meant to.
+        cycle = self.resumes and self.config[command].model.schedule == "one_cycle"
+        expected = settings(parser.parse_args([*head, *base])[command], length=cycle)
+        given = settings(self.config[command], length=cycle)
+        for key in expected | given:
+            if given.get(key) != expected.get(key):
+                raise ValueError(
+                    f"--{key} {given.get(key)} contradicts the checkpoint {path}, whose training "
+                    f"has {expected.get(key)}; leave it out"
+                )
+
+    @property
+    def _recipes(self) -> list[dict[str, Any]]:
+        assert self.checkpoint is not None
+        return [self.checkpoint["hyper_parameters"][key] for key in RECIPES]
+
+    def _parse_ckpt_path(self) -> None:
+        """Does nothing: ``parse_arguments`` has done it, with checks that the base class lacks."""
+
+    # ---- building ------------------------------------------------------------------------------
+
+    def before_instantiate_classes(self) -> None:
+        """Finds out early what would fail late.
+
+        Raises:
+            ValueError: If there is no GPU where one is asked for, or ``best.ckpt`` is not ours.
+        """
+        trainer = self._get(self.config, "trainer")
+        if trainer.accelerator == "gpu" and not (
+            torch.cuda.is_available() or torch.backends.mps.is_available()
+        ):
+            raise ValueError(
+                "--trainer.accelerator gpu: PyTorch finds no GPU on this machine; leave the option "
+                "out to use what there is, or install a PyTorch build that fits your GPU"
+            )
+        if self.subcommand == "fit" and _saves(trainer) and _is_rank_zero():
+            runs.check_best(Path(trainer.default_root_dir))
+
+    def instantiate_classes(self) -> None:
+        """Builds everything, and loads the checkpoint's weights once to see that they fit."""
+        super().instantiate_classes()
+        if self.checkpoint is not None:
+            ckpt_path = self._get(self.config, "ckpt_path")
+            load_weights(self.model, self.checkpoint, ckpt_path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Builds the trainer, with this project's logger and callbacks beside the user's own."""
+        config = self._get(self.config_init, "trainer")
+        dry = bool(config.fast_dev_run)  # leaves nothing on the disk
+        fits = self.subcommand == "fit"
+        if not dry and (self.run_dir is None or (fits and not self.resumes)):
+            root = Path(config.default_root_dir)
+            # Other ranks write nothing; Lightning tells them where rank 0 keeps its checkpoints.
+            self.run_dir = runs.new_run(root) if _is_rank_zero() else root
+        run_dir = self.run_dir or Path(config.default_root_dir)
+
+        logger = config.logger
+        if logger is None or logger is True:
+            logger = (
+                TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False)
+                if self.subcommand != "predict"
+                else False
+            )
+        callbacks: list[Callback] = _as_list(config.callbacks)
+        if config.enable_progress_bar is not False and not any(
+            isinstance(callback, ProgressBar) for callback in callbacks
+        ):
+            # In a file or a pipe, the bar would be thousands of lines; those of the epochs remain.
+            callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stdout.isatty() else 0))
+        if fits:
+            callbacks.append(EpochReport())
+            if logger is not False and not dry:
+                compared = settings(self.config["fit"], length=True)
+                compared["seed_everything"] = self._get(self.config, "seed_everything")
+                callbacks += [
+                    Dashboard(run_dir / "config.yaml", compared),
+                    LearningRateMonitor(logging_interval="step"),
+                ]
+            if _saves(config):
+                folder = run_dir / runs.CHECKPOINTS
+                callbacks += [BestCheckpoint(folder), LastCheckpoint(folder)]
+        elif self.subcommand == "predict":
+            callbacks.append(PredictionWriter(None if dry else run_dir / "predictions.csv"))
+        else:
+            callbacks.append(EvalReport(None if dry else run_dir))
+
+        plugins = _as_list(config.plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        return super().instantiate_trainer(
+            default_root_dir=run_dir, logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
+        )
+
+    # ---- running -------------------------------------------------------------------------------
+
+    def after_fit(self) -> None:
+        """Says where the results are, and what to do next."""
+        if not self.trainer.is_global_zero or self._get(self.config, "trainer").fast_dev_run:
+            return
+        best = self.trainer.checkpoint_callback
+        if isinstance(best, BestCheckpoint) and best.best_model_score is not None:
+            path = os.path.relpath(best.best_model_path)
+            say(f"best checkpoint: {runs.BEST} -> {path} (val loss {best.best_model_score:.4f})")
+            say(f"test it:         python -m fmnist_lightning test --ckpt_path {runs.BEST}")
+        if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
+            root = self._get(self.config, "trainer").default_root_dir
+            say(f"dashboard:       tensorboard --logdir {root}")
+
+    # The weights of --ckpt_path are in the model already, and these three need nothing else of it.
+
+    def validate(self, **kwargs: Any) -> None:
+        """Runs ``Trainer.validate``; :class:`EvalReport` prints the figures."""
+        self.trainer.validate(**kwargs | {"ckpt_path": None}, verbose=False)
+
+    def test(self, **kwargs: Any) -> None:
+        """Runs ``Trainer.test``; :class:`EvalReport` prints the figures."""
+        self.trainer.test(**kwargs | {"ckpt_path": None}, verbose=False)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Runs ``Trainer.predict``; :class:`PredictionWriter` keeps the answers."""
+        self.trainer.predict(**kwargs | {"ckpt_path": None}, return_predictions=False)
+
+
+def _is_rank_zero() -> bool:
+    """Whether this process is the first of its run; known before there is a trainer."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _saves(trainer: Any) -> bool:
+    """Whether a fit with this trainer config keeps checkpoints."""
+    return trainer.enable_checkpointing is not False and not trainer.fast_dev_run
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,75 @@
+"""The networks: float pictures in, one value for each class out. Plain PyTorch."""
+
+import torch
+from torch import Tensor, nn
+
+from fmnist_lightning.dataset import NUM_CLASSES
+
+
+class ArticleCNN(nn.Module):
+    """The article's convolutional network: 11,252 parameters.
+
+    Two convolutions, each followed by max pooling and by no activation, then two linear layers.
+
+    Args:
+        sigmoid: Ends with the sigmoid of the article. It keeps what the loss sees between 0 and 1,
+            which holds the training back by about ten points of accuracy; without it the network
+            gives logits, which is what cross-entropy expects.
+    """
+
+    def __init__(self, sigmoid: bool = False) -> None:
+        super().__init__()
+        self.features = nn.Sequential(  # (N, 1, 28, 28)
+            nn.Conv2d(1, 6, kernel_size=5),  # (N, 6, 24, 24)
+            nn.MaxPool2d(2),  # (N, 6, 12, 12)
+            nn.Conv2d(6, 10, kernel_size=5),  # (N, 10, 8, 8)
+            nn.MaxPool2d(2),  # (N, 10, 4, 4)
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),  # (N, 160)
+            nn.Linear(160, 56),
+            nn.ReLU(),
+            nn.Linear(56, NUM_CLASSES),
+        )
+        self.sigmoid = sigmoid
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores each class.
+
+        Args:
+            images: Pictures, float, shape (N, 1, 28, 28).
+
+        Returns:
+            Logits, float, shape (N, 10); with ``sigmoid``, values between 0 and 1.
+        """
+        logits: Tensor = self.classifier(self.features(images))
+        return torch.sigmoid(logits) if self.sigmoid else logits
+
+
+class MLP(nn.Module):
+    """The "normal neural network" that the article holds its CNN against: one hidden layer.
+
+    It sees 784 numbers and no picture, so what it learns is tied to positions.
+
+    Args:
+        hidden: Units of the hidden layer.
+
+    Raises:
+        ValueError: If there are no hidden units.
+    """
+
+    def __init__(self, hidden: int = 128) -> None:
+        super().__init__()
+        if hidden < 1:
+            raise ValueError(f"hidden must be at least 1, not {hidden}")
+        self.layers = nn.Sequential(
+            nn.Flatten(),  # (N, 784)
+            nn.Linear(28 * 28, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, NUM_CLASSES),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores each class: float pictures, shape (N, 1, 28, 28), to logits, shape (N, 10)."""
+        logits: Tensor = self.layers(images)
+        return logits

@@ -1,0 +1,121 @@
+"""A tiny data set in the files and formats of the real one, and no way to the network."""
+
+import gzip
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fmnist_lightning import sources
+from fmnist_lightning.__main__ import main
+
+NUM_TRAIN, NUM_TEST = 600, 105  # not multiples of the batch sizes in use
+TINY = ["--data.train_size", "480", "--data.val_size", "120", "--data.batch_size", "50"]
+
+
+def _pictures(num: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Pictures that can be learned: noise, with a bright square where the class says."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(num) % 10
+    images = torch.randint(0, 100, (num, 28, 28), generator=generator, dtype=torch.uint8)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        row, column = divmod(label, 5)
+        image[4 + 12 * row :, 1 + 5 * column :][:8, :5] = 255
+    return images, labels
+
+
+def _idx(content: Tensor) -> bytes:
+    """The IDX format: two zero bytes, type, number of dimensions, dimensions, content."""
+    head = bytes([0, 0, 8, content.dim()])
+    dims = b"".join(size.to_bytes(4, "big") for size in content.shape)
+    return head + dims + content.to(torch.uint8).numpy().tobytes()
+
+
+@pytest.fixture(scope="session")
+def tiny_files() -> dict[str, bytes]:
+    """The four files of the tiny data set, unpacked, by name."""
+    files = {}
+    for stem, num, seed in (("train", NUM_TRAIN, 0), ("t10k", NUM_TEST, 1)):
+        images, labels = _pictures(num, seed)
+        files[f"{stem}-images-idx3-ubyte"] = _idx(images)
+        files[f"{stem}-labels-idx1-ubyte"] = _idx(labels)
+    return files
+
+
+@pytest.fixture(autouse=True)
+def _tiny_world(
+    request: pytest.FixtureRequest,
+    tiny_files: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Makes the tiny data set the right one, cuts off every source, starts in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    if "real" in request.keywords:
+        return
+    monkeypatch.setattr(sources, "FILES", as_data_files(tiny_files))
+    monkeypatch.setattr(sources, "MIRRORS", ())
+    monkeypatch.setattr(sources, "DEBIAN_FOLDER", Path("/nowhere/fashion-mnist"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)  # no apt-get
+
+
+def as_data_files(files: dict[str, bytes]) -> tuple[sources.DataFile, ...]:
+    return tuple(
+        sources.DataFile(name, len(content), hashlib.sha256(content).hexdigest())
+        for name, content in files.items()
+    )
+
+
+@pytest.fixture
+def data_dir(tiny_files: dict[str, bytes], tmp_path: Path) -> Path:
+    """``data`` in the current folder, holding the tiny data set."""
+    raw = sources.raw_folder(tmp_path / "data")
+    raw.mkdir(parents=True)
+    for name, content in tiny_files.items():
+        (raw / name).write_bytes(content)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def packed(tiny_files: dict[str, bytes], tmp_path: Path) -> Path:
+    """A folder with the tiny data set's files packed, as mirrors have them."""
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    for name, content in tiny_files.items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+    return folder
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], data_dir: Path) -> Run:
+    """Runs the command line in this process: exit code, stdout, stderr."""
+
+    def run(*args: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(list(args))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def fit(run: Run) -> Callable[..., Path]:
+    """Fits on the tiny data set, two epochs unless told otherwise, and gives the run's folder."""
+
+    def fit(*args: str) -> Path:
+        before = set(Path("runs").glob("*"))
+        code, _, err = run("fit", *TINY, "--trainer.max_epochs", "2", *args)
+        assert code == 0, err
+        (folder,) = set(Path("runs").glob("*")) - before
+        return folder
+
+    return fit

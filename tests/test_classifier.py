@@ -1,0 +1,222 @@
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, AdamW
+
+from fmnist_lightning import MLP, ArticleCNN, FashionClassifier, FashionMNISTDataModule
+from fmnist_lightning.recipes import from_recipe
+
+ROOT = Path(__file__).parent.parent
+
+
+class Recorder(Callback):
+    """Keeps the loss and the learning rate of every step."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.rates: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.losses.append(float(outputs["loss"]))
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def train(
+    classifier: FashionClassifier, data: FashionMNISTDataModule, epochs: int = 2, **kwargs: Any
+) -> tuple[Trainer, Recorder]:
+    recorder = Recorder()
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=epochs,
+        callbacks=[recorder],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=5,
+        **kwargs,
+    )
+    trainer.fit(classifier, datamodule=data)
+    return trainer, recorder
+
+
+def tiny_data(**kwargs: Any) -> FashionMNISTDataModule:
+    return FashionMNISTDataModule(**{"train_size": 480, "val_size": 120, "batch_size": 50} | kwargs)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_the_article_config_is_the_articles_loop() -> None:
+    """From the same weights and batches, the plain loop's loss at every step, to 1e-5."""
+    config = yaml.safe_load((ROOT / "configs" / "article.yaml").read_text())
+    seed_everything(0)
+    model = config["model"]
+    for key in ("network", "optimizer"):
+        model[key] = from_recipe(model[key] | {"class_path": _full(model[key]["class_path"])})
+    classifier = FashionClassifier(**model)
+    data = tiny_data(batch_size=config["data"]["batch_size"])
+
+    # The article's network, loss and optimiser, in plain PyTorch and by its own words.
+    network = nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.Conv2d(6, 10, 5), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(160, 56), nn.ReLU(), nn.Linear(56, 10), nn.Sigmoid(),
+    )  # fmt: skip
+    start = [weight.detach().clone() for weight in classifier.network.parameters()]
+    network.load_state_dict(dict(zip(network.state_dict(), start, strict=True)))
+    _, recorder = train(classifier, data)
+
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.04)
+    losses = []
+    loader: Any = data.train_dataloader()
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        for images, labels in loader:
+            optimizer.zero_grad()
+            loss = nn.CrossEntropyLoss()(network(images.unsqueeze(1).float() / 255), labels)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert len(losses) == 48
+    assert recorder.losses == pytest.approx(losses, abs=1e-5)
+    for ours, theirs, before in zip(
+        classifier.network.parameters(), network.parameters(), start, strict=True
+    ):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-5)
+        assert (ours - before).abs().max() > 1e-4  # it is training that was compared
+
+
+def _full(class_path: str) -> str:
+    return class_path.replace("fmnist_lightning.ArticleCNN", "fmnist_lightning.networks.ArticleCNN")
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_metrics_count_every_picture_once() -> None:
+    data = tiny_data(eval_batch_size=50)  # 120 pictures: the last batch is smaller
+    classifier = FashionClassifier()
+    trainer, _ = train(classifier, data, epochs=1)
+    assert_figures(trainer, classifier, data.val_set, "val")
+    trainer.test(classifier, datamodule=data, verbose=False)
+    assert_figures(trainer, classifier, data.test_set, "test")
+    trainer.test(classifier, datamodule=data, verbose=False)  # nothing is left of the first time
+    assert classifier.metric("test_confusion").compute().sum() == 105
+
+
+def assert_figures(
+    trainer: Trainer, classifier: FashionClassifier, dataset: Any, stage: str
+) -> None:
+    with torch.no_grad():
+        logits = classifier.eval()(dataset.images)
+    metrics = trainer.callback_metrics
+    accuracy = (logits.argmax(1) == dataset.labels).double().mean().item()
+    assert metrics[f"{stage}/acc"].item() == pytest.approx(accuracy)
+    loss = F.cross_entropy(logits, dataset.labels).item()
+    assert metrics[f"{stage}/loss"].item() == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_training_metrics_are_means_over_the_pictures() -> None:
+    trainer, recorder = train(FashionClassifier(), tiny_data(), epochs=1)
+    sizes = [50] * 9 + [30]
+    mean = sum(loss * size for loss, size in zip(recorder.losses, sizes, strict=True)) / 480
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_learns() -> None:
+    trainer, _ = train(
+        FashionClassifier(optimizer=functools.partial(AdamW, lr=0.01)), tiny_data(), 4
+    )
+    assert trainer.callback_metrics["val/acc"] > 0.95
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_one_cycle_moves_every_step_and_ends_near_zero() -> None:
+    classifier = FashionClassifier(optimizer=functools.partial(SGD, lr=0.1), warmup=0.25)
+    _, recorder = train(classifier, tiny_data())
+    assert len(set(recorder.rates)) == 20
+    peak = recorder.rates.index(max(recorder.rates))
+    assert max(recorder.rates) == pytest.approx(0.1)
+    assert peak == 4  # a quarter of the 20 steps
+    assert recorder.rates[-1] < 1e-5
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_constant_schedule() -> None:
+    optimizer = functools.partial(SGD, lr=0.1)
+    _, recorder = train(FashionClassifier(optimizer=optimizer, schedule="constant"), tiny_data())
+    assert set(recorder.rates) == {0.1}
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_one_cycle_needs_an_end() -> None:
+    with pytest.raises(ValueError, match=r"one_cycle .*max_epochs"):
+        train(FashionClassifier(), tiny_data(), epochs=-1)
+
+
+def test_forward_takes_pictures_as_they_are() -> None:
+    class Looking(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            assert images.shape == (2, 1, 28, 28)
+            assert images.dtype == torch.float32
+            return images.flatten(1)[:, :10]
+
+    classifier = FashionClassifier()
+    classifier.network = Looking()
+    images = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    images[0, 0, 0] = 255
+    assert classifier(images)[0, 0] == 1
+    probabilities = classifier.predict_step((images, torch.zeros(2)), 0)
+    assert torch.allclose(probabilities.sum(dim=1), torch.ones(2))
+
+
+def test_hyperparameters_are_plain() -> None:
+    classifier = FashionClassifier(network=functools.partial(MLP, hidden=3), warmup=0.1)
+    assert dict(classifier.hparams) == {
+        "network": {"class_path": "fmnist_lightning.networks.MLP", "init_args": {"hidden": 3}},
+        "optimizer": {
+            "class_path": "torch.optim.sgd.SGD",
+            "init_args": {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True},
+        },
+        "schedule": "one_cycle",
+        "warmup": 0.1,
+        "compile": False,
+    }
+
+
+@pytest.mark.parametrize("warmup", [-0.1, 1.0])
+def test_warmup_out_of_range(warmup: float) -> None:
+    with pytest.raises(ValueError, match=f"warmup must be .* not {warmup}"):
+        FashionClassifier(warmup=warmup)
+
+
+def test_article_cnn_is_the_default_and_gives_logits() -> None:
+    network = FashionClassifier().network
+    assert isinstance(network, ArticleCNN)
+    assert not network.sigmoid
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("data_dir")
+def test_compiling_changes_the_speed_and_not_the_training() -> None:
+    runs: list[Recorder] = []
+    for compile in (False, True):
+        seed_everything(0)
+        classifier = FashionClassifier(compile=compile)
+        names = set(classifier.state_dict())
+        runs.append(train(classifier, tiny_data())[1])
+        assert set(classifier.state_dict()) == names
+        assert (classifier.network._compiled_call_impl is not None) == compile
+    assert runs[1].losses == pytest.approx(runs[0].losses, abs=1e-3)

@@ -1,0 +1,45 @@
+import pytest
+import torch
+from torch import nn
+
+from fmnist_lightning import MLP, ArticleCNN
+
+
+def num_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_article_cnn_has_the_articles_layers() -> None:
+    network = ArticleCNN()
+    assert num_parameters(network) == 11_252
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+    for layer in [*network.features, *network.classifier]:
+        layer.register_forward_hook(
+            lambda layer, _, out: shapes.append((type(layer).__name__, tuple(out.shape[1:])))
+        )
+    network(torch.rand(2, 1, 28, 28))
+    assert shapes == [
+        ("Conv2d", (6, 24, 24)),
+        ("MaxPool2d", (6, 12, 12)),
+        ("Conv2d", (10, 8, 8)),
+        ("MaxPool2d", (10, 4, 4)),
+        ("Flatten", (160,)),
+        ("Linear", (56,)),
+        ("ReLU", (56,)),
+        ("Linear", (10,)),
+    ]
+
+
+def test_the_sigmoid_is_an_option() -> None:
+    images = torch.rand(50, 1, 28, 28)
+    logits, squashed = ArticleCNN(), ArticleCNN(sigmoid=True)
+    squashed.load_state_dict(logits.state_dict())
+    assert logits(images).min() < 0
+    assert torch.equal(squashed(images), logits(images).sigmoid())
+
+
+def test_mlp() -> None:
+    assert MLP(hidden=7)(torch.rand(3, 1, 28, 28)).shape == (3, 10)
+    assert num_parameters(MLP(hidden=7)) == 784 * 7 + 7 + 7 * 10 + 10
+    with pytest.raises(ValueError, match="hidden must be at least 1, not 0"):
+        MLP(hidden=0)
