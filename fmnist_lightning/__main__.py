@@ -31,6 +31,10 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers")
     # A run that is resumed saves where it saved before.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # A run that goes on from another run's checkpoint has its own folder, and finds its own best.
+    warnings.filterwarnings("ignore", message="The dirpath has changed")
+    # The summary counts bytes as if weights had 32 bits, which they do but for the `-true` modes.
+    warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary")
     # Lightning's own use of an old name in PyTorch.
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 

@@ -1,5 +1,7 @@
 """The command line: puts the parts together for ``fit``, ``validate``, ``test`` and ``predict``."""
 
+import argparse
+import contextlib
 import inspect
 import json
 import os
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import DefaultHelpFormatter
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -33,13 +36,18 @@ from fmnist_lightning.predictions import PredictionWriter
 from fmnist_lightning.recipes import to_recipe
 from fmnist_lightning.report import EpochReport, EvalReport, say
 
-DESCRIPTION = """Trains and tests classifiers of Fashion-MNIST. To begin with:
-"fit" trains the article's CNN, with the data downloaded where it is missing;
-"test --ckpt_path best.ckpt" tests the best checkpoint of the latest fit;
-"fit --ckpt_path last" continues the latest fit where it was stopped;
-"fit --print_config" prints every setting, as a config to change and pass with --config;
-"fit --model.network.help fmnist_lightning.MLP" lists the settings of a network.
-"tensorboard --logdir runs" shows the runs."""
+DESCRIPTION = """Trains and tests classifiers of Fashion-MNIST. After fmnist_lightning:
+
+  fit                           train the article's CNN (gets the data the first time)
+  test --ckpt_path best.ckpt    test the best checkpoint of the latest fit
+  predict --ckpt_path best.ckpt write its answers to the test pictures as CSV
+  fit --ckpt_path last          continue the latest fit where it was stopped
+  fit --config my.yaml          train as a config says
+  fit --print_config            print every setting, as a config to start from
+  fit --help                    explain every setting
+  fit --model.network.help fmnist_lightning.MLP    explain those of a network
+
+"tensorboard --logdir runs" shows the runs made in this folder."""
 ROOT = "runs"
 SEED = 0
 TRAINER_DEFAULTS = {
@@ -49,6 +57,10 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,  # validation proper comes within seconds
     "default_root_dir": ROOT,
 }
+
+
+class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the description as they are."""
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -73,19 +85,29 @@ class FashionCLI(LightningCLI):
         self.checkpoint: dict[str, Any] | None = None  # the content of --ckpt_path
         self.resumes = False
         raising: dict[str, Any] = {"exit_on_error": False}  # main() prints what is wrong
-        parsers = raising | {"prog": "fmnist_lightning", "description": DESCRIPTION}
-        super().__init__(
-            FashionClassifier,
-            FashionMNISTDataModule,
-            save_config_callback=SaveRunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=SEED,
-            parser_kwargs=parsers | {name: dict(raising) for name in self.subcommands()},
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=args,
-        )
+        parsers = raising | {
+            "prog": "fmnist_lightning",
+            "description": DESCRIPTION,
+            "formatter_class": HelpFormatter,
+        }
+        try:
+            super().__init__(
+                FashionClassifier,
+                FashionMNISTDataModule,
+                save_config_callback=SaveRunConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_defaults=TRAINER_DEFAULTS,
+                seed_everything_default=SEED,
+                parser_kwargs=parsers | {name: dict(raising) for name in self.subcommands()},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                args=args,
+            )
+        finally:
+            if self.run_dir is not None:
+                with contextlib.suppress(OSError):
+                    self.run_dir.rmdir()  # only where it is empty: the run came to nothing
+                    self.run_dir.parent.rmdir()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

@@ -14,7 +14,10 @@ from fmnist_lightning import sources
 from fmnist_lightning.__main__ import main
 
 NUM_TRAIN, NUM_TEST = 600, 105  # not multiples of the batch sizes in use
-TINY = ["--data.train_size", "480", "--data.val_size", "120", "--data.batch_size", "50"]
+TINY = [
+    *("--data.train_size", "480", "--data.val_size", "120", "--data.batch_size", "50"),
+    *("--trainer.log_every_n_steps", "5"),
+]
 
 
 def _pictures(num: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -82,7 +82,7 @@ class Payload:
 @pytest.mark.parametrize("raw", [False, True])
 def test_a_payload_is_not_run(raw: bool, checkpoint: Path) -> None:
     if raw:
-        checkpoint.write_bytes(pickle.dumps(Payload()))
+        checkpoint.write_bytes(pickle.dumps(Payload(), protocol=2))
     else:
         torch.save(torch.load(checkpoint) | {"extra": Payload()}, checkpoint)
     with pytest.raises(ValueError, match="more than tensors and plain types"):

@@ -1,0 +1,456 @@
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import TINY, Run
+
+from fmnist_lightning import FashionMNISTDataModule, __main__, load_classifier
+from fmnist_lightning.checkpoints import read_checkpoint
+
+Fit = Callable[..., Path]
+STRANGER = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, width: int = 8):
+        super().__init__(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10))
+"""
+
+
+@pytest.fixture
+def refused(run: Run) -> Callable[..., str]:
+    """Runs a command that must fail: one line on stderr, nothing on stdout, nothing left behind."""
+
+    def refused(*args: str) -> str:
+        before = sorted(Path().rglob("*"))
+        code, out, err = run(*args)
+        assert code in (1, 2)
+        assert out == ""
+        lines = [line for line in err.splitlines() if not line.startswith("GPU available")]
+        assert len(lines) == 1, err
+        assert lines[0].startswith("error: ")
+        assert sorted(Path().rglob("*")) == before
+        return lines[0]
+
+    return refused
+
+
+# ---- the main line -----------------------------------------------------------------------------
+
+
+def test_fit_then_test(fit: Fit, run: Run) -> None:
+    folder = fit()
+    assert os.readlink("best.ckpt") == str(folder / "checkpoints" / "best.ckpt")
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
+
+    code, out, _ = run("test", "--ckpt_path", "best.ckpt")
+    assert code == 0
+    figures = json.loads((folder / "test.json").read_text())
+    percent = f"{100 * figures['accuracy']:.2f}"
+    assert f"test accuracy {percent} % ({figures['correct']}/105)" in out
+    assert re.search(r"Ankle boot +\d+\.\d\d % \(\d+/10\)", out)
+
+    data = FashionMNISTDataModule()
+    data.setup("test")
+    with torch.no_grad():
+        answers = load_classifier("best.ckpt")(data.test_set.images).argmax(1)
+    assert figures["correct"] == int((answers == data.test_set.labels).sum())
+    assert list(Path("runs").iterdir()) == [folder]  # the test made no folder of its own
+
+
+def test_fit_reports_each_epoch(run: Run) -> None:
+    code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "3")
+    assert code == 0
+    number = r"(\d+\.\d+)"
+    part = f"loss {number} acc +{number} %"
+    line = rf"epoch +(\d)/3  train {part}  val {part}(.*)"
+    epochs = re.findall(line, out)
+    assert [epoch[0] for epoch in epochs] == ["1", "2", "3"]
+    best = float("inf")
+    for *_, val_loss, _, note in epochs:
+        assert ("improved" in note) == (float(val_loss) < best)
+        best = min(best, float(val_loss))
+    assert f"(val loss {best:.4f})" in out
+    assert "tensorboard --logdir runs" in out
+
+
+def test_best_is_the_epoch_with_the_lowest_loss(fit: Fit, run: Run) -> None:
+    """A learning rate that ruins the network again: the best is not the last."""
+    folder = fit(
+        *("--trainer.max_epochs", "4", "--model.schedule", "one_cycle", "--model.warmup", "0.9"),
+        *("--model.optimizer.lr", "0.9", "--model.optimizer.nesterov", "false"),
+    )
+    best, last = (
+        read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for name in ("best", "last")
+    )
+    assert last["epoch"] == 3
+    assert best["epoch"] < 3
+    run("validate", "--ckpt_path", "best.ckpt")
+    loss = json.loads((folder / "validate.json").read_text())["loss"]
+    scores = [state for state in last["callbacks"].values() if state.get("monitor") == "val/loss"]
+    assert loss == pytest.approx(float(scores[0]["best_model_score"]), rel=1e-5)
+
+
+def test_validate_is_for_the_split_of_the_checkpoint(fit: Fit, run: Run) -> None:
+    folder = fit("--data.split_seed", "5")
+    _, out, _ = run("validate", "--ckpt_path", "best.ckpt")
+    assert "(" in out
+    assert json.loads((folder / "validate.json").read_text())["total"] == 120
+    data = FashionMNISTDataModule(train_size=480, val_size=120, split_seed=5)
+    data.setup("validate")
+    with torch.no_grad():
+        answers = load_classifier("best.ckpt")(data.val_set.images).argmax(1)
+    correct = int((answers == data.val_set.labels).sum())
+    assert f"({correct}/120)" in out
+
+
+def test_predict_writes_a_table(fit: Fit, run: Run) -> None:
+    folder = fit()
+    code, out, _ = run("predict", "--ckpt_path", "best.ckpt")
+    assert code == 0
+    assert f"105 predictions written to {folder}/predictions.csv" in out
+    with (folder / "predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["index"]) for row in rows] == list(range(105))
+    names = list(rows[0])[3:]
+    for row in rows:
+        probabilities = [float(row[name]) for name in names]
+        assert sum(probabilities) == pytest.approx(1, abs=1e-4)
+        assert row["prediction"] == names[probabilities.index(max(probabilities))]
+    correct = sum(row["prediction"] == row["label"] for row in rows)
+    run("test", "--ckpt_path", "best.ckpt")
+    assert correct == json.loads((folder / "test.json").read_text())["correct"]
+
+
+def test_the_same_seed_gives_the_same_run(fit: Fit) -> None:
+    runs = [fit(), fit(), fit("--seed_everything", "7")]
+    weights = [read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"] for run in runs]
+    name = "network.features.0.weight"
+    assert torch.equal(weights[0][name], weights[1][name])
+    assert not torch.equal(weights[0][name], weights[2][name])
+
+
+# ---- any network, any config -------------------------------------------------------------------
+
+
+def test_a_network_from_the_current_folder(
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Path("stranger_c.py").write_text(STRANGER)
+    fit("--model.network", "stranger_c.Net", "--model.network.width", "5")
+    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
+    # The same file as a stranger's: elsewhere, with no run beside it.
+    shutil.copy("best.ckpt", "alone.ckpt")
+    shutil.rmtree("runs")
+    code, _, err = run("test", "--ckpt_path", "alone.ckpt")
+    assert code == 1
+    assert "stranger_c.Net" in err
+    assert "--model.network" in err
+    assert run("test", "--ckpt_path", "alone.ckpt", "--model.network", "stranger_c.Net")[0] == 0
+    (folder,) = Path("runs").iterdir()  # it had no run folder, so it got one
+    assert (folder / "test.json").exists()
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_a_checkpoint_from_bf16(precision: str, fit: Fit, run: Run) -> None:
+    fit("--trainer.precision", precision)
+    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
+
+
+@pytest.mark.slow
+def test_a_checkpoint_from_a_compiled_network(fit: Fit, run: Run) -> None:
+    fit("--model.compile", "true")
+    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
+
+
+def test_other_optimisers(fit: Fit) -> None:
+    fit("--model.optimizer", "AdamW", "--model.optimizer.lr", "0.003")
+    hparams = read_checkpoint("best.ckpt")["hyper_parameters"]
+    assert hparams["optimizer"]["class_path"] == "torch.optim.adamw.AdamW"
+    assert hparams["optimizer"]["init_args"]["lr"] == 0.003
+
+
+# ---- Lightning's own switches ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batches", ["true", "3"])
+def test_fast_dev_run_leaves_nothing(batches: str, fit: Fit, run: Run) -> None:
+    fit()
+    before = sorted(Path().rglob("*"))
+    assert run("fit", *TINY, "--trainer.fast_dev_run", batches)[0] == 0
+    for command in ("validate", "test", "predict"):
+        dry = ("--trainer.fast_dev_run", batches)
+        assert run(command, "--ckpt_path", "best.ckpt", *dry)[0] == 0
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_without_checkpoints(fit: Fit) -> None:
+    Path("best.ckpt").write_text("not touched")
+    folder = fit("--trainer.enable_checkpointing", "false")
+    assert not (folder / "checkpoints").exists()
+    assert Path("best.ckpt").read_text() == "not touched"
+
+
+def test_without_a_logger(fit: Fit, run: Run) -> None:
+    folder = fit("--trainer.logger", "false")
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.yaml"]
+    assert run("test", "--ckpt_path", "best.ckpt", "--trainer.logger", "false")[0] == 0
+
+
+def test_another_logger(fit: Fit) -> None:
+    folder = fit(
+        "--trainer.logger",
+        "CSVLogger",
+        "--trainer.logger.save_dir",
+        "logs",
+        "--trainer.log_every_n_steps=5",
+    )
+    with next(Path("logs").rglob("metrics.csv")).open() as stream:
+        assert {"train/loss", "val/acc", "lr-SGD"} <= set(next(csv.reader(stream)))
+    assert (folder / "config.yaml").exists()
+    assert (folder / "checkpoints" / "last.ckpt").exists()
+
+
+def test_more_callbacks(fit: Fit) -> None:
+    folder = fit(
+        "--trainer.callbacks+=EarlyStopping",
+        "--trainer.callbacks.monitor=val/loss",
+        "--trainer.callbacks+=ModelCheckpoint",
+        "--trainer.callbacks.monitor=val/acc",
+        "--trainer.callbacks.mode=max",
+        "--trainer.callbacks.filename=by-accuracy",
+    )
+    names = {path.name for path in folder.rglob("*.ckpt")}
+    assert names == {"best.ckpt", "last.ckpt", "by-accuracy.ckpt"}
+    callbacks = read_checkpoint("best.ckpt")["callbacks"]
+    assert any(name.startswith("EarlyStopping") for name in callbacks)
+
+
+def test_without_a_progress_bar(run: Run) -> None:
+    code, out, err = run(
+        "fit", *TINY, "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"
+    )
+    assert code == 0
+    assert "epoch  1/1" in out
+    assert "it/s" not in out + err
+
+
+def test_a_printed_config_can_be_loaded(
+    fit: Fit, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("fit", *TINY, "--model.warmup", "0.2", "--trainer.max_epochs", "1", "--print_config")
+    Path("my.yaml").write_text(capsys.readouterr().out)
+    folder = fit("--config", "my.yaml")
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    printed = yaml.safe_load(Path("my.yaml").read_text())
+    assert saved == printed
+    assert run("test", "--config", "my.yaml", "--ckpt_path", "best.ckpt")[0] == 0
+
+
+def test_help(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("--help")
+    assert "test --ckpt_path best.ckpt" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        run("fit", "--help")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "--debug" in out
+    assert "Seed of the random split." in out
+    assert "default: fmnist_lightning.ArticleCNN" not in out  # shown as class and arguments
+    assert "ArticleCNN" in out
+
+
+# ---- resuming ----------------------------------------------------------------------------------
+
+STOP = """
+from lightning.pytorch import Callback
+
+class Stop(Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            raise OSError("the machine went away")
+"""
+
+
+@pytest.mark.parametrize("network", ["fmnist_lightning.ArticleCNN", "fmnist_lightning.MLP"])
+def test_a_resumed_run_ends_as_if_it_had_not_stopped(network: str, fit: Fit, run: Run) -> None:
+    options = ("--trainer.max_epochs", "4", "--model.network", network)
+    whole = fit(*options)
+    Path("stopping.py").write_text(STOP)
+    code, _, err = run("fit", *TINY, *options, "--trainer.callbacks", "stopping.Stop")
+    assert code == 1
+    assert "the machine went away" in err
+    (stopped,) = set(Path("runs").iterdir()) - {whole}
+    assert read_checkpoint(stopped / "checkpoints" / "last.ckpt")["epoch"] == 1
+
+    config = (stopped / "config.yaml").read_text()
+    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.callbacks", "null")
+    assert code == 0, err
+    assert re.findall(r"epoch +(\d)/4", out) == ["3", "4"]
+    assert (stopped / "config.yaml").read_text() == config
+    assert len(list(Path("runs").iterdir())) == 2
+    ours, theirs = (
+        read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, stopped)
+    )
+    for name, value in ours["state_dict"].items():
+        assert torch.equal(value, theirs["state_dict"][name]), name
+    assert os.readlink("best.ckpt") == str(stopped / "checkpoints" / "best.ckpt")
+
+
+def test_last_restores_the_whole_config_also_for_test(fit: Fit, run: Run) -> None:
+    folder = fit("--data.eval_batch_size", "50", "--model.network", "fmnist_lightning.MLP")
+    assert run("test", "--ckpt_path", "last")[0] == 0
+    assert (folder / "test.json").exists()
+
+
+def test_last_without_a_run(refused: Callable[..., str]) -> None:
+    assert "no run to continue" in refused("fit", "--ckpt_path", "last")
+
+
+def test_a_one_cycle_run_cannot_be_stretched(fit: Fit, refused: Callable[..., str]) -> None:
+    fit()
+    message = refused("fit", "--ckpt_path", "last", "--trainer.max_epochs", "9")
+    assert "--trainer.max_epochs 9" in message
+
+
+def test_a_constant_run_can_be_prolonged(fit: Fit, run: Run) -> None:
+    fit("--model.schedule", "constant")
+    code, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert code == 0
+    assert re.findall(r"epoch +(\d)/3", out) == ["3"]
+
+
+def test_going_on_from_another_checkpoint_makes_a_run_of_its_own(fit: Fit) -> None:
+    first = fit("--model.schedule", "constant", "--data.split_seed", "3")
+    path = str(first / "checkpoints" / "last.ckpt")
+    second = fit("--ckpt_path", path, "--trainer.max_epochs", "3")
+    assert second != first
+    assert read_checkpoint(second / "checkpoints" / "last.ckpt")["epoch"] == 2
+    saved = yaml.safe_load((second / "config.yaml").read_text())
+    assert saved["data"]["split_seed"] == 3
+    assert saved["model"]["schedule"] == "constant"
+
+
+# ---- mistakes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("", "fit,validate,test,predict"),
+        ("fat", "invalid choice: 'fat'"),
+        ("fit --data.batchsize 3", "unrecognized arguments: --data.batchsize"),
+        ("fit --data.batch_size many", "\"data.batch_size\": Expected a <class 'int'>"),
+        ("fit --data.batch_size 0", "batch_size must be at least 1, not 0"),
+        ("fit --trainer.max_epochs soon", "trainer.max_epochs"),
+        ("fit --trainer.max_epochs -2", "max_epochs"),
+        ("fit --trainer.precision 12", "trainer.precision"),
+        ("fit --config gone.yaml", "gone.yaml"),
+        ("fit --config broken.yaml", "Problems parsing config"),
+        ("fit --config unknown.yaml", "nonsense"),
+        ("fit --model.network.depth 3", "'depth' is not accepted"),
+        ("fit --model.network fmnist_lightning.MLP --model.network.hidden x", '"hidden"'),
+        ("fit --model.network no.such.Network", "no.such.Network"),
+        ("fit --model.schedule zigzag", "zigzag"),
+        ("fit --data.train_size 50000", "at most 60,000"),
+        ("fit --ckpt_path gone.ckpt", "no checkpoint file gone.ckpt"),
+        ("test --ckpt_path gone.ckpt", "no checkpoint file gone.ckpt"),
+        ("test --ckpt_path best", "no checkpoint file best"),
+        ("test", "test needs a trained network: give --ckpt_path"),
+        ("validate", "validate needs a trained network"),
+        ("predict", "predict needs a trained network"),
+        ("test --ckpt_path other.ckpt", "other.ckpt is a checkpoint of another program"),
+        ("test --ckpt_path text.ckpt", "text.ckpt is not a checkpoint"),
+    ],
+)
+def test_mistakes_get_one_line(args: str, message: str, refused: Callable[..., str]) -> None:
+    Path("broken.yaml").write_text("trainer: [")
+    Path("unknown.yaml").write_text("trainer:\n  nonsense: 1\n")
+    Path("text.ckpt").write_text("hello")
+    torch.save({"state_dict": {}, "hyper_parameters": {"lr": 1}}, "other.ckpt")
+    assert message in refused(*args.split())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_no_gpu(refused: Callable[..., str]) -> None:
+    message = refused("fit", "--trainer.accelerator", "gpu")
+    assert "finds no GPU" in message
+    assert "leave the option out" in message
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--model.network=fmnist_lightning.MLP",
+        "--model.network.sigmoid=true",
+        "--model.optimizer.lr=0.5",
+        "--model.warmup=0.5",
+        "--data.split_seed=1",
+        "--data.train_size=470",
+        "--data.val_size=100",
+    ],
+)
+def test_what_contradicts_the_checkpoint_is_refused(
+    option: str, fit: Fit, refused: Callable[..., str]
+) -> None:
+    fit()
+    for command in ("test", "validate", "fit"):
+        message = refused(command, "--ckpt_path", "best.ckpt", option)
+        assert "contradicts the checkpoint best.ckpt" in message
+        assert option.split("=")[0].removesuffix(".sigmoid").removesuffix(".lr") in message
+
+
+def test_what_agrees_with_the_checkpoint_is_not(fit: Fit, run: Run) -> None:
+    fit("--data.split_seed", "2")
+    options = ("--data.split_seed=2", "--model.warmup=0.3", "--data.num_workers=1")
+    assert run("test", "--ckpt_path", "best.ckpt", *options)[0] == 0
+
+
+def test_a_best_that_is_not_ours_stops_fit_before_training(refused: Callable[..., str]) -> None:
+    Path("best.ckpt").write_text("precious")
+    assert "best.ckpt is not from a fit in this folder" in refused("fit", *TINY)
+
+
+def test_no_data(run: Run, data_dir: Path) -> None:
+    shutil.rmtree(data_dir)
+    code, _, err = run("fit", *TINY)
+    assert code == 1
+    assert "no source has a good copy of train-images" in err
+    assert "by hand" in err
+    assert "Traceback" not in err
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+
+
+def test_debug_shows_the_traceback(run: Run) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        run("fit", "--data.batch_size", "0", "--debug")
+
+
+# ---- as a process ------------------------------------------------------------------------------
+
+
+def test_as_a_process() -> None:
+    """Both ways to start it, in an empty folder."""
+    script = Path(sys.executable).with_name("fmnist-lightning")
+    for command in ([sys.executable, "-m", "fmnist_lightning"], [str(script)]):
+        if command[0] == str(script) and not script.exists():
+            pytest.skip("the package is not installed, so there is no console script")
+        done = subprocess.run(
+            [*command, "test", "--ckpt_path", "best.ckpt"],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(__main__.__file__).parent.parent)},
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr == "error: there is no checkpoint file best.ckpt\n"

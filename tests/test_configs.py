@@ -1,0 +1,41 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Run
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_begins_with_its_command_and_what_it_gives(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0] == f"# python -m fmnist_lightning fit --config configs/{path.name}"
+    head = [line for line in lines if line.startswith("#")]
+    assert "% test accuracy" in " ".join(head)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_parses_and_means_what_it_says(
+    path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("fit", "--config", str(path), "--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert_contains(printed, yaml.safe_load(path.read_text()))
+
+
+def assert_contains(whole: object, part: object) -> None:
+    if isinstance(part, dict):
+        assert isinstance(whole, dict)
+        for key, value in part.items():
+            assert_contains(whole[key], value)
+    else:
+        assert whole == part
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_runs(path: Path, fit: Callable[..., Path], run: Run) -> None:
+    fit("--config", str(path), "--trainer.limit_train_batches", "2", "--data.train_size", "480")
+    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0

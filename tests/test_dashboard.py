@@ -1,0 +1,89 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+Fit = Callable[..., Path]
+
+
+def read(folder: Path) -> Any:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def test_curves(fit: Fit) -> None:
+    events = read(fit())
+    for tag in ("train/loss", "train/acc", "val/loss", "val/acc"):
+        scalars = events.Scalars(tag)
+        assert [scalar.step for scalar in scalars] == [9, 19]  # two epochs of ten steps
+    assert [scalar.step for scalar in events.Scalars("train/loss_step")] == [4, 9, 14, 19]
+    rates = [scalar.value for scalar in events.Scalars("lr-SGD")]
+    assert len(rates) == 4
+    assert max(rates) <= 0.1
+    assert rates[-1] < rates[1]
+    assert "hp_metric" not in events.Tags()["scalars"]
+
+
+def test_training_and_validation_share_a_chart(fit: Fit) -> None:
+    events = read(fit())
+    content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    layout = layout_pb2.Layout.FromString(content)
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert charts == {
+        "loss": ["train/loss", "val/loss"],
+        "accuracy": ["train/acc", "val/acc"],
+    }
+    assert {tag for tags in charts.values() for tag in tags} <= set(events.Tags()["scalars"])
+
+
+def test_training_pictures(fit: Fit) -> None:
+    events = read(fit())
+    image = Image.open(io.BytesIO(events.Images("training pictures")[0].encoded_image_string))
+    assert image.size == (744, 558)  # eight columns, five rows
+    assert len(set(image.tobytes())) > 50
+
+
+def test_the_config_as_text(fit: Fit) -> None:
+    folder = fit("--data.split_seed", "77")
+    text = read(folder).Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    for line in (folder / "config.yaml").read_text().splitlines():
+        assert f"    {line}" in text
+    assert "split_seed: 77" in text
+
+
+def session(folder: Path) -> tuple[dict[str, Any], set[str]]:
+    """The hyperparameters of a run, and the names of the figures to show beside them."""
+    metadata = read(folder).summary_metadata
+    start = plugin_data_pb2.HParamsPluginData.FromString(
+        metadata["_hparams_/session_start_info"].plugin_data.content
+    ).session_start_info
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(
+        metadata["_hparams_/experiment"].plugin_data.content
+    ).experiment
+    values = {
+        name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()
+    }
+    return values, {info.name.tag for info in experiment.metric_infos}
+
+
+def test_hyperparameters_beside_the_final_figures(fit: Fit, run: Run) -> None:
+    folder = fit("--model.optimizer.lr", "0.05")
+    values, figures = session(folder)
+    assert values["model.optimizer.init_args.lr"] == pytest.approx(0.05)
+    assert values["model.network.class_path"] == "fmnist_lightning.ArticleCNN"
+    assert values["data.batch_size"] == 50
+    assert values["trainer.max_epochs"] == 2
+    assert values["seed_everything"] == 0
+    assert figures == {"val/loss", "val/acc", "test/loss", "test/acc"}
+    # Their values come from the curves, and those of the test from the test.
+    assert not {"test/loss", "test/acc"} & set(read(folder).Tags()["scalars"])
+    run("test", "--ckpt_path", "best.ckpt")
+    assert figures <= set(read(folder).Tags()["scalars"])
