@@ -29,7 +29,7 @@ from fmnist_lightning.checkpoints import (
     read_checkpoint,
 )
 from fmnist_lightning.classifier import FashionClassifier
-from fmnist_lightning.dashboard import Dashboard
+from fmnist_lightning.dashboard import Dashboard, RunLogger, hyperparameters
 from fmnist_lightning.datamodule import SPLIT_KEYS, FashionMNISTDataModule
 from fmnist_lightning.options import peek, settings
 from fmnist_lightning.predictions import PredictionWriter
@@ -227,7 +227,7 @@ class FashionCLI(LightningCLI):
         logger = config.logger
         if logger is None or logger is True:
             logger = (
-                TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False)
+                RunLogger(run_dir, None if fits else self._trained_steps())
                 if self.subcommand != "predict"
                 else False
             )
@@ -240,10 +240,8 @@ class FashionCLI(LightningCLI):
         if fits:
             callbacks.append(EpochReport())
             if logger is not False and not dry:
-                compared = settings(self.config["fit"], length=True)
-                compared["seed_everything"] = self._get(self.config, "seed_everything")
                 callbacks += [
-                    Dashboard(run_dir / "config.yaml", compared),
+                    Dashboard(run_dir / "config.yaml", hyperparameters(self.config["fit"])),
                     LearningRateMonitor(logging_interval="step"),
                 ]
             if _saves(config):
@@ -261,17 +259,24 @@ class FashionCLI(LightningCLI):
             default_root_dir=run_dir, logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
         )
 
+    def _trained_steps(self) -> int:
+        """How many steps the network of the checkpoint was trained for."""
+        assert self.checkpoint is not None
+        return int(self.checkpoint.get("global_step", 0))
+
     # ---- running -------------------------------------------------------------------------------
 
     def after_fit(self) -> None:
         """Says where the results are, and what to do next."""
         if not self.trainer.is_global_zero or self._get(self.config, "trainer").fast_dev_run:
             return
-        best = self.trainer.checkpoint_callback
-        if isinstance(best, BestCheckpoint) and best.best_model_score is not None:
-            path = os.path.relpath(best.best_model_path)
-            say(f"best checkpoint: {runs.BEST} -> {path} (val loss {best.best_model_score:.4f})")
-            say(f"test it:         python -m fmnist_lightning test --ckpt_path {runs.BEST}")
+        for best in self.trainer.checkpoint_callbacks:
+            if isinstance(best, BestCheckpoint) and best.best_model_score is not None:
+                path = os.path.relpath(best.best_model_path)
+                say(
+                    f"best checkpoint: {runs.BEST} -> {path} (val loss {best.best_model_score:.4f})"
+                )
+                say(f"test it:         python -m fmnist_lightning test --ckpt_path {runs.BEST}")
         if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
             root = self._get(self.config, "trainer").default_root_dir
             say(f"dashboard:       tensorboard --logdir {root}")

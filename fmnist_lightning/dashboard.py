@@ -1,5 +1,6 @@
 """What TensorBoard shows of a run beside the curves that the classifier logs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,35 @@ from torch.utils.tensorboard.summary import hparams
 from fmnist_lightning.datamodule import FashionMNISTDataModule
 from fmnist_lightning.dataset import CLASSES
 from fmnist_lightning.pictures import captioned_grid
+from fmnist_lightning.recipes import flatten
 
+# TensorBoard takes the names as regular expressions; `train/loss_step` must not match.
 LAYOUT = {
     "training and validation": {
-        "loss": ["Multiline", ["train/loss", "val/loss"]],
-        "accuracy": ["Multiline", ["train/acc", "val/acc"]],
+        "loss": ["Multiline", ["^train/loss$", "^val/loss$"]],
+        "accuracy": ["Multiline", ["^train/acc$", "^val/acc$"]],
     }
 }
 FINAL_FIGURES = ("val/loss", "val/acc", "test/loss", "test/acc")
-NUM_PICTURES = 40
+NUM_PICTURES, COLUMNS = 20, 5
+
+
+class RunLogger(TensorBoardLogger):
+    """A TensorBoard log in the folder of a run itself.
+
+    Args:
+        run_dir: The folder of the run.
+        step: Where all figures go on the time axis; by default, each at the step of its own.
+    """
+
+    def __init__(self, run_dir: Path, step: int | None = None) -> None:
+        super().__init__(run_dir, name="", version="", default_hp_metric=False)
+        self.step = step
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs figures, without the number of the epoch, which Lightning adds to all of them."""
+        kept = {name: value for name, value in metrics.items() if name != "epoch"}
+        super().log_metrics(kept, step if self.step is None else self.step)
 
 
 class Dashboard(Callback):
@@ -28,12 +49,12 @@ class Dashboard(Callback):
 
     Args:
         config_path: The file with the run's config.
-        settings: The settings to compare runs by, as plain values.
+        hyperparameters: What to compare runs by, see :func:`hyperparameters`.
     """
 
-    def __init__(self, config_path: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, config_path: Path, hyperparameters: dict[str, Any]) -> None:
         self.config_path = config_path
-        self.settings = settings
+        self.hyperparameters = hyperparameters
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes everything that is known before the first step."""
@@ -51,14 +72,41 @@ class Dashboard(Callback):
         if isinstance(data, FashionMNISTDataModule):
             images, labels = data.train_set.images, data.train_set.labels
             grid = captioned_grid(
-                images[:NUM_PICTURES], [CLASSES[label] for label in labels[:NUM_PICTURES]]
+                images[:NUM_PICTURES],
+                [CLASSES[label] for label in labels[:NUM_PICTURES]],
+                COLUMNS,
             )
             writer.add_image("training pictures", grid, dataformats="HW")
         # Only the names of the figures are declared here. TensorBoard takes their values from the
         # curves, so that those of a later `test` appear beside the settings too.
         figures = dict.fromkeys(FINAL_FIGURES, torch.nan)
-        for summary in hparams(self.settings, figures):  # type: ignore[no-untyped-call]
+        for summary in hparams(self.hyperparameters, figures):  # type: ignore[no-untyped-call]
             writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
+
+
+def hyperparameters(config: Any) -> dict[str, Any]:
+    """The few settings to compare runs by; all others are in the config.
+
+    Args:
+        config: The parsed config of a ``fit``.
+
+    Returns:
+        Numbers and texts by name.
+    """
+    network, optimizer = config.model.network, config.model.optimizer
+    arguments = ", ".join(f"{key}={value}" for key, value in network.init_args.items())
+    return {
+        "network": f"{network.class_path.rpartition('.')[2]}({arguments})",
+        "optimizer": optimizer.class_path.rpartition(".")[2],
+        # What is left out is off.
+        **{key: value for key, value in flatten(optimizer.init_args.as_dict()).items() if value},
+        "schedule": config.model.schedule,
+        "batch_size": config.data.batch_size,
+        "train_size": config.data.train_size,
+        "max_epochs": config.trainer.max_epochs,
+        "precision": str(config.trainer.precision or "32-true"),
+        "seed": config.seed_everything,
+    }
 
 
 def _as_code(text: str) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 SCALE = 3  # a pixel of the data set becomes a square of 3x3
 GAP = 8  # pixels between pictures
-CAPTION = 18  # pixels of height for a caption
+CAPTION = 22  # pixels of height for a caption
 BACKGROUND, INK = 24, 230  # dark, like the pictures' own background, so that it suits either theme
 
 
@@ -28,7 +28,7 @@ def captioned_grid(images: Tensor, captions: Sequence[str], columns: int = 8) ->
     rows = -(-len(images) // columns)
     sheet = Image.new("L", (columns * cell_width + GAP, rows * cell_height + GAP), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=13)
+    font = ImageFont.load_default(size=16)
     for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(index, columns)
         left, top = GAP + column * cell_width, GAP + row * cell_height

@@ -13,6 +13,9 @@ from torch import Tensor
 from fmnist_lightning import sources
 from fmnist_lightning.__main__ import main
 
+# The tests' networks are tiny: more threads would only get into each other's way.
+torch.set_num_threads(1)
+
 NUM_TRAIN, NUM_TEST = 600, 105  # not multiples of the batch sizes in use
 TINY = [
     *("--data.train_size", "480", "--data.val_size", "120", "--data.batch_size", "50"),

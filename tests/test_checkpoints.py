@@ -34,8 +34,10 @@ def test_load_classifier_gives_the_same_answers(fit: Callable[..., Path]) -> Non
     assert classifier.network.layers[1].out_features == 9
     assert not classifier.training
     saved = read_checkpoint(folder / "checkpoints" / "best.ckpt")["state_dict"]
+    lightnings_own = FashionClassifier.load_from_checkpoint("best.ckpt")
     for name, value in classifier.state_dict().items():
         assert torch.equal(value, saved[name])
+        assert torch.equal(value, lightnings_own.state_dict()[name])
 
 
 def test_a_checkpoint_in_bf16_loads(checkpoint: Path) -> None:

@@ -187,8 +187,8 @@ def test_hyperparameters_are_plain() -> None:
     assert dict(classifier.hparams) == {
         "network": {"class_path": "fmnist_lightning.networks.MLP", "init_args": {"hidden": 3}},
         "optimizer": {
-            "class_path": "torch.optim.sgd.SGD",
-            "init_args": {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True},
+            "class_path": "torch.optim.adamw.AdamW",
+            "init_args": {"lr": 0.01, "weight_decay": 0.05},
         },
         "schedule": "one_cycle",
         "warmup": 0.1,

@@ -37,5 +37,13 @@ def assert_contains(whole: object, part: object) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_runs(path: Path, fit: Callable[..., Path], run: Run) -> None:
-    fit("--config", str(path), "--trainer.limit_train_batches", "2", "--data.train_size", "480")
+    tiny = (
+        "--data.train_size",
+        "480",
+        "--data.val_size",
+        "120",
+        "--trainer.log_every_n_steps",
+        "1",
+    )
+    fit("--config", str(path), *tiny, "--trainer.limit_train_batches", "2")
     assert run("test", "--ckpt_path", "best.ckpt")[0] == 0

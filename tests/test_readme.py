@@ -1,0 +1,76 @@
+"""What the README shows is true: its script runs, and its figures are those of the saved runs."""
+
+import importlib.util
+import re
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def results() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks" / "results.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_is_that_of_the_saved_runs(results: ModuleType) -> None:
+    begin, end = results.MARKS
+    shown = README.split(begin)[1].split(end)[0]
+    assert shown == results.table(results.load())
+
+
+def test_each_config_says_what_its_saved_runs_gave(results: ModuleType) -> None:
+    configs = sorted((ROOT / "configs").glob("*.yaml"))
+    assert configs
+    rows = results.load()
+    for config in configs:
+        assert results.header(rows[config.stem]) in config.read_text().splitlines()
+
+
+def test_the_table_counts_right(results: ModuleType) -> None:
+    runs = [
+        {
+            "parameters": 11252,
+            "epochs": 3,
+            "fit_seconds": seconds,
+            "validate": {"accuracy": accuracy},
+            "test": {"accuracy": accuracy - 0.01},
+        }
+        for seconds, accuracy in ((10.0, 0.90), (21.0, 0.91), (20.0, 0.92))
+    ]
+    row = results.summarize({"runs": runs})
+    assert row["seconds"] == "17 s"
+    assert row["validate"] == "91.00 ± 1.00"
+    assert row["test"] == "90.00 ± 1.00"
+    assert row["test_seeds"] == "89.00, 90.00, 91.00"
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_the_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (script,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    # The tiny data set is not large enough for the usual split, and one picture is found quickly.
+    tiny = script.replace("batch_size=256", "batch_size=50, train_size=480, val_size=120")
+    assert tiny != script
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
+        exec(compile(tiny, "README.md", "exec"), {"__name__": "script"})
+    out = capsys.readouterr().out
+    answers = re.findall(r"'[^']+'", out.splitlines()[-1])
+    assert len(answers) == 5
+    assert "test/acc" in out
+
+
+def test_modules_in_reading_order_are_all_there_is() -> None:
+    section = README.split("## The way of a batch")[1].split("\n## ")[0]
+    named = set(re.findall(r"`(\w+\.py)`", section))
+    package = {path.name for path in (ROOT / "fmnist_lightning").glob("*.py")}
+    assert named == package - {"__init__.py"}
