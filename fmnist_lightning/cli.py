@@ -1,19 +1,16 @@
 """The command line: puts the parts together for ``fit``, ``validate``, ``test`` and ``predict``."""
 
-import argparse
 import contextlib
 import inspect
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import DefaultHelpFormatter
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -24,43 +21,16 @@ from fmnist_lightning.checkpoints import (
     AtomicCheckpointIO,
     BestCheckpoint,
     LastCheckpoint,
-    check_trust,
     load_weights,
-    read_checkpoint,
 )
 from fmnist_lightning.classifier import FashionClassifier
 from fmnist_lightning.dashboard import Dashboard, RunLogger, hyperparameters
-from fmnist_lightning.datamodule import SPLIT_KEYS, FashionMNISTDataModule
-from fmnist_lightning.options import peek, settings
+from fmnist_lightning.datamodule import FashionMNISTDataModule
+from fmnist_lightning.defaults import DESCRIPTION, SEED, TRAINER_DEFAULTS, HelpFormatter
+from fmnist_lightning.options import Origin, check_agreement, find_origin
 from fmnist_lightning.predictions import PredictionWriter
 from fmnist_lightning.recipes import to_recipe
 from fmnist_lightning.report import EpochReport, EvalReport, say
-
-DESCRIPTION = """Trains and tests classifiers of Fashion-MNIST. After fmnist_lightning:
-
-  fit                           train the article's CNN (gets the data the first time)
-  test --ckpt_path best.ckpt    test the best checkpoint of the latest fit
-  predict --ckpt_path best.ckpt write its answers to the test pictures as CSV
-  fit --ckpt_path last          continue the latest fit where it was stopped
-  fit --config my.yaml          train as a config says
-  fit --print_config            print every setting, as a config to start from
-  fit --help                    explain every setting
-  fit --model.network.help fmnist_lightning.MLP    explain those of a network
-
-"tensorboard --logdir runs" shows the runs made in this folder."""
-ROOT = "runs"
-SEED = 0
-TRAINER_DEFAULTS = {
-    "accelerator": "auto",
-    "devices": 1,
-    "max_epochs": 12,
-    "num_sanity_val_steps": 0,  # validation proper comes within seconds
-    "default_root_dir": ROOT,
-}
-
-
-class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the description as they are."""
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -81,9 +51,8 @@ class FashionCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str]) -> None:
-        self.run_dir: Path | None = None
-        self.checkpoint: dict[str, Any] | None = None  # the content of --ckpt_path
-        self.resumes = False
+        self.new_run_dir: Path | None = None
+        self.origin: Origin | None = None  # what --ckpt_path leads to
         raising: dict[str, Any] = {"exit_on_error": False}  # main() prints what is wrong
         parsers = raising | {
             "prog": "fmnist_lightning",
@@ -104,10 +73,10 @@ class FashionCLI(LightningCLI):
                 args=args,
             )
         finally:
-            if self.run_dir is not None:
+            if self.new_run_dir is not None:
                 with contextlib.suppress(OSError):
-                    self.run_dir.rmdir()  # only where it is empty: the run came to nothing
-                    self.run_dir.parent.rmdir()
+                    self.new_run_dir.rmdir()  # only where it is empty: the run came to nothing
+                    self.new_run_dir.parent.rmdir()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -133,8 +102,8 @@ class FashionCLI(LightningCLI):
         """
         at = next((i for i, arg in enumerate(args) if arg in self.subcommands()), len(args) - 1)
         head, options = args[: at + 1], args[at + 1 :]
-        path = peek(options, "ckpt_path")
-        if path is None:
+        self.origin = find_origin(options)
+        if self.origin is None:
             self.config = parser.parse_args(args)
             command = self.config.subcommand
             if command != "fit":
@@ -143,46 +112,11 @@ class FashionCLI(LightningCLI):
                     "checkpoint that fit has saved"
                 )
             return
-
-        root = Path(peek(options, "trainer.default_root_dir") or ROOT)
-        base: list[str] = []
-        if path == "last":
-            self.run_dir = runs.latest_run(root)
-            self.resumes = True
-            base = ["--config", str(self.run_dir / "config.yaml")]
-            path = str(self.run_dir / runs.CHECKPOINTS / "last.ckpt")
-        self.checkpoint = read_checkpoint(path)
-        self.run_dir = self.run_dir or runs.run_of(Path(path), root)
-        # A class from elsewhere is imported only where a run made here, or the user, names it.
-        named = (
-            options if self.run_dir is None else [recipe["class_path"] for recipe in self._recipes]
-        )
-        check_trust(self.checkpoint, named)
-
-        split = self.checkpoint.get("datamodule_hyper_parameters", {})
-        theirs = {
-            "model": self.checkpoint["hyper_parameters"],
-            "data": {key: split[key] for key in SPLIT_KEYS if key in split},
-        }
-        base += ["--config", json.dumps(theirs)]
-        self.config = parser.parse_args([*head, *base, *options])
+        self.config = parser.parse_args([*head, *self.origin.options, *options])
         command = self.config.subcommand
-        self.config[command]["ckpt_path"] = path
-        # A one_cycle run that is resumed must end where it meant to.
-        cycle = self.resumes and self.config[command].model.schedule == "one_cycle"
-        expected = settings(parser.parse_args([*head, *base])[command], length=cycle)
-        given = settings(self.config[command], length=cycle)
-        for key in expected | given:
-            if given.get(key) != expected.get(key):
-                raise ValueError(
-                    f"--{key} {given.get(key)} contradicts the checkpoint {path}, whose training "
-                    f"has {expected.get(key)}; leave it out"
-                )
-
-    @property
-    def _recipes(self) -> list[dict[str, Any]]:
-        assert self.checkpoint is not None
-        return [self.checkpoint["hyper_parameters"][key] for key in RECIPES]
+        self.config[command]["ckpt_path"] = self.origin.path
+        trained = parser.parse_args([*head, *self.origin.options])
+        check_agreement(self.origin, trained[command], self.config[command])
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: ``parse_arguments`` has done it, with checks that the base class lacks."""
@@ -209,41 +143,29 @@ class FashionCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds everything, and loads the checkpoint's weights once to see that they fit."""
         super().instantiate_classes()
-        if self.checkpoint is not None:
-            ckpt_path = self._get(self.config, "ckpt_path")
-            load_weights(self.model, self.checkpoint, ckpt_path)
+        if self.origin is not None:
+            load_weights(self.model, self.origin.checkpoint, self.origin.path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Builds the trainer, with this project's logger and callbacks beside the user's own."""
         config = self._get(self.config_init, "trainer")
         dry = bool(config.fast_dev_run)  # leaves nothing on the disk
-        fits = self.subcommand == "fit"
-        if not dry and (self.run_dir is None or (fits and not self.resumes)):
-            root = Path(config.default_root_dir)
-            # Other ranks write nothing; Lightning tells them where rank 0 keeps its checkpoints.
-            self.run_dir = runs.new_run(root) if _is_rank_zero() else root
-        run_dir = self.run_dir or Path(config.default_root_dir)
-
+        run_dir = Path(config.default_root_dir) if dry else self._make_run_dir()
         logger = config.logger
         if logger is None or logger is True:
-            logger = (
-                RunLogger(run_dir, None if fits else self._trained_steps())
-                if self.subcommand != "predict"
-                else False
-            )
-        callbacks: list[Callback] = _as_list(config.callbacks)
+            logger = self.subcommand != "predict" and RunLogger(run_dir, self._trained_steps())
+        callbacks = _as_list(config.callbacks)
         if config.enable_progress_bar is not False and not any(
             isinstance(callback, ProgressBar) for callback in callbacks
         ):
             # In a file or a pipe, the bar would be thousands of lines; those of the epochs remain.
             callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stdout.isatty() else 0))
-        if fits:
+        if self.subcommand == "fit":
             callbacks.append(EpochReport())
             if logger is not False and not dry:
-                callbacks += [
-                    Dashboard(run_dir / "config.yaml", hyperparameters(self.config["fit"])),
-                    LearningRateMonitor(logging_interval="step"),
-                ]
+                compared = hyperparameters(self.config["fit"])
+                callbacks.append(Dashboard(run_dir / "config.yaml", compared))
+                callbacks.append(LearningRateMonitor(logging_interval="step"))
             if _saves(config):
                 folder = run_dir / runs.CHECKPOINTS
                 callbacks += [BestCheckpoint(folder), LastCheckpoint(folder)]
@@ -259,10 +181,25 @@ class FashionCLI(LightningCLI):
             default_root_dir=run_dir, logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
         )
 
-    def _trained_steps(self) -> int:
-        """How many steps the network of the checkpoint was trained for."""
-        assert self.checkpoint is not None
-        return int(self.checkpoint.get("global_step", 0))
+    def _make_run_dir(self) -> Path:
+        """The folder to write into: that of the checkpoint's run, or for a new fit, a new one."""
+        if (
+            self.origin
+            and self.origin.run_dir
+            and (self.origin.resumes or self.subcommand != "fit")
+        ):
+            return self.origin.run_dir
+        root = Path(self._get(self.config, "trainer").default_root_dir)
+        if not _is_rank_zero():
+            return root  # writes nothing; Lightning tells it where rank 0 keeps its checkpoints
+        self.new_run_dir = runs.new_run(root)
+        return self.new_run_dir
+
+    def _trained_steps(self) -> int | None:
+        """For ``validate`` and ``test``, how many steps the checkpoint was trained for."""
+        if self.origin is None or self.subcommand == "fit":
+            return None
+        return int(self.origin.checkpoint.get("global_step", 0))
 
     # ---- running -------------------------------------------------------------------------------
 

@@ -1,12 +1,20 @@
-"""Helpers for reading the command line: what it says before it is parsed, and what it comes to."""
+"""What the command line comes to where it names a checkpoint: the checkpoint's settings first.
+
+The network, the optimiser and the split that a checkpoint was trained with are parsed as a config
+of its own, before the user's options; whatever the two disagree on is an error.
+"""
 
 import contextlib
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
+from fmnist_lightning import runs
+from fmnist_lightning.checkpoints import check_trust, read_checkpoint
 from fmnist_lightning.datamodule import SPLIT_KEYS
+from fmnist_lightning.defaults import ROOT
 from fmnist_lightning.recipes import flatten
 
 # What decides how many steps a run takes.
@@ -16,16 +24,98 @@ LENGTH_KEYS = {
 }
 
 
-def peek(options: list[str], key: str) -> str | None:
-    """Looks an option up before the real parser runs, also in the config files named.
+class Origin(NamedTuple):
+    """What ``--ckpt_path`` leads to.
+
+    Attributes:
+        path: The checkpoint file.
+        checkpoint: Its content.
+        run_dir: The folder of the run that it is from; None where it stands alone.
+        resumes: Whether the run itself is to go on, which ``--ckpt_path last`` means.
+        options: The settings it was trained with, as options to parse before the user's.
+    """
+
+    path: str
+    checkpoint: dict[str, Any]
+    run_dir: Path | None
+    resumes: bool
+    options: list[str]
+
+
+def find_origin(options: list[str]) -> Origin | None:
+    """Reads the checkpoint that the command line names, before the command line is parsed.
 
     Args:
         options: What stands after the subcommand.
-        key: Dotted name.
 
     Returns:
-        The last value given, or None.
+        What was found, or None where no checkpoint is named.
+
+    Raises:
+        ValueError: If there is no such checkpoint, or it can't be trusted.
     """
+    path = _peek(options, "ckpt_path")
+    if path is None:
+        return None
+    root = Path(_peek(options, "trainer.default_root_dir") or ROOT)
+    resumes = path == "last"
+    configs = []
+    if resumes:
+        latest = runs.latest_run(root)
+        configs = ["--config", str(latest / "config.yaml")]
+        path = str(latest / runs.CHECKPOINTS / "last.ckpt")
+    checkpoint = read_checkpoint(path)
+    run_dir = latest if resumes else runs.run_of(Path(path), root)
+
+    # A class from elsewhere is imported only where a run made here, or the user, names it.
+    if run_dir is None or not run_dir.resolve().is_relative_to(root.resolve()):
+        check_trust(checkpoint, trusted=options)
+    split = checkpoint.get("datamodule_hyper_parameters", {})
+    trained = {
+        "model": checkpoint["hyper_parameters"],
+        "data": {key: split[key] for key in SPLIT_KEYS if key in split},
+    }
+    configs += ["--config", json.dumps(trained)]
+    return Origin(path, checkpoint, run_dir, resumes, configs)
+
+
+def check_agreement(origin: Origin, trained: Any, given: Any) -> None:
+    """Checks that the user's options contradict nothing that the checkpoint was trained with.
+
+    Args:
+        origin: The checkpoint.
+        trained: The config that the checkpoint's settings come to.
+        given: The config that the user's options on top of them come to.
+
+    Raises:
+        ValueError: If they do; it names the option.
+    """
+    # A one_cycle run that is resumed must end where it meant to.
+    length = origin.resumes and given.model.schedule == "one_cycle"
+    expected, found = _settings(trained, length), _settings(given, length)
+    for key in expected | found:
+        if found.get(key) != expected.get(key):
+            raise ValueError(
+                f"--{key} {found.get(key)} contradicts the checkpoint {origin.path}, whose "
+                f"training has {expected.get(key)}; leave it out"
+            )
+
+
+def _settings(config: Any, length: bool) -> dict[str, Any]:
+    """The settings that must not change, as plain values by dotted name."""
+    nested: dict[str, dict[str, Any]] = {
+        "model": config.model.as_dict(),
+        "data": {key: config.data[key] for key in SPLIT_KEYS},
+        "trainer": {},
+    }
+    if length:
+        for part, keys in LENGTH_KEYS.items():
+            nested[part] |= {key: config[part][key] for key in keys}
+    return flatten(nested)
+
+
+def _peek(options: list[str], key: str) -> str | None:
+    """Looks an option up before the real parser runs, also in the config files named."""
     value = None
     for index, option in enumerate(options):
         name, equals, text = option.partition("=")
@@ -41,24 +131,3 @@ def peek(options: list[str], key: str) -> str | None:
                     found = found[part]
                 value = found if found is None else str(found)
     return None if value == "null" else value
-
-
-def settings(config: Any, *, length: bool = False) -> dict[str, Any]:
-    """The settings that make a run what it is.
-
-    Args:
-        config: The parsed config of a subcommand.
-        length: Adds those that decide how many steps the run takes.
-
-    Returns:
-        Plain values by dotted name; those that are None are left out.
-    """
-    nested = {
-        "model": config.model.as_dict(),
-        "data": {key: config.data[key] for key in SPLIT_KEYS},
-        "trainer": {},
-    }
-    if length:
-        for part, keys in LENGTH_KEYS.items():
-            nested[part] |= {key: config[part][key] for key in keys}
-    return flatten(nested)

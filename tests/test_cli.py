@@ -439,18 +439,30 @@ def test_debug_shows_the_traceback(run: Run) -> None:
 # ---- as a process ------------------------------------------------------------------------------
 
 
-def test_as_a_process() -> None:
-    """Both ways to start it, in an empty folder."""
+def start(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(__main__.__file__).parent.parent)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(params=["module", "script"])
+def program(request: pytest.FixtureRequest) -> list[str]:
+    """Both ways to start it."""
+    if request.param == "module":
+        return [sys.executable, "-m", "fmnist_lightning"]
     script = Path(sys.executable).with_name("fmnist-lightning")
-    for command in ([sys.executable, "-m", "fmnist_lightning"], [str(script)]):
-        if command[0] == str(script) and not script.exists():
-            pytest.skip("the package is not installed, so there is no console script")
-        done = subprocess.run(
-            [*command, "test", "--ckpt_path", "best.ckpt"],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(Path(__main__.__file__).parent.parent)},
-            check=False,
-        )
-        assert done.returncode == 1
-        assert done.stderr == "error: there is no checkpoint file best.ckpt\n"
+    if not script.exists():
+        pytest.skip("the package is not installed, so there is no console script")
+    return [str(script)]
+
+
+def test_as_a_process_in_an_empty_folder(program: list[str]) -> None:
+    done = start(*program, "test", "--ckpt_path", "best.ckpt")
+    assert done.returncode == 1
+    assert done.stderr == "error: there is no checkpoint file best.ckpt\n"
+
+
+def test_as_a_process_with_a_class_of_the_current_folder(program: list[str]) -> None:
+    Path("stranger_d.py").write_text(STRANGER)
+    done = start(*program, "fit", "--model.network", "stranger_d.Net", "--print_config")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["model"]["network"]["init_args"] == {"width": 8}
