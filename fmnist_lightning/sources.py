@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
@@ -153,7 +154,7 @@ def _repair(raw: Path, faults: dict[DataFile, str]) -> None:
                     if wrong := _fault(file, content):
                         raise OSError(f"{file.name}: {wrong}")
                 except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
-                    tried.append(f"  {label}: {str(error) or type(error).__name__}")
+                    tried.append(f"  {label}: {_reason(error)}")
                     break  # one failure is enough: the next source may be near and whole
                 _install(raw / file.name, content)
                 todo.remove(file)
@@ -168,6 +169,16 @@ def _repair(raw: Path, faults: dict[DataFile, str]) -> None:
         f"Debian and Ubuntu package {DEBIAN_PACKAGE} (under {DEBIAN_FOLDER}). Copy them, packed "
         f"(.gz) or not, into {raw} and run the same command again."
     )
+
+
+def _reason(error: BaseException) -> str:
+    """Why a source failed, without the wrapping of the libraries in between."""
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError):
+        return _reason(error.reason)
+    if isinstance(error, OSError) and error.strerror:
+        name = f"{Path(error.filename).name}: " if error.filename else ""
+        return f"{name}{error.strerror}"
+    return str(error) or type(error).__name__
 
 
 def _sources(raw: Path, scratch: Path) -> Iterator[tuple[str, Source]]:
