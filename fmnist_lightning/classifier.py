@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -40,6 +41,8 @@ class FashionClassifier(LightningModule):
             (https://arxiv.org/abs/1708.07120).
         warmup: The part of a ``one_cycle`` run in which the learning rate rises, from 0 to below 1.
         compile: Compiles the network with ``torch.compile`` for training.
+        channels_last: Keeps the weights of convolutions in the memory format of that name, in which
+            they are faster on most machines.
 
     Raises:
         ValueError: If ``warmup`` is out of range, or the network or optimiser can't be written down
@@ -53,6 +56,7 @@ class FashionClassifier(LightningModule):
         schedule: Literal["constant", "one_cycle"] = "one_cycle",
         warmup: float = 0.3,
         compile: bool = False,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         if isinstance(network, dict):
@@ -68,19 +72,22 @@ class FashionClassifier(LightningModule):
                 "schedule": schedule,
                 "warmup": warmup,
                 "compile": compile,
+                "channels_last": channels_last,
             }
         )
         self.network = network()
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)
         self.optimizer_factory = optimizer
         self.schedule = schedule
         self.warmup = warmup
         self.compile_network = compile
 
-        # Metrics keep their sums on the device and are computed once an epoch. Accuracy is `micro`,
-        # every picture counts once; torchmetrics' own default is the mean over the classes.
+        # Accuracy is `micro`, every picture counts once; torchmetrics' own default is the mean over
+        # the classes.
         self.metrics = nn.ModuleDict()
         for stage in STAGES:
-            # By default it looks for NaN, which makes a GPU wait in every step, and leaves it out.
+            # By default it looks for NaN, which makes a GPU wait, and leaves it out.
             self.metrics[f"{stage}_loss"] = MeanMetric(nan_strategy="disable")
             self.metrics[f"{stage}_acc"] = MulticlassAccuracy(
                 NUM_CLASSES, average="micro", validate_args=False
@@ -89,9 +96,29 @@ class FashionClassifier(LightningModule):
                 self.metrics[f"{stage}_confusion"] = MulticlassConfusionMatrix(
                     NUM_CLASSES, validate_args=False
                 )
+        # What the metrics have not seen yet. An update for each batch would cost a small network as
+        # much as its own forward pass, and the logits of a whole epoch are 2 MB.
+        self.unseen: dict[str, list[Batch]] = {stage: [] for stage in STAGES}
 
     def metric(self, name: str) -> Metric:
-        """One of the metrics, by stage and kind, such as ``train_loss`` or ``test_confusion``."""
+        """One of the metrics, with all batches of its epoch so far.
+
+        Args:
+            name: Its stage and kind, such as ``train_loss`` or ``test_confusion``.
+        """
+        stage = name.partition("_")[0]
+        if self.unseen[stage]:
+            logits, labels = (torch.cat(parts) for parts in zip(*self.unseen[stage], strict=True))
+            self.unseen[stage].clear()
+            losses = F.cross_entropy(logits.float(), labels, reduction="none")  # (N,)
+            # Each picture's own: torchmetrics 1.9 drops weights where NaN is let through.
+            self._metric(f"{stage}_loss").update(losses)
+            self._metric(f"{stage}_acc").update(logits, labels)
+            if stage != "train":
+                self._metric(f"{stage}_confusion").update(logits, labels)
+        return self._metric(name)
+
+    def _metric(self, name: str) -> Metric:
         metric = self.metrics[name]
         assert isinstance(metric, Metric)
         return metric
@@ -114,41 +141,48 @@ class FashionClassifier(LightningModule):
         logits: Tensor = self.network(pixels)
         return logits
 
+    def _start_epoch(self, stage: str) -> None:
+        """Forgets what is left of an earlier epoch; Lightning resets only metrics it has logged."""
+        self.unseen[stage].clear()
+        for name in self.metrics:
+            if name.startswith(stage):
+                self._metric(name).reset()
+
     def _shared_step(self, batch: Batch, stage: str) -> Tensor:
         """What all stages do with a batch.
 
         Returns:
-            The mean loss, shape ().
+            The logits, shape (N, 10).
         """
         images, labels = batch
-        logits = self(images)
-        losses = F.cross_entropy(logits, labels, reduction="none")  # (N,)
-        # Each picture's own loss: torchmetrics 1.9 drops weights where NaN is let through.
-        self.metric(f"{stage}_loss").update(losses.detach())
-        self.metric(f"{stage}_acc").update(logits.detach(), labels)
-        if stage != "train":
-            self.metric(f"{stage}_confusion").update(logits, labels)
-        return losses.mean()
+        logits: Tensor = self(images)
+        self.unseen[stage].append((logits.detach(), labels))
+        return logits
 
-    def _log_epoch(self, stage: str) -> None:
+    def _end_epoch(self, stage: str) -> None:
+        """Logs the means over the epoch."""
         for kind in ("loss", "acc"):
             self.log(f"{stage}/{kind}", self.metric(f"{stage}_{kind}"))
 
+    def on_train_epoch_start(self) -> None:
+        """Begins the training metrics anew."""
+        self._start_epoch("train")
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss to minimise, shape ()."""
-        loss = self._shared_step(batch, "train")
-        log_every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (self.global_step + 1) % log_every == 0:
+        loss = F.cross_entropy(self._shared_step(batch, "train"), batch[1])
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/loss_step", loss)
+            self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Logs the means over the epoch, as the weights were while it went on."""
-        self._log_epoch("train")
+        self._end_epoch("train")
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the last confusion matrix; Lightning resets only what is logged."""
-        self.metric("val_confusion").reset()
+        """Begins the validation metrics anew."""
+        self._start_epoch("val")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch to the validation metrics."""
@@ -156,11 +190,11 @@ class FashionClassifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the means over the validation pictures."""
-        self._log_epoch("val")
+        self._end_epoch("val")
 
     def on_test_epoch_start(self) -> None:
-        """Forgets the confusion matrix of an earlier test."""
-        self.metric("test_confusion").reset()
+        """Begins the test metrics anew."""
+        self._start_epoch("test")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch to the test metrics."""
@@ -168,7 +202,7 @@ class FashionClassifier(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs the means over the test pictures."""
-        self._log_epoch("test")
+        self._end_epoch("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Probabilities of the classes, shape (N, 10)."""

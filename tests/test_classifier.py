@@ -1,4 +1,5 @@
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +36,22 @@ class Recorder(Callback):
 
 
 def train(
-    classifier: FashionClassifier, data: FashionMNISTDataModule, epochs: int = 2, **kwargs: Any
+    classifier: FashionClassifier,
+    data: FashionMNISTDataModule,
+    epochs: int = 2,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[Trainer, Recorder]:
     recorder = Recorder()
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
         max_epochs=epochs,
-        callbacks=[recorder],
+        callbacks=[recorder, *callbacks],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=5,
-        **kwargs,
     )
     trainer.fit(classifier, datamodule=data)
     return trainer, recorder
@@ -193,6 +196,7 @@ def test_hyperparameters_are_plain() -> None:
         "schedule": "one_cycle",
         "warmup": 0.1,
         "compile": False,
+        "channels_last": True,
     }
 
 
@@ -206,6 +210,31 @@ def test_article_cnn_is_the_default_and_gives_logits() -> None:
     network = FashionClassifier().network
     assert isinstance(network, ArticleCNN)
     assert not network.sigmoid
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_channels_last_changes_the_speed_and_not_the_training() -> None:
+    runs: list[Recorder] = []
+    for channels_last in (False, True):
+        seed_everything(0)
+        classifier = FashionClassifier(channels_last=channels_last)
+        runs.append(train(classifier, tiny_data())[1])
+        weight = classifier.network.get_parameter("features.2.weight")
+        assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+    assert runs[1].losses == pytest.approx(runs[0].losses, abs=1e-4)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_metrics_are_up_to_date_within_an_epoch() -> None:
+    counts = []
+
+    class Looking(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+            figure = pl_module.metric("train_acc")
+            counts.append(int(figure.tp + figure.fn))
+
+    train(FashionClassifier(), tiny_data(), 2, [Looking()])
+    assert counts == [*range(50, 500, 50), 480] * 2
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def test_curves(fit: Fit) -> None:
         scalars = events.Scalars(tag)
         assert [scalar.step for scalar in scalars] == [9, 19]  # two epochs of ten steps
     assert [scalar.step for scalar in events.Scalars("train/loss_step")] == [4, 9, 14, 19]
-    rates = [scalar.value for scalar in events.Scalars("lr-AdamW")]
+    rates = [scalar.value for scalar in events.Scalars("lr")]
     assert len(rates) == 4
     assert max(rates) <= 0.01
     assert rates[-1] < rates[1]

@@ -1,3 +1,4 @@
+import gc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import seed_everything
+from lightning.pytorch.loops.progress import _Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
@@ -12,11 +14,18 @@ from fmnist_lightning import FashionMNISTDataModule
 from fmnist_lightning.sources import DataError
 
 
-def make(stage: str = "fit", world: tuple[int, int] = (0, 1), **kwargs: Any) -> Any:
+def make(
+    stage: str = "fit", world: tuple[int, int] = (0, 1), device: str = "cpu", **kwargs: Any
+) -> Any:
     """A data module that is ready for a stage, as process ``world[0]`` of ``world[1]``."""
     arguments = {"train_size": 480, "val_size": 120, "batch_size": 50} | kwargs
     data = FashionMNISTDataModule(**arguments)
-    data.trainer = SimpleNamespace(global_rank=world[0], world_size=world[1])  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_rank=world[0],
+        world_size=world[1],
+        fit_loop=SimpleNamespace(epoch_progress=_Progress()),
+        strategy=SimpleNamespace(root_device=torch.device(device)),
+    )
     data.prepare_data()
     data.setup(stage)
     return data
@@ -26,6 +35,13 @@ def order(loader: DataLoader[Any], epoch: int = 0) -> list[Tensor]:
     assert isinstance(loader.sampler, DistributedSampler)
     loader.sampler.set_epoch(epoch)
     return [images.flatten(1) for images, _ in loader]
+
+
+def pictures_on_the_cpu() -> int:
+    """How many tensors of pictures there are."""
+    gc.collect()
+    tensors = [thing for thing in gc.get_objects() if type(thing) is Tensor]
+    return sum(each.device.type == "cpu" and each.shape[1:] == (28, 28) for each in tensors)
 
 
 def same(one: list[Tensor], two: list[Tensor]) -> bool:
@@ -55,6 +71,15 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_loader_made_in_a_later_epoch_has_its_order(num_workers: int) -> None:
+    third = order(make().train_dataloader(), epoch=2)
+    data = make(num_workers=num_workers)
+    data.trainer.fit_loop.epoch_progress.current.processed = 2
+    assert same(third, [images.flatten(1) for images, _ in data.train_dataloader()])
+
+
+@pytest.mark.usefixtures("data_dir")
 def test_order_is_the_same_with_workers() -> None:
     assert same(order(make().train_dataloader()), order(make(num_workers=2).train_dataloader()))
 
@@ -81,6 +106,33 @@ def test_evaluation_shows_every_picture_once_also_where_shares_differ() -> None:
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(ValueError, match=r"batch_size 50 .* choose a multiple of 3"):
         make(world=(0, 3))
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_the_pictures_live_on_the_device_and_nowhere_else() -> None:
+    before = pictures_on_the_cpu()
+    data = make(device="meta")  # stands for a GPU
+    assert {data.train_set.images.device.type, data.val_set.labels.device.type} == {"meta"}
+    images, labels = next(iter(data.train_dataloader()))
+    assert (images.device.type, images.dtype, images.shape) == ("meta", torch.uint8, (50, 28, 28))
+    assert labels.device.type == "meta"
+    assert pictures_on_the_cpu() == before
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_workers_beside_pictures_on_a_device_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_workers must be 0 on meta, not 2"):
+        make(device="meta", num_workers=2)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_the_device_of_the_trainer_in_charge_counts() -> None:
+    data = make()
+    images = data.train_set.images
+    data.trainer.strategy.root_device = torch.device("meta")
+    data.setup("fit")
+    assert data.train_set.images.device.type == "meta"
+    assert images.device.type == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from fmnist_lightning import MLP, ArticleCNN
+from fmnist_lightning.networks import HalvingMaxPool2d
 
 
 def num_parameters(network: nn.Module) -> int:
@@ -20,14 +23,27 @@ def test_article_cnn_has_the_articles_layers() -> None:
     network(torch.rand(2, 1, 28, 28))
     assert shapes == [
         ("Conv2d", (6, 24, 24)),
-        ("MaxPool2d", (6, 12, 12)),
+        ("HalvingMaxPool2d", (6, 12, 12)),
         ("Conv2d", (10, 8, 8)),
-        ("MaxPool2d", (10, 4, 4)),
+        ("HalvingMaxPool2d", (10, 4, 4)),
         ("Flatten", (160,)),
         ("Linear", (56,)),
         ("ReLU", (56,)),
         ("Linear", (10,)),
     ]
+
+
+@pytest.mark.parametrize("size", [(24, 24), (7, 8), (5, 3)])
+def test_pooling_is_torchs_also_without_gradients(size: tuple[int, int]) -> None:
+    maps = torch.randn(3, 5, *size).relu()  # with ties
+    maps[0, 0, 0, 0] = torch.nan
+    expected = nn.MaxPool2d(2)(maps)
+    exactly: dict[str, Any] = {"equal_nan": True, "rtol": 0, "atol": 0}
+    for layout in (torch.contiguous_format, torch.channels_last):
+        maps = maps.contiguous(memory_format=layout)
+        torch.testing.assert_close(HalvingMaxPool2d()(maps), expected, **exactly)
+        with torch.no_grad():
+            torch.testing.assert_close(HalvingMaxPool2d()(maps), expected, **exactly)
 
 
 def test_the_sigmoid_is_an_option() -> None:

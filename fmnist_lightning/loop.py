@@ -1,0 +1,142 @@
+"""A shorter way through a training step than Lightning's own, with the same result."""
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loops.fetchers import _DataFetcher
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor
+
+# The hooks of a training step, without those that this loop calls.
+CALLBACK_HOOKS = (
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+MODULE_HOOKS = (
+    *CALLBACK_HOOKS,
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "optimizer_step",
+    "optimizer_zero_grad",
+)
+DATA_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+
+
+class LeanEpochLoop(_TrainingEpochLoop):
+    """Runs the steps of a training epoch with little around them.
+
+    In each step, Lightning calls about a hundred hooks, most of them empty, which takes as long as
+    a small network's own work. This loop finds out at the start of an epoch which hooks do anything
+    and calls only those. Progress, logging, checkpoints and results are the same to the bit.
+
+    Where a run has something in its steps that this loop doesn't know, such as several devices,
+    accumulated gradients, a profiler or a callback with hooks between forward pass and optimiser
+    step, the epoch goes through Lightning's own steps. The batches must be on the device.
+
+    Args:
+        trainer: The trainer that will run it, as ``trainer.fit_loop.epoch_loop``.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__(trainer, trainer.min_steps, trainer.max_steps)
+        self.lean = False
+        self.start_hooks: list[Callable[..., None]] = []
+        self.end_hooks: list[Callable[..., None]] = []
+
+    def on_run_start(self, data_fetcher: _DataFetcher) -> None:
+        """Looks at what the steps of this epoch will need."""
+        super().on_run_start(data_fetcher)
+        trainer = self.trainer
+        hooks = [
+            *((trainer.lightning_module, LightningModule, hook) for hook in MODULE_HOOKS),
+            *((trainer.lightning_module, LightningModule, hook) for hook in DATA_HOOKS),
+            *((trainer.datamodule, LightningDataModule, hook) for hook in DATA_HOOKS),
+            *((each, Callback, hook) for each in trainer.callbacks for hook in CALLBACK_HOOKS),
+        ]
+        self.lean = (
+            type(trainer.strategy) is SingleDeviceStrategy
+            and trainer.scaler is None  # of 16-bit floats
+            and trainer.accumulate_grad_batches == 1
+            and isinstance(trainer.profiler, PassThroughProfiler)
+            and not any(_overrides(*each) for each in hooks)
+        )
+        self.start_hooks, self.end_hooks = (
+            [getattr(each, hook) for each in trainer.callbacks if _overrides(each, Callback, hook)]
+            for hook in ("on_train_batch_start", "on_train_batch_end")
+        )
+
+    def advance(self, data_fetcher: _DataFetcher) -> None:
+        """Runs a step."""
+        if not self.lean or self.restarting:
+            super().advance(data_fetcher)
+            return
+        trainer, progress = self.trainer, self.batch_progress
+        self.val_loop.restarting = False
+        batch, _, _ = next(data_fetcher)
+        batch_idx = self.batch_idx + 1
+        progress.is_last_batch = data_fetcher.done
+        progress.increment_ready()
+        trainer._logger_connector.on_batch_start(batch)
+        self._call(self.start_hooks, "on_train_batch_start", batch, batch_idx)
+        progress.increment_started()
+
+        loss = self._optimize(batch, batch_idx)
+
+        progress.increment_processed()
+        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        if self._num_ready_batches_reached():
+            self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        self._call(self.end_hooks, "on_train_batch_end", {"loss": loss}, batch, batch_idx)
+        trainer._logger_connector.on_batch_end()
+        progress.increment_completed()
+        trainer._logger_connector.update_train_step_metrics()
+
+    def _optimize(self, batch: Any, batch_idx: int) -> Tensor:
+        """Forward pass, backward pass, optimiser step.
+
+        Returns:
+            The loss, shape ().
+        """
+        trainer, module = self.trainer, self.trainer.lightning_module
+        optimizer = trainer.optimizers[0]
+        progress = self.automatic_optimization.optim_progress.optimizer
+
+        def closure() -> Tensor:
+            module._current_fx_name = "training_step"  # lets it log
+            with trainer.precision_plugin.train_step_context():
+                loss = module.training_step(batch, batch_idx)
+            module._current_fx_name = None
+            assert isinstance(loss, Tensor)
+            progress.zero_grad.increment_ready()
+            progress.zero_grad.increment_started()
+            optimizer.zero_grad()
+            progress.zero_grad.increment_completed()
+            module.backward(loss)
+            if trainer.gradient_clip_val:
+                module.configure_gradient_clipping(
+                    optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+                )
+            return loss
+
+        progress.step.increment_ready()
+        loss = optimizer.step(closure)
+        progress.step.increment_completed()
+        assert isinstance(loss, Tensor)
+        return loss.detach()
+
+    def _call(self, hooks: list[Callable[..., None]], name: str, *args: Any) -> None:
+        module = self.trainer.lightning_module
+        module._current_fx_name = name
+        for hook in hooks:
+            hook(self.trainer, module, *args)
+        module._current_fx_name = None
+
+
+def _overrides(instance: object, base: type, method: str) -> bool:
+    """Whether the class of ``instance`` has a ``method`` of its own."""
+    return getattr(type(instance), method) is not getattr(base, method)

@@ -1,0 +1,51 @@
+"""What only a machine with a CUDA GPU can show; skipped elsewhere."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
+
+STRICT = """
+import torch
+from lightning.pytorch import Callback
+
+class NoWaiting(Callback):
+    # Between the steps that log, nothing may wait for the GPU; PyTorch raises where something does.
+    steps = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        assert batch[0].device.type == "cuda" and batch[0].dtype == torch.uint8
+        logs_next = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        last = batch_idx + 2 >= trainer.num_training_batches
+        torch.cuda.set_sync_debug_mode("default" if logs_next or last else "error")
+        NoWaiting.steps += not (logs_next or last)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        torch.cuda.set_sync_debug_mode("default")
+"""
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_nothing_waits_for_the_gpu_between_log_steps(
+    fit: Callable[..., Path], precision: str
+) -> None:
+    Path("strict.py").write_text(STRICT)
+    try:
+        fit(
+            *("--trainer.accelerator", "gpu", "--trainer.precision", precision),
+            *("--trainer.callbacks", "strict.NoWaiting"),
+        )
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    from strict import NoWaiting  # type: ignore[import-not-found]
+
+    assert NoWaiting.steps > 0
+
+
+def test_workers_are_refused(run: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = run("fit", "--trainer.accelerator", "gpu", "--data.num_workers", "2")
+    assert code == 1
+    assert "num_workers must be 0 on cuda, not 2" in err
