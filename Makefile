@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help fit test test-all dashboard results clean
+.PHONY: help fit test test-all dashboard results bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,10 @@ dashboard: .venv/installed  ## serve TensorBoard on the runs made here
 
 results: .venv/installed  ## train every row of the README's results again, and write the table
 	@$(BIN)/python benchmarks/results.py
+
+bench: .venv/installed  ## measure speed beside a plain loop and textbook Lightning (half an hour)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@$(BIN)/python benchmarks/speed.py
 
 clean:  ## remove the virtual environment and caches; runs and data stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -54,7 +54,7 @@ class FashionClassifier(LightningModule):
         network: Callable[[], nn.Module] = ArticleCNN,
         optimizer: OptimizerFactory = DEFAULT_OPTIMIZER,
         schedule: Literal["constant", "one_cycle"] = "one_cycle",
-        warmup: float = 0.3,
+        warmup: float = 0.1,
         compile: bool = False,
         channels_last: bool = True,
     ) -> None:
@@ -228,7 +228,8 @@ class FashionClassifier(LightningModule):
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
             total_steps=int(steps),
-            pct_start=self.warmup,
+            # A single step of warm-up would be at its peak at once, where PyTorch divides by zero.
+            pct_start=0.0 if self.warmup * steps == 1 else float(self.warmup),
             cycle_momentum=False,
         )
         return {

@@ -157,6 +157,16 @@ def test_one_cycle_moves_every_step_and_ends_near_zero() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
+@pytest.mark.parametrize("warmup", [0, 0.05, 0.1, 0.9])
+def test_one_cycle_of_ten_steps(warmup: float) -> None:
+    optimizer = functools.partial(SGD, lr=0.1)
+    _, recorder = train(FashionClassifier(optimizer=optimizer, warmup=warmup), tiny_data(), 1)
+    assert len(recorder.rates) == 10
+    assert 0.09 < max(recorder.rates) <= 0.1
+    assert recorder.rates[-1] < 1e-5
+
+
+@pytest.mark.usefixtures("data_dir")
 def test_constant_schedule() -> None:
     optimizer = functools.partial(SGD, lr=0.1)
     _, recorder = train(FashionClassifier(optimizer=optimizer, schedule="constant"), tiny_data())
@@ -186,7 +196,7 @@ def test_forward_takes_pictures_as_they_are() -> None:
 
 
 def test_hyperparameters_are_plain() -> None:
-    classifier = FashionClassifier(network=functools.partial(MLP, hidden=3), warmup=0.1)
+    classifier = FashionClassifier(network=functools.partial(MLP, hidden=3), warmup=0.2)
     assert dict(classifier.hparams) == {
         "network": {"class_path": "fmnist_lightning.networks.MLP", "init_args": {"hidden": 3}},
         "optimizer": {
@@ -194,7 +204,7 @@ def test_hyperparameters_are_plain() -> None:
             "init_args": {"lr": 0.01, "weight_decay": 0.05},
         },
         "schedule": "one_cycle",
-        "warmup": 0.1,
+        "warmup": 0.2,
         "compile": False,
         "channels_last": True,
     }

@@ -420,7 +420,7 @@ def test_what_contradicts_the_checkpoint_is_refused(
 
 def test_what_agrees_with_the_checkpoint_is_not(fit: Fit, run: Run) -> None:
     fit("--data.split_seed", "2")
-    options = ("--data.split_seed=2", "--model.warmup=0.3", "--data.num_workers=1")
+    options = ("--data.split_seed=2", "--model.warmup=0.1", "--data.num_workers=1")
     assert run("test", "--ckpt_path", "best.ckpt", *options)[0] == 0
 
 

@@ -1,0 +1,69 @@
+"""A Lightning callback that writes down when a `fit` did what, for `speed.py`."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+def write(first_batch: float, epochs: list[dict[str, float]]) -> None:
+    """Leaves the figures where `speed.py` looks for them.
+
+    Args:
+        first_batch: When the first batch was ready, in seconds since 1970.
+        epochs: For each epoch the seconds of its ``train`` and ``validation`` part and of the whole
+            ``epoch``, and where it is known the validation ``accuracy``.
+    """
+    Path(os.environ["STOPWATCH"]).write_text(
+        json.dumps({"first_batch": first_batch, "epochs": epochs})
+    )
+
+
+class Stopwatch(Callback):
+    """Takes the times of a `fit`. It must be the first callback.
+
+    An epoch lasts to the start of the next one, with checkpoints and all that is printed; its
+    training part lasts to the start of the validation.
+    """
+
+    def __init__(self) -> None:
+        self.first_batch: float | None = None
+        self.epochs: list[dict[str, float]] = []
+        self.start = 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Takes the time of the first batch."""
+        if self.first_batch is None:
+            self.first_batch = time.time()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends an epoch, and begins another."""
+        now = time.perf_counter()
+        self._end_epoch(now)
+        self.epochs.append({})
+        self.start = now
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the training part."""
+        if self.epochs:
+            self.validation_start = time.perf_counter()
+            self.epochs[-1]["train"] = self.validation_start - self.start
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the validation part."""
+        if self.epochs:
+            self.epochs[-1]["validation"] = time.perf_counter() - self.validation_start
+            self.epochs[-1]["accuracy"] = trainer.callback_metrics["val/acc"].item()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the last epoch, and writes."""
+        self._end_epoch(time.perf_counter())
+        assert self.first_batch is not None
+        write(self.first_batch, self.epochs)
+
+    def _end_epoch(self, now: float) -> None:
+        if self.epochs:
+            self.epochs[-1]["epoch"] = now - self.start
