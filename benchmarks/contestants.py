@@ -26,7 +26,6 @@ from fmnist_lightning import ArticleCNN
 from fmnist_lightning.dataset import read_dataset, split_indices
 from fmnist_lightning.sources import raw_folder
 
-VAL_SIZE = 12_000
 Loaders = tuple[DataLoader[Any], DataLoader[Any]]
 
 
@@ -51,8 +50,8 @@ def torchvision_loaders(options: argparse.Namespace) -> Loaders:
     dataset = datasets.FashionMNIST(
         str(options.data_dir), train=True, transform=transforms.ToTensor()
     )
-    rest = len(dataset) - options.train_size - VAL_SIZE
-    train, val, _ = random_split(dataset, [options.train_size, VAL_SIZE, rest])
+    rest = len(dataset) - options.train_size - options.val_size
+    train, val, _ = random_split(dataset, [options.train_size, options.val_size, rest])
     return (
         DataLoader(train, batch_size=options.batch_size, shuffle=True),
         DataLoader(val, batch_size=options.batch_size),
@@ -83,7 +82,8 @@ def plain(options: argparse.Namespace) -> None:
             for images, labels in val_loader:
                 val_loss += criterion(network(images), labels).item() * len(labels)
         end = time.perf_counter()
-        print(f"epoch {epoch}: {train_loss / options.train_size:.4f} {val_loss / VAL_SIZE:.4f}")
+        train_loss, val_loss = train_loss / options.train_size, val_loss / options.val_size
+        print(f"epoch {epoch}: training loss {train_loss:.4f}, validation loss {val_loss:.4f}")
         if val_loss <= best:
             best = val_loss
             torch.save(network.state_dict(), "best.pt")
@@ -161,7 +161,7 @@ def floor(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     official = read_dataset(raw_folder(options.data_dir), train=True)
-    train, val = split_indices(len(official), options.train_size, VAL_SIZE, seed=0)
+    train, val = split_indices(len(official), options.train_size, options.val_size, seed=0)
     train_set = official.subset(train)
     val_batches = torch.split(official.images[val], 500)
     network: Any = ArticleCNN(sigmoid=True)
@@ -210,6 +210,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--train-size", type=int, default=48_000)
+    parser.add_argument("--val-size", type=int, default=12_000)
     parser.add_argument("--epochs", type=int, default=2)
     only = parser.add_argument_group("floor only")
     only.add_argument("--contiguous", action="store_true", help="not channels_last")

@@ -164,17 +164,20 @@ def measure_all(data_dir: Path) -> dict[str, Any]:
     for round in range(5):
         for contestant in NAMES:
             add("batch size", round, contestant, data_dir, 20, epochs=3)
+    for round in range(5):
+        for batch_size in BATCH_SIZES[1:]:
+            for contestant in (OURS, FLOOR):
+                add("batch size", round, contestant, data_dir, batch_size, epochs=5)
     for round in range(3):
         for batch_size in BATCH_SIZES[1:]:
-            for contestant in NAMES:
-                epochs = 6 if contestant in (OURS, FLOOR) else 2
-                add("batch size", round, contestant, data_dir, batch_size, epochs=epochs)
+            for contestant in (PLAIN, TEXTBOOK):
+                add("batch size", round, contestant, data_dir, batch_size, epochs=2)
         for train_size in TRAIN_SIZES:
             add("train size", round, OURS, data_dir, train_size=train_size, epochs=3)
         add("default", round, "default", data_dir, 128, options=[f"--seed_everything={round}"])
         for batch_size in CHOICE_SIZES:
             for options in CHOICES.values():
-                add("choices", round, FLOOR, data_dir, batch_size, epochs=4, options=options)
+                add("choices", round, FLOOR, data_dir, batch_size, epochs=3, options=options)
     helps = [
         {
             "help": seconds_of("-m", "fmnist_lightning", "--help"),

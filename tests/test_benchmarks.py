@@ -1,0 +1,116 @@
+"""The benchmarks run, count right, and the pages show what they saved."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HERE = ROOT / "benchmarks"
+MODULES = ("contestants", "profile_step", "results", "speed", "stopwatch")
+
+
+@pytest.fixture(autouse=True)
+def _path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(HERE)
+    yield
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    """Reads what a stopwatch wrote."""
+    path = tmp_path / "times.json"
+    monkeypatch.setenv("STOPWATCH", str(path))
+    return lambda: dict(json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md"])
+def test_the_speed_shown_is_that_of_the_saved_runs(page: str) -> None:
+    speed = importlib.import_module("speed")
+    text = speed.tables(speed.Summary(json.loads(speed.SAVED.read_text())))[ROOT / page]
+    begin, end = speed.TABLE
+    assert (ROOT / page).read_text().split(begin)[1].split(end)[0] == text
+
+
+def test_the_profile_shown_is_the_saved_one() -> None:
+    profile = importlib.import_module("profile_step")
+    begin, end = profile.TABLE
+    shown = profile.PAGE.read_text().split(begin)[1].split(end)[0]
+    assert shown == profile.table(json.loads(profile.SAVED.read_text()))
+
+
+def run(contestant: str, round: int, seconds: list[float], **kwargs: Any) -> dict[str, Any]:
+    epochs = [
+        {
+            "train": each,
+            "validation": each / 10,
+            "epoch": 1.1 * each,
+            "accuracy": 0.78 + index / 100,
+        }
+        for index, each in enumerate(seconds)
+    ]
+    return {
+        "section": "batch size",
+        "round": round,
+        "contestant": contestant,
+        "batch_size": 20,
+        "train_size": 48_000,
+        "options": [],
+        "first_batch": 3.0,
+        "peak_mib": 500.0 if contestant == "plain" else 600.0,
+        "epochs": epochs,
+    } | kwargs
+
+
+def test_ratios_are_medians_of_the_rounds_without_first_epochs() -> None:
+    speed = importlib.import_module("speed")
+    runs = []
+    for round, slow in enumerate((1, 2, 5)):  # a machine that is busy in some rounds
+        runs.append(run("plain", round, [99, 10 * slow, 10 * slow]))
+        runs.append(run("fmnist_lightning", round, [99, 4 * slow, (4 + round) * slow]))
+    runs.append(run("default", 0, [2, 2, 2], section="default", batch_size=128))
+    summary = speed.Summary({"runs": runs})
+    assert summary.median("batch size", "train", "plain") == 20
+    assert summary.ratio("train", "fmnist_lightning", "plain") == pytest.approx(0.45)
+    assert summary.ratio("peak_mib", "fmnist_lightning", "plain") == pytest.approx(1.2)
+    assert summary.seconds_to_accuracy() == pytest.approx(4.4)  # 78 %, then 79 %
+
+
+def test_stopwatch(fit: Callable[..., Path], stopped: Callable[[], dict[str, Any]]) -> None:
+    fit("--trainer.callbacks", "stopwatch.Stopwatch", "--trainer.max_epochs", "3")
+    taken = stopped()
+    assert len(taken["epochs"]) == 3
+    for epoch in taken["epochs"]:
+        assert 0 < epoch["train"] + epoch["validation"] < epoch["epoch"]
+        assert 0 <= epoch["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("contestant", ["plain", "textbook", "floor"])
+def test_contestants(
+    contestant: str,
+    data_dir: Path,
+    stopped: Callable[[], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("rich", reason="textbook Lightning needs rich: pip install -e '.[bench]'")
+    options = ["--train-size=480", "--val-size=120", "--epochs=2", f"--data-dir={data_dir}"]
+    if contestant == "floor":
+        options += ["--contiguous", "--bf16", "--fused", "--threads=1"]
+    monkeypatch.setattr(sys, "argv", ["contestants.py", contestant, *options])
+    importlib.import_module("contestants").main()
+    taken = stopped()
+    assert len(taken["epochs"]) == 2
+    assert all(0 < epoch["train"] < epoch["epoch"] for epoch in taken["epochs"])
+
+
+def test_the_profile_finds_the_parts_of_a_step(fit: Callable[..., Path]) -> None:
+    profile = importlib.import_module("profile_step")
+    fit("--trainer.callbacks", "profile_step.Sampler", "--trainer.max_epochs", "4")
+    assert profile.Sampler.steps == 30
+    assert {"forward pass and loss", "backward pass"} <= profile.Sampler.samples.keys()
