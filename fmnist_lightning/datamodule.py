@@ -215,4 +215,4 @@ class FashionMNISTDataModule(LightningDataModule):
                 f"the checkpoint was trained on another split ({theirs}) than this data module's "
                 f"({ours}); pictures it was trained on would count as validation pictures"
             )
-        self.epochs_resumed = state_dict["epochs"]
+        self.epochs_resumed = state_dict.get("epochs", 0)

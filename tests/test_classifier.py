@@ -247,6 +247,22 @@ def test_metrics_are_up_to_date_within_an_epoch() -> None:
     assert counts == [*range(50, 500, 50), 480] * 2
 
 
+@pytest.mark.usefixtures("data_dir")
+def test_batches_from_workers_are_let_go() -> None:
+    """A tensor from a worker keeps a file open; an epoch of them is more than a system allows."""
+    shared = []
+
+    class Looking(Callback):
+        def on_train_batch_end(
+            self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            kept = [tensor for pair in pl_module.unseen["train"] for tensor in pair]
+            shared.append((batch[1].is_shared(), any(tensor.is_shared() for tensor in kept)))
+
+    train(FashionClassifier(), tiny_data(num_workers=2), 1, [Looking()])
+    assert shared == [(True, False)] * 10
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("data_dir")
 def test_compiling_changes_the_speed_and_not_the_training() -> None:
