@@ -91,6 +91,7 @@ def test_stopwatch(fit: Callable[..., Path], stopped: Callable[[], dict[str, Any
         assert 0 <= epoch["accuracy"] <= 1
 
 
+@pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
 @pytest.mark.parametrize("contestant", ["plain", "textbook", "floor"])
 def test_contestants(
     contestant: str,
@@ -98,7 +99,6 @@ def test_contestants(
     stopped: Callable[[], dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("rich", reason="textbook Lightning needs rich: pip install -e '.[bench]'")
     options = ["--train-size=480", "--val-size=120", "--epochs=2", f"--data-dir={data_dir}"]
     if contestant == "floor":
         options += ["--contiguous", "--bf16", "--fused", "--threads=1"]
