@@ -2,7 +2,9 @@
 
 Each is run as a process of its own in a terminal of its own, so that progress bars are drawn; all
 of them in turn, several rounds. `python benchmarks/speed.py` measures, saves `results/speed.json`,
-and writes charts and tables; `... --report` only writes. Nothing else should run meanwhile.
+and and writes charts and tables; `... article help` measures only these sections again, and
+`... --report` only writes. Nothing else should run meanwhile.
+ else should run meanwhile.
 """
 
 import argparse
@@ -47,6 +49,7 @@ CHOICES: dict[str, list[str]] = {
     "1 thread": ["--threads", "1"],
 }
 CHOICE_SIZES = (20, 256)
+SECTIONS = ("article", "batch size", "train size", "default", "choices", "help")
 SWIFT = 0.785  # validation accuracy
 ARTICLE_EPOCHS = 15
 TABLE = "<!-- speed: written by benchmarks/speed.py -->\n", "<!-- end of speed -->\n"
@@ -107,7 +110,7 @@ def measure(
     elif contestant == "default":
         command = [sys.executable, "-m", "fmnist_lightning", "fit", f"--data.data_dir={data_dir}"]
     else:
-        command = [sys.executable, str(HERE / "contestants.py"), contestant]
+        command = [sys.executable, str(HERE / f"{contestant}.py")]
         command += [f"--{name.replace('_', '-')}={value}" for name, value in sizes.items()]
         command += [f"--epochs={epochs}", f"--data-dir={data_dir}"]
     command += options
@@ -154,43 +157,44 @@ def seconds_of(*command: str) -> float:
     return round(time.perf_counter() - start, 3)
 
 
-def measure_all(data_dir: Path) -> dict[str, Any]:
-    """Everything in turn, a round at a time."""
+def measure_section(section: str, data_dir: Path) -> list[Run]:
+    """Measures one of ``SECTIONS``, all that is compared in turn."""
     runs: list[Run] = []
 
-    def add(section: str, round: int, *args: Any, **kwargs: Any) -> None:
+    def add(round: int, *args: Any, **kwargs: Any) -> None:
         runs.append({"section": section, "round": round} | measure(*args, **kwargs))
 
-    for round in range(5):
-        for contestant in NAMES:
-            add("batch size", round, contestant, data_dir, 20, epochs=3)
-    for round in range(5):
-        for batch_size in BATCH_SIZES[1:]:
-            for contestant in (OURS, FLOOR):
-                add("batch size", round, contestant, data_dir, batch_size, epochs=5)
-    for round in range(3):
-        for batch_size in BATCH_SIZES[1:]:
-            for contestant in (PLAIN, TEXTBOOK):
-                add("batch size", round, contestant, data_dir, batch_size, epochs=2)
-        for train_size in TRAIN_SIZES:
-            add("train size", round, OURS, data_dir, train_size=train_size, epochs=3)
-        add("default", round, "default", data_dir, 128, options=[f"--seed_everything={round}"])
-        for batch_size in CHOICE_SIZES:
-            for options in CHOICES.values():
-                add("choices", round, FLOOR, data_dir, batch_size, epochs=3, options=options)
-    helps = [
-        {
-            "help": seconds_of("-m", "fmnist_lightning", "--help"),
-            "import": seconds_of("-c", "import lightning.pytorch.cli"),
-        }
-        for _ in range(7)
-    ]
-    return {
-        "command": "make bench",
-        "machine": machine(),
-        "runs": runs,
-        "help": helps,
-    }
+    if section == "article":
+        for round in range(5):
+            for contestant in NAMES:
+                add(round, contestant, data_dir, epochs=3)
+    elif section == "batch size":
+        for round in range(5):
+            for batch_size in BATCH_SIZES[1:]:
+                for contestant in (OURS, FLOOR):
+                    add(round, contestant, data_dir, batch_size, epochs=5)
+        for round in range(3):
+            for batch_size in BATCH_SIZES[1:]:
+                for contestant in (PLAIN, TEXTBOOK):
+                    add(round, contestant, data_dir, batch_size, epochs=2)
+    elif section == "train size":
+        for round in range(3):
+            for train_size in TRAIN_SIZES:
+                add(round, OURS, data_dir, train_size=train_size, epochs=3)
+    elif section == "default":
+        for round in range(3):
+            add(round, "default", data_dir, 128, options=[f"--seed_everything={round}"])
+    elif section == "choices":
+        for round in range(3):
+            for batch_size in CHOICE_SIZES:
+                for options in CHOICES.values():
+                    add(round, FLOOR, data_dir, batch_size, epochs=3, options=options)
+    elif section == "help":
+        for round in range(7):
+            help = seconds_of("-m", "fmnist_lightning", "--help")
+            imported = seconds_of("-c", "import lightning.pytorch.cli")
+            runs.append({"section": section, "round": round, "help": help, "import": imported})
+    return runs
 
 
 # ---- summing up --------------------------------------------------------------------------------
@@ -200,7 +204,7 @@ class Summary:
     """The figures of a saved benchmark: medians, and ratios within a round.
 
     Args:
-        saved: What ``measure_all`` gave.
+        saved: The content of ``SAVED``.
     """
 
     def __init__(self, saved: dict[str, Any]) -> None:
@@ -210,11 +214,13 @@ class Summary:
         self, section: str, part: str, contestant: str, batch_size: int = 20, **sizes: Any
     ) -> list[float]:
         """One value for each round: the median of its epochs but the first, or ``part`` itself."""
+        if section == "batch size" and batch_size == 20:
+            section = "article"
         wanted = {"section": section, "contestant": contestant, "batch_size": batch_size} | sizes
         runs = [
             run
             for run in self.saved["runs"]
-            if all(run[key] == value for key, value in wanted.items())
+            if all(run.get(key) == value for key, value in wanted.items())
         ]
         if part in ("first_batch", "peak_mib"):
             return [run[part] for run in runs]
@@ -251,7 +257,9 @@ class Summary:
     def targets(self) -> list[tuple[str, float, float]]:
         """What was compared, the ratio, and the most that it should be."""
         article = ARTICLE_EPOCHS * self.median("batch size", "epoch", PLAIN)
-        helps = statistics.median(pair["help"] / pair["import"] for pair in self.saved["help"])
+        helps = statistics.median(
+            run["help"] / run["import"] for run in self.saved["runs"] if run["section"] == "help"
+        )
         return [
             ("epoch of the article's work / plain loop", self.ratio("epoch", OURS, PLAIN), 0.70),
             ("the same / textbook Lightning", self.ratio("epoch", OURS, TEXTBOOK), 0.35),
@@ -444,13 +452,23 @@ def write_tables(summary: Summary) -> None:
 def main() -> None:
     """Measures, or only writes."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sections", nargs="*", help=f"default: all of {', '.join(SECTIONS)}")
     parser.add_argument("--report", action="store_true", help="write charts and tables only")
     parser.add_argument("--data-dir", default="data", type=Path)
     options = parser.parse_args()
+    if unknown := set(options.sections) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     if not options.report:
         data_dir = options.data_dir.absolute()
         sources.fetch(data_dir)
-        SAVED.write_text(json.dumps(measure_all(data_dir), indent=1) + "\n")
+        sections = options.sections or SECTIONS
+        kept = json.loads(SAVED.read_text())["runs"] if SAVED.exists() else []
+        runs = [run for run in kept if run["section"] not in sections]
+        for section in sections:
+            runs += measure_section(section, data_dir)
+        runs.sort(key=lambda run: SECTIONS.index(run["section"]))
+        saved = {"command": "make bench", "machine": machine(), "runs": runs}
+        SAVED.write_text(json.dumps(saved, indent=1) + "\n")
     summary = Summary(json.loads(SAVED.read_text()))
     write_charts(summary)
     write_tables(summary)

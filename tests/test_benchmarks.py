@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HERE = ROOT / "benchmarks"
-MODULES = ("contestants", "profile_step", "results", "speed", "stopwatch")
+MODULES = tuple(path.stem for path in HERE.glob("*.py"))
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def run(contestant: str, round: int, seconds: list[float], **kwargs: Any) -> dic
         for index, each in enumerate(seconds)
     ]
     return {
-        "section": "batch size",
+        "section": "article",
         "round": round,
         "contestant": contestant,
         "batch_size": 20,
@@ -102,8 +102,8 @@ def test_contestants(
     options = ["--train-size=480", "--val-size=120", "--epochs=2", f"--data-dir={data_dir}"]
     if contestant == "floor":
         options += ["--contiguous", "--bf16", "--fused", "--threads=1"]
-    monkeypatch.setattr(sys, "argv", ["contestants.py", contestant, *options])
-    importlib.import_module("contestants").main()
+    monkeypatch.setattr(sys, "argv", [f"{contestant}.py", *options])
+    importlib.import_module(contestant).main()
     taken = stopped()
     assert len(taken["epochs"]) == 2
     assert all(0 < epoch["train"] < epoch["epoch"] for epoch in taken["epochs"])
