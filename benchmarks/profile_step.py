@@ -87,6 +87,7 @@ def profile(data_dir: Path) -> dict[str, Any]:
                 *("fit", "--config", str(ROOT / "configs" / "article.yaml")),
                 *("--trainer.max_epochs", "4", f"--data.data_dir={data_dir}"),
                 *("--trainer.callbacks", "profile_step.Sampler"),
+                "--trainer.enable_progress_bar=false",
             ]
         )
         os.chdir(here)

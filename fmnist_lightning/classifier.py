@@ -172,7 +172,8 @@ class FashionClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss to minimise, shape ()."""
         loss = F.cross_entropy(self._shared_step(batch, "train"), batch[1])
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.global_step + 1) % every == 0:
             self.log("train/loss_step", loss)
             self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss

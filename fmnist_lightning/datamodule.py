@@ -96,13 +96,20 @@ class FashionMNISTDataModule(LightningDataModule):
 
         Raises:
             DataError: If the files are not there, because ``prepare_data`` was not called.
-            ValueError: If the batch can't be shared out evenly among the processes, or workers are
-                asked for that could not read the memory of a GPU.
+            ValueError: If the batch can't be shared out evenly among the processes, workers are
+                asked for that could not read the memory of a GPU, or ``overfit_batches`` is set.
         """
         if self.batch_size % self._world_size:
             raise ValueError(
                 f"batch_size {self.batch_size} is for all devices together and can't be divided "
                 f"among {self._world_size} of them; choose a multiple of {self._world_size}"
+            )
+        overfit: Any = getattr(self.trainer, "overfit_batches", 0)
+        if overfit:
+            # Lightning would put a sampler of single pictures into the place of ours.
+            raise ValueError(
+                f"overfit_batches {overfit} can't be used with batches that are cut whole; "
+                "set --data.train_size to the pictures to overfit"
             )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if self.num_workers and device.type != "cpu":

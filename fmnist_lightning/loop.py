@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
@@ -107,12 +108,15 @@ class LeanEpochLoop(_TrainingEpochLoop):
         optimizer = trainer.optimizers[0]
         progress = self.automatic_optimization.optim_progress.optimizer
 
+        loss: Tensor | None = None
+
+        @torch.enable_grad()
         def closure() -> Tensor:
+            nonlocal loss
             module._current_fx_name = "training_step"  # lets it log
             with trainer.precision_plugin.train_step_context():
                 loss = module.training_step(batch, batch_idx)
             module._current_fx_name = None
-            assert isinstance(loss, Tensor)
             progress.zero_grad.increment_ready()
             progress.zero_grad.increment_started()
             optimizer.zero_grad()
@@ -125,9 +129,9 @@ class LeanEpochLoop(_TrainingEpochLoop):
             return loss
 
         progress.step.increment_ready()
-        loss = optimizer.step(closure)
+        optimizer.step(closure)
         progress.step.increment_completed()
-        assert isinstance(loss, Tensor)
+        assert loss is not None
         return loss.detach()
 
     def _call(self, hooks: list[Callable[..., None]], name: str, *args: Any) -> None:
@@ -139,5 +143,6 @@ class LeanEpochLoop(_TrainingEpochLoop):
 
 
 def _overrides(instance: object, base: type, method: str) -> bool:
-    """Whether the class of ``instance`` has a ``method`` of its own."""
-    return getattr(type(instance), method) is not getattr(base, method)
+    """Whether ``instance`` has a ``method`` of its own, by its class or set on itself."""
+    own = getattr(instance, method)
+    return getattr(own, "__func__", own) is not getattr(base, method)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fmnist_lightning.dataset import NUM_CLASSES
 
@@ -26,10 +27,9 @@ class HalvingMaxPool2d(nn.MaxPool2d):
             Feature maps, shape (N, C, H // 2, W // 2).
         """
         if torch.is_grad_enabled():
-            pooled: Tensor = super().forward(input)
-            return pooled
-        height, width = input.shape[2] // 2 * 2, input.shape[3] // 2 * 2
-        rows = torch.maximum(input[:, :, 0:height:2], input[:, :, 1:height:2])
+            return F.max_pool2d(input, 2)
+        height, width = input.shape[-2] // 2 * 2, input.shape[-1] // 2 * 2
+        rows = torch.maximum(input[..., 0:height:2, :], input[..., 1:height:2, :])
         return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
 
 

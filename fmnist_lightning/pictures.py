@@ -32,7 +32,9 @@ def captioned_grid(images: Tensor, captions: Sequence[str], columns: int = 8) ->
     for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(index, columns)
         left, top = GAP + column * cell_width, GAP + row * cell_height
-        picture = Image.fromarray(image.numpy()).resize((side, side), Image.Resampling.NEAREST)
+        picture = Image.fromarray(image.cpu().numpy()).resize(
+            (side, side), Image.Resampling.NEAREST
+        )
         sheet.paste(picture, (left, top))
         draw.text((left + side / 2, top + side + 3), caption, fill=INK, font=font, anchor="ma")
     return torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8).view(

@@ -474,3 +474,9 @@ def test_as_a_process_with_a_class_of_the_current_folder(program: list[str]) -> 
     done = start(*program, "fit", "--model.network", "stranger_d.Net", "--print_config")
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["model"]["network"]["init_args"] == {"width": 8}
+
+
+def test_overfit_batches_says_what_to_do_instead(run: Run) -> None:
+    code, _, err = run("fit", *TINY, "--trainer.overfit_batches", "2")
+    assert code == 1
+    assert "set --data.train_size" in err

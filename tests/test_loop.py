@@ -14,6 +14,7 @@ from fmnist_lightning.loop import LeanEpochLoop
 Fit = Callable[..., Path]
 
 WATCH = """
+import torch
 from lightning.pytorch import Callback
 
 class Ends(Callback):
@@ -23,6 +24,12 @@ class Ends(Callback):
         pl_module.log("mine", float(batch_idx))
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.seen.append(("end", batch_idx, trainer.global_step, float(outputs["loss"])))
+
+class Silent(torch.optim.SGD):
+    @torch.no_grad()
+    def step(self, closure=None):
+        closure()
+        super().step()
 
 class Gradients(Callback):
     seen = []
@@ -105,6 +112,7 @@ def assert_same(one: Any, two: Any, where: str = "") -> None:
         ("--trainer.precision", "64-true"),
         ("--trainer.max_steps", "13", "--trainer.val_check_interval", "4"),
         ("--trainer.limit_train_batches", "7", "--trainer.callbacks", "watch.Ends"),
+        ("--model.optimizer", "watch.Silent", "--model.optimizer.lr=0.1"),
         ("--model.optimizer", "LBFGS", "--model.optimizer.lr=1e-4", "--model.channels_last=false"),
     ],
     ids=lambda options: " ".join(options).replace("--trainer.", "").replace("--model.", ""),
@@ -155,3 +163,13 @@ def test_what_it_does_not_know_goes_lightnings_way(
         assert Gradients.seen == list(range(20))
     if "2" in options:
         assert loops[0].global_step == 10
+
+
+def test_hooks_set_on_a_callback_are_called(fit: Fit) -> None:
+    Path("counting.py").write_text("steps = []\ndef count(*args):\n    steps.append(1)\n")
+    fit(
+        *("--trainer.callbacks", "lightning.pytorch.callbacks.LambdaCallback"),
+        *("--trainer.callbacks.on_train_batch_end", "counting.count"),
+        *("--trainer.callbacks.on_after_backward", "counting.count"),
+    )
+    assert len(sys.modules.pop("counting").steps) == 40
