@@ -19,6 +19,7 @@ from fmnist_lightning.networks import ArticleCNN
 from fmnist_lightning.recipes import from_recipe, to_recipe
 
 STAGES = ("train", "val", "test")
+MOST_UNSEEN = 100  # batches
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 # In batches of 128, SGD with momentum does as well; in those of 20 to 64, it diverges.
 DEFAULT_OPTIMIZER = functools.partial(AdamW, lr=0.01, weight_decay=0.05)
@@ -97,7 +98,7 @@ class FashionClassifier(LightningModule):
                     NUM_CLASSES, validate_args=False
                 )
         # What the metrics have not seen yet: an update for each batch would cost a small network a
-        # twentieth of its step, and the logits of a whole epoch are 2 MB.
+        # twentieth of its step. Kept for a whole epoch, they would scatter over 100 MB of memory.
         self.unseen: dict[str, list[Batch]] = {stage: [] for stage in STAGES}
 
     def metric(self, name: str) -> Metric:
@@ -107,6 +108,11 @@ class FashionClassifier(LightningModule):
             name: Its stage and kind, such as ``train_loss`` or ``test_confusion``.
         """
         stage = name.partition("_")[0]
+        self._count(stage)
+        return self._metric(name)
+
+    def _count(self, stage: str) -> None:
+        """Shows the metrics what they have not seen yet."""
         if self.unseen[stage]:
             logits, labels = (torch.cat(parts) for parts in zip(*self.unseen[stage], strict=True))
             self.unseen[stage].clear()
@@ -116,7 +122,6 @@ class FashionClassifier(LightningModule):
             self._metric(f"{stage}_acc").update(logits, labels)
             if stage != "train":
                 self._metric(f"{stage}_confusion").update(logits, labels)
-        return self._metric(name)
 
     def _metric(self, name: str) -> Metric:
         metric = self.metrics[name]
@@ -158,6 +163,8 @@ class FashionClassifier(LightningModule):
         logits: Tensor = self(images)
         # A copy: labels from a worker would each keep a file open.
         self.unseen[stage].append((logits.detach(), labels.clone()))
+        if len(self.unseen[stage]) == MOST_UNSEEN:
+            self._count(stage)
         return logits
 
     def _end_epoch(self, stage: str) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, AdamW
 
 from fmnist_lightning import MLP, ArticleCNN, FashionClassifier, FashionMNISTDataModule
+from fmnist_lightning.classifier import MOST_UNSEEN
 from fmnist_lightning.recipes import from_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -245,6 +246,17 @@ def test_metrics_are_up_to_date_within_an_epoch() -> None:
 
     train(FashionClassifier(), tiny_data(), 2, [Looking()])
     assert counts == [*range(50, 500, 50), 480] * 2
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_metrics_count_more_batches_than_are_kept() -> None:
+    classifier = FashionClassifier()
+    trainer, recorder = train(classifier, tiny_data(batch_size=3, eval_batch_size=1), 1)
+    assert len(recorder.losses) == 160 > MOST_UNSEEN
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(
+        sum(recorder.losses) / 160, rel=1e-5
+    )
+    assert classifier.metric("val_confusion").compute().sum() == 120
 
 
 @pytest.mark.usefixtures("data_dir")
