@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, ClassVar
 
 from lightning.pytorch import Callback
-from results import ROOT
+from results import ROOT, replace_between
 
 SAVED = ROOT / "benchmarks" / "results" / "profile.json"
 PAGE = ROOT / "benchmarks" / "README.md"
@@ -133,9 +133,7 @@ def main() -> None:
         saved[options.save] = measured
         SAVED.write_text(json.dumps(saved, indent=1) + "\n")
     if saved.keys() == {"before", "after"}:
-        before, _, rest = PAGE.read_text().partition(TABLE[0])
-        _, _, after = rest.partition(TABLE[1])
-        PAGE.write_text(before + TABLE[0] + table(saved) + TABLE[1] + after)
+        replace_between(PAGE, TABLE, table(saved))
 
 
 if __name__ == "__main__":

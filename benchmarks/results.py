@@ -89,6 +89,19 @@ def machine() -> dict[str, Any]:
     }
 
 
+def machine_text(used: dict[str, Any]) -> str:
+    """What ``machine`` gave, for a sentence."""
+    versions = ", ".join(f"{name} {number}" for name, number in used["versions"].items())
+    return f"{used['cores']} cores of an {used['cpu']}, Python {used['python']}, {versions}"
+
+
+def replace_between(path: Path, marks: tuple[str, str], text: str) -> None:
+    """Puts ``text`` between two marks of a page."""
+    before, _, rest = path.read_text().partition(marks[0])
+    _, _, after = rest.partition(marks[1])
+    path.write_text(before + marks[0] + text + marks[1] + after)
+
+
 def summarize(saved: dict[str, Any]) -> dict[str, str]:
     """The figures of a row as text."""
     runs = saved["runs"]
@@ -128,12 +141,10 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             f"`{saved['command']}`",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    used = next(iter(rows.values()))["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in used["versions"].items())
+    used = machine_text(next(iter(rows.values()))["machine"])
     lines.append(
-        f"\nMean ± standard deviation over the seeds; {used['cores']} cores of an {used['cpu']}, "
-        f"Python {used['python']}, {versions}. Seconds are of the whole command, start to end, "
-        "with validation, dashboard and checkpoints, the data already there."
+        f"\nMean ± standard deviation over the seeds; {used}. Seconds are of the whole command, "
+        "start to end, with validation, dashboard and checkpoints, the data already there."
     )
     return "\n".join(lines) + "\n"
 
@@ -150,9 +161,7 @@ def header(saved: dict[str, Any]) -> str:
 
 def write(rows: dict[str, dict[str, Any]]) -> None:
     """Puts table and headers into their places."""
-    before, _, rest = README.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    README.write_text(before + MARKS[0] + table(rows) + MARKS[1] + after)
+    replace_between(README, MARKS, table(rows))
     for name, saved in rows.items():
         config = ROOT / "configs" / f"{name}.yaml"
         if config.exists():

@@ -2,9 +2,8 @@
 
 Each is run as a process of its own in a terminal of its own, so that progress bars are drawn; all
 of them in turn, several rounds. `python benchmarks/speed.py` measures, saves `results/speed.json`,
-and and writes charts and tables; `... article help` measures only these sections again, and
+and writes charts and tables; `... article help` measures only these sections again, and
 `... --report` only writes. Nothing else should run meanwhile.
- else should run meanwhile.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from results import ROOT, machine
+from results import ROOT, machine, machine_text, replace_between
 
 from fmnist_lightning import sources
 
@@ -60,11 +59,11 @@ Run = dict[str, Any]
 # ---- measuring ---------------------------------------------------------------------------------
 
 
-def in_a_terminal(command: list[str], folder: str, environment: dict[str, str]) -> tuple[int, int]:
-    """Runs a command in a terminal of 100 columns.
+def in_a_terminal(command: list[str], folder: str, environment: dict[str, str]) -> int:
+    """Runs a command in a terminal of 100 columns, and exits with its output where it fails.
 
     Returns:
-        Its exit code and the most memory it held, in KiB.
+        The most memory it held, in KiB.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
@@ -89,7 +88,7 @@ def in_a_terminal(command: list[str], folder: str, environment: dict[str, str]) 
     code = os.waitstatus_to_exitcode(status)
     if code:
         sys.exit(f"{' '.join(command)}\nended with {code}:\n{shown.decode(errors='replace')}")
-    return code, usage.ru_maxrss
+    return usage.ru_maxrss
 
 
 def measure(
@@ -124,7 +123,7 @@ def measure(
             "TERM": "xterm-256color",
         }
         start = time.time()
-        _, peak = in_a_terminal(command, folder, environment)
+        peak = in_a_terminal(command, folder, environment)
         taken = json.loads(times.read_text())
     run = {
         "contestant": contestant,
@@ -347,12 +346,7 @@ class Summary:
 
     def machine_line(self) -> str:
         """What it was measured on."""
-        used = self.saved["machine"]
-        versions = ", ".join(f"{name} {number}" for name, number in used["versions"].items())
-        return (
-            f"Medians; ratios within a round. {used['cores']} cores of an {used['cpu']}, "
-            f"Python {used['python']}, {versions}.\n"
-        )
+        return f"Medians; ratios within a round. {machine_text(self.saved['machine'])}.\n"
 
 
 def write_charts(summary: Summary) -> None:
@@ -370,7 +364,6 @@ def write_charts(summary: Summary) -> None:
             "axes.grid": True,
             "grid.color": "#e4e4e4",
             "axes.axisbelow": True,
-            "svg.hashsalt": "0",
         }
     )
     colours = {PLAIN: "#8a8a8a", TEXTBOOK: "#d55e00", OURS: "#0072b2", FLOOR: "#000000"}
@@ -444,9 +437,7 @@ def tables(summary: Summary) -> dict[Path, str]:
 def write_tables(summary: Summary) -> None:
     """Puts the tables into their places."""
     for path, text in tables(summary).items():
-        before, _, rest = path.read_text().partition(TABLE[0])
-        _, _, after = rest.partition(TABLE[1])
-        path.write_text(before + TABLE[0] + text + TABLE[1] + after)
+        replace_between(path, TABLE, text)
 
 
 def main() -> None:
