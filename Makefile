@@ -34,7 +34,8 @@ test-all: .venv/installed  ## the same, and the tests that take longer or need t
 dashboard: .venv/installed  ## serve TensorBoard on the runs made here
 	@$(BIN)/tensorboard --logdir runs
 
-results: .venv/installed  ## train every row of the README's results again, and write the table
+results: .venv/installed  ## train every row of the README's results again, and write table and chart
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@$(BIN)/python benchmarks/results.py
 
 bench: .venv/installed  ## measure speed beside a plain loop and textbook Lightning (half an hour)

@@ -2,7 +2,8 @@
 
 Every seed is a `fit`, a `validate` and a `test` by the command line, as a user would run them, in
 an empty folder of its own. `python benchmarks/results.py` runs all rows, `... article` one of them,
-and `... --table` runs nothing and writes table and headers from what is saved.
+and `... --table` runs nothing and writes table, headers and chart from what is saved. The row
+`plain` is the article's plain loop, for the chart alone.
 """
 
 import argparse
@@ -22,17 +23,22 @@ from typing import Any
 
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import load_classifier, sources
 
 ROOT = Path(__file__).parent.parent
 SAVED = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
+CHART = ROOT / "benchmarks" / "accuracy.png"
+PLAIN = "plain"
+PLAIN_OPTIONS = ["--epochs", "15", "--accuracy"]
 MARKS = "<!-- results: written by benchmarks/results.py -->\n", "<!-- end of results -->\n"
 # Each row: the options of `fit` behind it, and its seeds.
 ROWS: dict[str, tuple[list[str], range]] = {
     "default": ([], range(3)),
     "article": (["--config", "configs/article.yaml"], range(3)),
+    "tiny": (["--config", "configs/tiny.yaml"], range(5)),
     "smoke": (["--config", "configs/smoke.yaml"], range(1)),
 }
 
@@ -42,8 +48,10 @@ def command_line(options: list[str]) -> str:
     return " ".join(["python -m fmnist_lightning fit", *options])
 
 
-def run_seed(options: list[str], seed: int, data_dir: Path) -> dict[str, Any]:
-    """Trains and tests one seed, and gives its figures."""
+def run_seed(
+    options: list[str], seed: int, data_dir: Path, stages: Iterable[str] = ("validate", "test")
+) -> dict[str, Any]:
+    """Trains one seed, evaluates it, and gives its figures."""
     here = [str(ROOT / option) if option.endswith(".yaml") else option for option in options]
     data = ["--data.data_dir", str(data_dir)]
     with tempfile.TemporaryDirectory() as folder:
@@ -51,26 +59,55 @@ def run_seed(options: list[str], seed: int, data_dir: Path) -> dict[str, Any]:
         def cli(*arguments: str) -> float:
             start = time.perf_counter()
             program = [sys.executable, "-m", "fmnist_lightning", *arguments, *data]
-            environment = os.environ | {"PYTHONPATH": str(ROOT)}
+            environment = os.environ | {
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+            }
             subprocess.run(program, cwd=folder, env=environment, check=True)
             return time.perf_counter() - start
 
+        start = time.time()
         seconds = cli("fit", *here, "--seed_everything", str(seed))
         best = Path(folder, "best.ckpt")
-        cli("validate", "--ckpt_path", "best.ckpt")
-        cli("test", "--ckpt_path", "best.ckpt")
         run = best.resolve().parent.parent
-        figures = {
-            name: json.loads((run / f"{name}.json").read_text()) for name in ("validate", "test")
-        }
-        network = load_classifier(best).network
+        figures = {}
+        log = EventAccumulator(str(run)).Reload()  # before the figures of `validate` are in it
+        for stage in stages:
+            cli(stage, "--ckpt_path", "best.ckpt")
+            figures[stage] = json.loads((run / f"{stage}.json").read_text())
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        network = load_classifier(best, trusted=[config["model"]["network"]["class_path"]]).network
         return {
             "seed": seed,
             "fit_seconds": round(seconds, 1),
-            "epochs": yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"],
+            "epochs": config["trainer"]["max_epochs"],
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            # Seconds since the command was given, and validation accuracy, after each epoch.
+            "curve": [
+                [round(event.wall_time - start, 1), round(event.value, 5)]
+                for event in log.Scalars("val/acc")
+            ],
             **figures,
         }
+
+
+def run_plain(data_dir: Path) -> dict[str, Any]:
+    """Trains the plain loop, and gives its seconds and its curve."""
+    with tempfile.TemporaryDirectory() as folder:
+        watch = Path(folder, "stopwatch.json")
+        program = [sys.executable, str(ROOT / "benchmarks" / "plain.py"), *PLAIN_OPTIONS]
+        start = time.time()
+        subprocess.run(
+            [*program, "--data-dir", str(data_dir)],
+            cwd=folder,
+            env=os.environ | {"STOPWATCH": str(watch)},
+            check=True,
+        )
+        taken = json.loads(watch.read_text())
+    seconds, curve = taken["first_batch"] - start, []
+    for epoch in taken["epochs"]:  # what the accuracy took is not in their times
+        seconds += epoch["epoch"]
+        curve.append([round(seconds, 1), round(epoch["accuracy"], 5)])
+    return {"seed": 0, "fit_seconds": curve[-1][0], "curve": curve}
 
 
 def machine() -> dict[str, Any]:
@@ -117,20 +154,21 @@ def summarize(saved: dict[str, Any]) -> dict[str, str]:
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         figures[name] = f"{mean}{spread}"
         figures[f"{name}_seeds"] = ", ".join(f"{value:.2f}" for value in values)
+    figures["ece"] = f"{100 * statistics.mean(run['test']['ece'] for run in runs):.2f}"
     return figures
 
 
-def load() -> dict[str, dict[str, Any]]:
-    """The saved rows, in the order of ``ROWS``."""
-    paths = {name: SAVED / f"{name}.json" for name in ROWS}
+def load(names: Iterable[str] = tuple(ROWS)) -> dict[str, dict[str, Any]]:
+    """The saved rows, in the order of ``names``."""
+    paths = {name: SAVED / f"{name}.json" for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """The README's table."""
     lines = [
-        "| | parameters | epochs | whole `fit` | validation % | test % (each seed) | command |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| | parameters | epochs | `fit` | validation % | test % (each seed) | ECE % | command |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, saved in rows.items():
         row = summarize(saved)
@@ -138,13 +176,15 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             name,
             *(row[key] for key in ("parameters", "epochs", "seconds", "validate")),
             f"**{row['test']}** ({row['test_seeds']})",
+            row["ece"],
             f"`{saved['command']}`",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     used = machine_text(next(iter(rows.values()))["machine"])
     lines.append(
         f"\nMean ± standard deviation over the seeds; {used}. Seconds are of the whole command, "
-        "start to end, with validation, dashboard and checkpoints, the data already there."
+        "start to end, with validation, dashboard and checkpoints, the data already there. ECE is "
+        "the expected calibration error on the test set, of 15 bins."
     )
     return "\n".join(lines) + "\n"
 
@@ -159,6 +199,70 @@ def header(saved: dict[str, Any]) -> str:
     )
 
 
+def pyplot() -> Any:
+    """Matplotlib in the style of this project's charts."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams.update(
+        {
+            "font.size": 11,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#e4e4e4",
+            "axes.axisbelow": True,
+        }
+    )
+    return plt
+
+
+def write_chart(rows: dict[str, dict[str, Any]]) -> None:
+    """Draws validation accuracy against seconds, as means over the seeds, both on log scales."""
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(9, 5.4), layout="constrained")
+    for index, (name, saved) in enumerate(rows.items()):
+        curves = [run["curve"] for run in saved["runs"]]
+        points = [  # of each epoch
+            [statistics.mean(values) for values in zip(*epoch, strict=True)]
+            for epoch in zip(*curves, strict=True)
+        ]
+        seconds = [point[0] for point in points]
+        errors = [100 - 100 * point[1] for point in points]
+        colour = "#8a8a8a" if name == PLAIN else f"C{index}"
+        axes.plot(seconds, errors, color=colour, linewidth=2)
+        axes.plot(seconds[-1], errors[-1], color=colour, marker="o", markersize=6)
+        beside = name == PLAIN  # it ends close to `article`
+        axes.annotate(
+            f"{name} {100 - errors[-1]:.1f} %",
+            (seconds[-1], errors[-1]),
+            (8, 0) if beside else (4, 7),
+            textcoords="offset points",
+            ha="left" if beside else "right",
+            va="center" if beside else "bottom",
+            color=colour,
+            fontweight="bold",
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.invert_yaxis()
+    accuracies = (60, 70, 80, 85, 90, 92, 93, 94, 95, 96)
+    axes.set_yticks([100 - each for each in accuracies], [f"{each} %" for each in accuracies])
+    axes.set_yticks([], minor=True)
+    axes.set_ylim(41, 4)
+    ticks = {3: "3 s", 10: "10 s", 30: "30 s", 60: "1 min", 180: "3 min", 600: "10 min"}
+    ticks |= {1800: "30 min"}
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(left=1.2)
+    axes.set_xlabel("time since the command was given, on two CPU cores")
+    axes.set_title("Validation accuracy", loc="left", fontweight="bold")
+    figure.savefig(CHART, dpi=150)
+    plt.close(figure)
+
+
 def write(rows: dict[str, dict[str, Any]]) -> None:
     """Puts table and headers into their places."""
     replace_between(README, MARKS, table(rows))
@@ -171,25 +275,29 @@ def write(rows: dict[str, dict[str, Any]]) -> None:
 def main(arguments: Iterable[str] | None = None) -> None:
     """Runs what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", help=f"which to run: {', '.join(ROWS)}; default: all")
+    names = (*ROWS, PLAIN)
+    parser.add_argument("rows", nargs="*", help=f"which to run: {', '.join(names)}; default: all")
     parser.add_argument("--table", action="store_true", help="run nothing, write the table only")
     parser.add_argument("--data-dir", default="data", type=Path)
     options = parser.parse_args(arguments if arguments is None else list(arguments))
-    if unknown := set(options.rows) - ROWS.keys():
-        parser.error(f"unknown rows {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    if unknown := set(options.rows) - set(names):
+        parser.error(f"unknown rows {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     if not options.table:
         data_dir = options.data_dir.absolute()
         sources.fetch(data_dir)
-        for name in options.rows or ROWS:
-            row_options, seeds = ROWS[name]
-            saved = {
-                "command": command_line(row_options),
-                "machine": machine(),
-                "runs": [run_seed(row_options, seed, data_dir) for seed in seeds],
-            }
+        for name in options.rows or names:
+            if name == PLAIN:
+                command = " ".join(["python benchmarks/plain.py", *PLAIN_OPTIONS])
+                runs = [run_plain(data_dir)]
+            else:
+                row_options, seeds = ROWS[name]
+                command = command_line(row_options)
+                runs = [run_seed(row_options, seed, data_dir) for seed in seeds]
+            saved = {"command": command, "machine": machine(), "runs": runs}
             SAVED.mkdir(exist_ok=True)
             (SAVED / f"{name}.json").write_text(json.dumps(saved, indent=1) + "\n")
     write(load())
+    write_chart(load((PLAIN, *ROWS)))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from results import ROOT, machine, machine_text, replace_between
+from results import ROOT, machine, machine_text, pyplot, replace_between
 
 from fmnist_lightning import sources
 
@@ -352,21 +352,7 @@ class Summary:
 
 def write_charts(summary: Summary) -> None:
     """Draws `batch_size.png` and `train_size.png`."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    plt.rcParams.update(
-        {
-            "font.size": 11,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.color": "#e4e4e4",
-            "axes.axisbelow": True,
-        }
-    )
+    plt = pyplot()
     colours = {PLAIN: "#8a8a8a", TEXTBOOK: "#d55e00", OURS: "#0072b2", FLOOR: "#000000"}
 
     figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")

@@ -15,7 +15,7 @@ from fmnist_lightning.classifier import FashionClassifier
 from fmnist_lightning.recipes import check_recipe, from_recipe
 from fmnist_lightning.runs import publish_best
 
-RECIPES = ("network", "optimizer")
+RECIPES = ("network", "optimizer", "augmentation")  # there may be no augmentation
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -127,7 +127,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             "than tensors and plain types"
         ) from error
     hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
-    if not isinstance(hparams, dict) or not {"state_dict", *RECIPES} <= checkpoint.keys() | hparams:
+    if not isinstance(hparams, dict) or not {"state_dict", "network", "optimizer"} <= (
+        checkpoint.keys() | hparams
+    ):
         raise ValueError(f"{path} is a checkpoint of another program")
     content: dict[str, Any] = checkpoint
     return content
@@ -144,7 +146,8 @@ def check_trust(checkpoint: dict[str, Any], trusted: Collection[str] = ()) -> No
         ValueError: If it does.
     """
     for key in RECIPES:
-        check_recipe(checkpoint["hyper_parameters"][key], trusted)
+        if checkpoint["hyper_parameters"].get(key) is not None:
+            check_recipe(checkpoint["hyper_parameters"][key], trusted)
 
 
 def load_classifier(
@@ -167,7 +170,8 @@ def load_classifier(
     checkpoint = read_checkpoint(path)
     hparams = dict(checkpoint["hyper_parameters"])
     for key in RECIPES:
-        hparams[key] = from_recipe(hparams[key], trusted)
+        if hparams.get(key) is not None:
+            hparams[key] = from_recipe(hparams[key], trusted)
     try:
         classifier = FashionClassifier(**hparams)
     except TypeError as error:

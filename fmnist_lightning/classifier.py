@@ -1,25 +1,25 @@
-"""The LightningModule: steps, loss, metrics, optimiser."""
+"""The LightningModule: steps, loss, optimiser."""
 
 import functools
+import os
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from fmnist_lightning.dataset import NUM_CLASSES, Batch
+from fmnist_lightning.metrics import EpochMetrics
 from fmnist_lightning.networks import ArticleCNN
+from fmnist_lightning.pretrained import PretrainedNetwork
 from fmnist_lightning.recipes import from_recipe, to_recipe
 
-STAGES = ("train", "val", "test")
-MOST_UNSEEN = 100  # batches
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 # In batches of 128, SGD with momentum does as well; in those of 20 to 64, it diverges.
 DEFAULT_OPTIMIZER = functools.partial(AdamW, lr=0.01, weight_decay=0.05)
@@ -28,15 +28,20 @@ DEFAULT_OPTIMIZER = functools.partial(AdamW, lr=0.01, weight_decay=0.05)
 class FashionClassifier(LightningModule):
     """Trains a network to tell the ten classes of Fashion-MNIST apart.
 
-    Everything needed to rebuild it is in the checkpoint as plain types: a recipe in place of the
-    network's class and the optimiser's, see ``recipes.py``. It takes such recipes too, so that
-    ``load_from_checkpoint`` works; ``load_classifier`` gives better errors.
+    Everything needed to rebuild it is in the checkpoint as plain types, with a recipe in place of
+    each class, see ``recipes.py``. It takes such recipes too, so that ``load_from_checkpoint``
+    works; ``load_classifier`` gives better errors.
 
     Args:
         network: Class of the network, or ``functools.partial(Class, argument=value)``. Any
             ``nn.Module`` will do that takes float pictures, shape (N, 1, 28, 28), with values
             between 0 and 1, and gives logits, shape (N, 10).
         optimizer: The same for the optimiser; its first argument will be the parameters.
+        augmentation: Changes the pictures at random in training: ``RandomAugmentation``, or any
+            ``nn.Module`` from uint8 pictures, shape (N, 28, 28), to the same.
+        label_smoothing: In the loss to minimise, the part of a label that is spread evenly over all
+            classes, 0 to 1. What is measured is without it.
+        mirror: Where it doesn't train, averages the logits of each picture and its mirror image.
         schedule: The learning rate over the run: ``constant``, or ``one_cycle``, which rises to the
             optimiser's learning rate, then falls to nearly 0, a step at a time
             (https://arxiv.org/abs/1708.07120).
@@ -46,14 +51,17 @@ class FashionClassifier(LightningModule):
             they are faster on most machines.
 
     Raises:
-        ValueError: If ``warmup`` is out of range, or the network or optimiser can't be written down
-            in a checkpoint.
+        ValueError: If ``warmup`` or ``label_smoothing`` is out of range, or the network, the
+            optimiser or the augmentation can't be written down in a checkpoint.
     """
 
     def __init__(
         self,
         network: Callable[[], nn.Module] = ArticleCNN,
         optimizer: OptimizerFactory = DEFAULT_OPTIMIZER,
+        augmentation: Callable[[], nn.Module] | None = None,
+        label_smoothing: float = 0.0,
+        mirror: bool = False,
         schedule: Literal["constant", "one_cycle"] = "one_cycle",
         warmup: float = 0.1,
         compile: bool = False,
@@ -64,12 +72,21 @@ class FashionClassifier(LightningModule):
             network = from_recipe(network)
         if isinstance(optimizer, dict):
             optimizer = from_recipe(optimizer)
+        if isinstance(augmentation, dict):
+            augmentation = from_recipe(augmentation)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"label_smoothing must be at least 0 and below 1, not {label_smoothing}"
+            )
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup must be at least 0 and below 1, not {warmup}")
         self.save_hyperparameters(
             {
                 "network": to_recipe(network),
                 "optimizer": to_recipe(optimizer),
+                "augmentation": augmentation and to_recipe(augmentation),
+                "label_smoothing": label_smoothing,
+                "mirror": mirror,
                 "schedule": schedule,
                 "warmup": warmup,
                 "compile": compile,
@@ -79,59 +96,45 @@ class FashionClassifier(LightningModule):
         self.network = network()
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
+        self.augmentation = augmentation and augmentation()
         self.optimizer_factory = optimizer
+        self.label_smoothing = label_smoothing
+        self.mirror = mirror
         self.schedule = schedule
         self.warmup = warmup
         self.compile_network = compile
 
-        # Accuracy is `micro`, every picture counts once; torchmetrics' own default is the mean over
-        # the classes.
-        self.metrics = nn.ModuleDict()
-        for stage in STAGES:
-            # By default it looks for NaN, which makes a GPU wait, and leaves it out.
-            self.metrics[f"{stage}_loss"] = MeanMetric(nan_strategy="disable")
-            self.metrics[f"{stage}_acc"] = MulticlassAccuracy(
-                NUM_CLASSES, average="micro", validate_args=False
-            )
-            if stage != "train":
-                self.metrics[f"{stage}_confusion"] = MulticlassConfusionMatrix(
-                    NUM_CLASSES, validate_args=False
-                )
-        # What the metrics have not seen yet: an update for each batch would cost a small network a
-        # twentieth of its step. Kept for a whole epoch, they would scatter over 100 MB of memory.
-        self.unseen: dict[str, list[Batch]] = {stage: [] for stage in STAGES}
+        self.train_metrics = EpochMetrics(more=False)
+        self.val_metrics = EpochMetrics()
+        self.test_metrics = EpochMetrics()
 
-    def metric(self, name: str) -> Metric:
-        """One of the metrics, with all batches of its epoch so far.
+    @property
+    def backbone(self) -> nn.Module:
+        """The part of the network that Lightning's ``BackboneFinetuning`` freezes at first.
 
-        Args:
-            name: Its stage and kind, such as ``train_loss`` or ``test_confusion``.
+        Raises:
+            ValueError: If it has no such part.
         """
-        stage = name.partition("_")[0]
-        self._count(stage)
-        return self._metric(name)
-
-    def _count(self, stage: str) -> None:
-        """Shows the metrics what they have not seen yet."""
-        if self.unseen[stage]:
-            logits, labels = (torch.cat(parts) for parts in zip(*self.unseen[stage], strict=True))
-            self.unseen[stage].clear()
-            losses = F.cross_entropy(logits.float(), labels, reduction="none")  # (N,)
-            # Each picture's own: torchmetrics 1.9 drops weights where NaN is let through.
-            self._metric(f"{stage}_loss").update(losses)
-            self._metric(f"{stage}_acc").update(logits, labels)
-            if stage != "train":
-                self._metric(f"{stage}_confusion").update(logits, labels)
-
-    def _metric(self, name: str) -> Metric:
-        metric = self.metrics[name]
-        assert isinstance(metric, Metric)
-        return metric
+        if not hasattr(self.network, "backbone"):
+            raise ValueError(
+                f"{type(self.network).__name__} has no backbone to freeze; PretrainedNetwork has"
+            )
+        return self.network.get_submodule("backbone")
 
     def setup(self, stage: str) -> None:
         """Compiles the network where asked, in place, so that the names of its weights stay."""
+        self.resumed = False
         if stage == "fit" and self.compile_network:
             self.network.compile()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remembers that the weights are those of the checkpoint."""
+        self.resumed = True
+
+    def on_fit_start(self) -> None:
+        """Loads the weights that a pre-trained network begins with."""
+        if isinstance(self.network, PretrainedNetwork) and not self.resumed:
+            self.network.load_pretrained()
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores each class.
@@ -143,75 +146,74 @@ class FashionClassifier(LightningModule):
             Logits, float, shape (N, 10).
         """
         pixels = images.unsqueeze(1).to(self.dtype) / 255  # (N, 1, 28, 28), 0 to 1
+        if self.mirror and not self.training:
+            both: Tensor = self.network(torch.cat([pixels, pixels.flip(-1)]))  # (2 N, 10)
+            return both.view(2, -1, NUM_CLASSES).mean(dim=0)
         logits: Tensor = self.network(pixels)
         return logits
 
-    def _start_epoch(self, stage: str) -> None:
-        """Forgets what is left of an earlier epoch; Lightning resets only metrics it has logged."""
-        self.unseen[stage].clear()
-        for name in self.metrics:
-            if name.startswith(stage):
-                self._metric(name).reset()
-
-    def _shared_step(self, batch: Batch, stage: str) -> Tensor:
-        """What all stages do with a batch.
-
-        Returns:
-            The logits, shape (N, 10).
-        """
-        images, labels = batch
-        logits: Tensor = self(images)
-        # A copy: labels from a worker would each keep a file open.
-        self.unseen[stage].append((logits.detach(), labels.clone()))
-        if len(self.unseen[stage]) == MOST_UNSEEN:
-            self._count(stage)
-        return logits
-
-    def _end_epoch(self, stage: str) -> None:
-        """Logs the means over the epoch."""
-        for kind in ("loss", "acc"):
-            self.log(f"{stage}/{kind}", self.metric(f"{stage}_{kind}"))
-
     def on_train_epoch_start(self) -> None:
         """Begins the training metrics anew."""
-        self._start_epoch("train")
+        self.train_metrics.reset()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss to minimise, shape ()."""
-        loss = F.cross_entropy(self._shared_step(batch, "train"), batch[1])
+        if batch_idx == 0:  # before that, a DataLoader draws too, and not in each epoch
+            self._seed_epoch()
+        images, labels = batch
+        if self.augmentation is not None:
+            images = self.augmentation(images)
+        logits: Tensor = self(images)
+        self.train_metrics.add(logits, labels)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.global_step + 1) % every == 0:
             self.log("train/loss_step", loss)
             self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
+    def _seed_epoch(self) -> None:
+        """Makes augmentation and dropout depend on seed, epoch and process alone.
+
+        Otherwise a resumed run would draw others than one that was never stopped.
+        """
+        seed = os.environ.get("PL_GLOBAL_SEED")  # seed_everything leaves it there
+        if seed is not None:
+            torch.manual_seed((int(seed) << 32) + (self.current_epoch << 12) + self.global_rank)
+
+    def _log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
+        """Logs what is a number of the metrics of an epoch."""
+        for kind in metrics.kinds:
+            if kind != "confusion":
+                self.log(f"{stage}/{kind}", metrics[kind])
+
     def on_train_epoch_end(self) -> None:
         """Logs the means over the epoch, as the weights were while it went on."""
-        self._end_epoch("train")
+        self._log_epoch("train", self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
         """Begins the validation metrics anew."""
-        self._start_epoch("val")
+        self.val_metrics.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch to the validation metrics."""
-        self._shared_step(batch, "val")
+        self.val_metrics.add(self(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:
         """Logs the means over the validation pictures."""
-        self._end_epoch("val")
+        self._log_epoch("val", self.val_metrics)
 
     def on_test_epoch_start(self) -> None:
         """Begins the test metrics anew."""
-        self._start_epoch("test")
+        self.test_metrics.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch to the test metrics."""
-        self._shared_step(batch, "test")
+        self.test_metrics.add(self(batch[0]), batch[1])
 
     def on_test_epoch_end(self) -> None:
         """Logs the means over the test pictures."""
-        self._end_epoch("test")
+        self._log_epoch("test", self.test_metrics)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Probabilities of the classes, shape (N, 10)."""
@@ -224,9 +226,16 @@ class FashionClassifier(LightningModule):
         Raises:
             ValueError: If the run has no end, which ``one_cycle`` needs to know.
         """
-        optimizer = self.optimizer_factory(self.parameters())
+        optimizer = self.optimizer_factory(
+            parameter for parameter in self.parameters() if parameter.requires_grad
+        )
         if self.schedule == "constant":
             return optimizer
+        if any(isinstance(each, BaseFinetuning) for each in self.trainer.callbacks):  # type: ignore[attr-defined]
+            raise ValueError(
+                "the one_cycle schedule can't take in the weights that a finetuning callback "
+                "unfreezes on the way: set --model.schedule constant"
+            )
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise ValueError(

@@ -91,8 +91,11 @@ class FashionCLI(LightningCLI):
         parser.add_argument(
             "--debug", action="store_true", help="Show the traceback of an error, not one line."
         )
-        defaults = inspect.signature(FashionClassifier).parameters
-        parser.set_defaults({f"model.{key}": to_recipe(defaults[key].default) for key in RECIPES})
+        parameters = inspect.signature(FashionClassifier).parameters
+        defaults = {key: parameters[key].default for key in RECIPES}
+        parser.set_defaults(
+            {f"model.{key}": to_recipe(value) for key, value in defaults.items() if value}
+        )
 
     # ---- parsing -------------------------------------------------------------------------------
 

@@ -93,10 +93,12 @@ def hyperparameters(config: Any) -> dict[str, Any]:
     Returns:
         Numbers and texts by name.
     """
-    network, optimizer = config.model.network, config.model.optimizer
-    arguments = ", ".join(f"{key}={value}" for key, value in network.init_args.items())
+    optimizer, augmentation = config.model.optimizer, config.model.augmentation
     return {
-        "network": f"{network.class_path.rpartition('.')[2]}({arguments})",
+        "network": _as_call(config.model.network),
+        "augmentation": _as_call(augmentation) if augmentation else "none",
+        "label_smoothing": config.model.label_smoothing,
+        "mirror": config.model.mirror,
         "optimizer": optimizer.class_path.rpartition(".")[2],
         # What is left out is off.
         **{key: value for key, value in flatten(optimizer.init_args.as_dict()).items() if value},
@@ -107,6 +109,12 @@ def hyperparameters(config: Any) -> dict[str, Any]:
         "precision": str(config.trainer.precision or "32-true"),
         "seed": config.seed_everything,
     }
+
+
+def _as_call(recipe: Any) -> str:
+    """A class with its arguments, as one would write it."""
+    arguments = ", ".join(f"{key}={value}" for key, value in recipe.get("init_args", {}).items())
+    return f"{recipe.class_path.rpartition('.')[2]}({arguments})"
 
 
 def _as_code(text: str) -> str:

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from fmnist_lightning.classifier import FashionClassifier
 from fmnist_lightning.dataset import CLASSES
+from fmnist_lightning.metrics import EpochMetrics
 
 
 def say(text: str) -> None:
@@ -27,8 +28,8 @@ class EpochReport(Callback):
         """Prints the line of the epoch."""
         assert isinstance(pl_module, FashionClassifier)
         # Computed here, on all processes: the module logs these two after this hook only.
-        train_loss = pl_module.metric("train_loss").compute()
-        train_acc = pl_module.metric("train_acc").compute()
+        train_loss = pl_module.train_metrics["loss"].compute()
+        train_acc = pl_module.train_metrics["acc"].compute()
         of = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         line = (
             f"epoch {trainer.current_epoch + 1:>2}{of}  "
@@ -71,19 +72,16 @@ class EvalReport(Callback):
         """Reports ``validate``; the validation within ``fit`` is for :class:`EpochReport`."""
         assert isinstance(pl_module, FashionClassifier)
         if trainer.state.fn == "validate":
-            self._report(trainer, pl_module, "validate", "val")
+            self._report(trainer, pl_module.val_metrics, "validate")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reports ``test``."""
         assert isinstance(pl_module, FashionClassifier)
-        self._report(trainer, pl_module, "test", "test")
+        self._report(trainer, pl_module.test_metrics, "test")
 
-    def _report(
-        self, trainer: Trainer, classifier: FashionClassifier, name: str, stage: str
-    ) -> None:
+    def _report(self, trainer: Trainer, metrics: EpochMetrics, name: str) -> None:
         figures = summarize(  # on all processes, which compute() brings together
-            classifier.metric(f"{stage}_loss").compute(),
-            classifier.metric(f"{stage}_confusion").compute(),
+            *(metrics[kind].compute() for kind in ("loss", "confusion", "ece"))
         )
         if not trainer.is_global_zero:
             return
@@ -93,16 +91,17 @@ class EvalReport(Callback):
             path.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def summarize(loss: Tensor, confusion: Tensor) -> dict[str, Any]:
+def summarize(loss: Tensor, confusion: Tensor, ece: Tensor) -> dict[str, Any]:
     """Puts the figures of an evaluation together.
 
     Args:
         loss: Mean loss, shape ().
         confusion: Counts, int64, shape (10, 10): a row for each label, a column for each answer.
+        ece: Expected calibration error, shape ().
 
     Returns:
-        ``loss``, ``accuracy`` (0 to 1), ``correct``, ``total``, and ``classes``: for each class its
-        ``correct`` and ``total``.
+        ``loss``, ``accuracy`` (0 to 1), ``correct``, ``total``, ``ece`` (0 to 1), and ``classes``:
+        for each class its ``correct`` and ``total``.
     """
     correct, total = int(confusion.diagonal().sum()), int(confusion.sum())
     return {
@@ -110,6 +109,7 @@ def summarize(loss: Tensor, confusion: Tensor) -> dict[str, Any]:
         "accuracy": correct / total,
         "correct": correct,
         "total": total,
+        "ece": float(ece),
         "classes": {
             name: {"correct": int(row[index]), "total": int(row.sum())}
             for index, (name, row) in enumerate(zip(CLASSES, confusion, strict=True))
@@ -123,6 +123,7 @@ def as_table(name: str, figures: dict[str, Any]) -> str:
         f"{name} loss {figures['loss']:.4f}",
         f"{name} accuracy {100 * figures['accuracy']:.2f} % "
         f"({figures['correct']:,}/{figures['total']:,})",
+        f"{name} calibration error {100 * figures['ece']:.2f} %",
     ]
     for class_name, part in figures["classes"].items():
         share = f"{100 * part['correct'] / part['total']:6.2f} %" if part["total"] else "     - "

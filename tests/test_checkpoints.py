@@ -124,22 +124,27 @@ def test_arguments_that_do_not_fit(checkpoint: Path) -> None:
         load_classifier(checkpoint)
 
 
+@pytest.mark.parametrize(
+    ("key", "base"), [("network", "fmnist_lightning.MLP"), ("augmentation", "torch.nn.Identity")]
+)
 def test_a_strangers_class_is_not_even_imported(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    key: str, base: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    Path("stranger_b.py").write_text(
+    module = f"stranger_{key}"
+    Path(f"{module}.py").write_text(
         "from pathlib import Path\nPath('mark').touch()\n"
-        "from fmnist_lightning import MLP\nclass Net(MLP): ...\n"
+        f"import torch, fmnist_lightning\nclass Net({base}): ...\n"
     )
     saved = torch.load(checkpoint)
-    saved["hyper_parameters"]["network"]["class_path"] = "stranger_b.Net"
+    recipe = {"init_args": {}} | (saved["hyper_parameters"][key] or {})
+    saved["hyper_parameters"][key] = recipe | {"class_path": f"{module}.Net"}
     torch.save(saved, checkpoint)
-    with pytest.raises(ValueError, match=r"stranger_b\.Net"):
+    with pytest.raises(ValueError, match=rf"{module}\.Net"):
         load_classifier(checkpoint)
     assert not Path("mark").exists()
-    classifier = load_classifier(checkpoint, trusted=["stranger_b.Net"])
-    assert type(classifier.network).__name__ == "Net"
+    classifier = load_classifier(checkpoint, trusted=[f"{module}.Net"])
+    assert type(getattr(classifier, key)).__name__ == "Net"
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(

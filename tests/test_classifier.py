@@ -7,12 +7,19 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, AdamW
 
-from fmnist_lightning import MLP, ArticleCNN, FashionClassifier, FashionMNISTDataModule
-from fmnist_lightning.classifier import MOST_UNSEEN
+from fmnist_lightning import (
+    MLP,
+    ArticleCNN,
+    FashionClassifier,
+    FashionMNISTDataModule,
+    RandomAugmentation,
+)
+from fmnist_lightning.metrics import MOST_UNSEEN
 from fmnist_lightning.recipes import from_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -115,7 +122,7 @@ def test_metrics_count_every_picture_once() -> None:
     trainer.test(classifier, datamodule=data, verbose=False)
     assert_figures(trainer, classifier, data.test_set, "test")
     trainer.test(classifier, datamodule=data, verbose=False)  # nothing is left of the first time
-    assert classifier.metric("test_confusion").compute().sum() == 105
+    assert classifier.test_metrics["confusion"].compute().sum() == 105
 
 
 def assert_figures(
@@ -204,11 +211,116 @@ def test_hyperparameters_are_plain() -> None:
             "class_path": "torch.optim.adamw.AdamW",
             "init_args": {"lr": 0.01, "weight_decay": 0.05},
         },
+        "augmentation": None,
+        "label_smoothing": 0.0,
+        "mirror": False,
         "schedule": "one_cycle",
         "warmup": 0.2,
         "compile": False,
         "channels_last": True,
     }
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_augmentation_is_for_training_only() -> None:
+    seen: dict[str, list[Tensor]] = {"train": [], "val": []}
+
+    class Looking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = ArticleCNN()
+
+        def forward(self, images: Tensor) -> Tensor:
+            seen["train" if self.training else "val"].append(images.detach())
+            return self.network(images)  # type: ignore[no-any-return]
+
+    classifier = FashionClassifier(
+        augmentation=functools.partial(RandomAugmentation, flip=False, shift=27)
+    )
+    classifier.network = Looking()
+    data = tiny_data()
+    train(classifier, data, epochs=1)
+    validated = torch.cat(seen["val"])[-120:, 0].mul(255).round()
+    assert torch.equal(validated, data.val_set.images.float())
+    originals = {image.numpy().tobytes() for image in data.train_set.images}
+    shown = torch.cat(seen["train"]).mul(255).round().to(torch.uint8)
+    assert sum(image.numpy().tobytes() in originals for image in shown) < 10
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_label_smoothing_is_in_the_loss_to_minimise_only() -> None:
+    runs = []
+    for smoothing in (0.0, 0.2):
+        seed_everything(0)
+        optimizer = functools.partial(SGD, lr=0.0)
+        classifier = FashionClassifier(optimizer=optimizer, label_smoothing=smoothing)
+        trainer, recorder = train(classifier, tiny_data(), 1)
+        runs.append((recorder.losses, trainer.callback_metrics))
+    (plain, plain_metrics), (smooth, smooth_metrics) = runs
+    for name in ("train/loss", "val/loss"):
+        assert smooth_metrics[name] == plain_metrics[name]
+    images, labels = next(iter(tiny_data_loader(classifier)))
+    expected = F.cross_entropy(classifier(images), labels, label_smoothing=0.2).item()
+    assert smooth[0] == pytest.approx(expected, rel=1e-5)
+    assert smooth[0] != pytest.approx(plain[0], rel=1e-5)
+
+
+def tiny_data_loader(classifier: FashionClassifier) -> Any:
+    loader: Any = classifier.trainer.train_dataloader
+    loader.sampler.set_epoch(0)
+    return loader
+
+
+def test_mirror_averages_both_ways_round_in_evaluation() -> None:
+    torch.manual_seed(0)
+    classifier = FashionClassifier(mirror=True).eval()
+    images = torch.randint(0, 256, (6, 28, 28), dtype=torch.uint8)
+    both = classifier(images)
+    assert torch.allclose(both, classifier(images.flip(2)), atol=1e-6)
+    classifier.mirror = False
+    one, other = classifier(images), classifier(images.flip(2))
+    assert torch.allclose(both, (one + other) / 2, atol=1e-6)
+    classifier.mirror = True
+    assert torch.equal(classifier.train()(images), one)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_calibration_error_is_that_of_the_probabilities() -> None:
+    """Also where the outputs are all between 0 and 1, as after the article's sigmoid."""
+    data = tiny_data()
+    classifier = FashionClassifier(network=functools.partial(ArticleCNN, sigmoid=True))
+    trainer, _ = train(classifier, data, epochs=1)
+    with torch.no_grad():
+        confidence, answers = classifier.eval()(data.val_set.images).softmax(dim=1).max(dim=1)
+    right = (answers == data.val_set.labels).float()
+    bins = (confidence * 15).int()
+    gaps = [(confidence - right)[bins == each].sum().abs() for each in range(15)]
+    assert trainer.callback_metrics["val/ece"].item() == pytest.approx(
+        float(sum(gaps)) / 120, abs=1e-5
+    )
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_lightnings_weight_averaging_is_what_is_validated_and_kept(tmp_path: Path) -> None:
+    """The averaged weights in validation and in the checkpoint's place for weights."""
+    seed_everything(0)
+    classifier, data = FashionClassifier(), tiny_data()
+    averaging = EMAWeightAveraging(decay=0.9)
+    trainer, _ = train(classifier, data, 2, [averaging])
+    assert_figures(trainer, classifier, data.val_set, "val")  # after fit, it has the average
+    seed_everything(0)
+    other = FashionClassifier()
+    train(other, tiny_data(), 2)
+    assert not torch.allclose(
+        other.get_parameter("network.classifier.3.bias"),
+        classifier.get_parameter("network.classifier.3.bias"),
+    )
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0])
+def test_label_smoothing_out_of_range(smoothing: float) -> None:
+    with pytest.raises(ValueError, match=f"label_smoothing must be .* not {smoothing}"):
+        FashionClassifier(label_smoothing=smoothing)
 
 
 @pytest.mark.parametrize("warmup", [-0.1, 1.0])
@@ -241,7 +353,7 @@ def test_metrics_are_up_to_date_within_an_epoch() -> None:
 
     class Looking(Callback):
         def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-            figure = pl_module.metric("train_acc")
+            figure = pl_module.train_metrics["acc"]
             counts.append(int(figure.tp + figure.fn))
 
     train(FashionClassifier(), tiny_data(), 2, [Looking()])
@@ -256,7 +368,7 @@ def test_metrics_count_more_batches_than_are_kept() -> None:
     assert trainer.callback_metrics["train/loss"].item() == pytest.approx(
         sum(recorder.losses) / 160, rel=1e-5
     )
-    assert classifier.metric("val_confusion").compute().sum() == 120
+    assert classifier.val_metrics["confusion"].compute().sum() == 120
 
 
 @pytest.mark.usefixtures("data_dir")
@@ -268,7 +380,7 @@ def test_batches_from_workers_are_let_go() -> None:
         def on_train_batch_end(
             self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
         ) -> None:
-            kept = [tensor for pair in pl_module.unseen["train"] for tensor in pair]
+            kept = [tensor for pair in pl_module.train_metrics.unseen for tensor in pair]
             shared.append((batch[1].is_shared(), any(tensor.is_shared() for tensor in kept)))
 
     train(FashionClassifier(), tiny_data(num_workers=2), 1, [Looking()])

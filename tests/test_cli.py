@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from conftest import TINY, Run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import FashionMNISTDataModule, __main__, load_classifier
 from fmnist_lightning.checkpoints import read_checkpoint
@@ -235,6 +236,24 @@ def test_more_callbacks(fit: Fit) -> None:
     assert any(name.startswith("EarlyStopping") for name in callbacks)
 
 
+def test_averaged_weights_are_validated_and_kept(fit: Fit, run: Run) -> None:
+    folder = fit(
+        "--trainer.callbacks+=EMAWeightAveraging",
+        "--trainer.callbacks.decay=0.9",
+        *("--model.network", "fmnist_lightning.RegularizedCNN"),  # has averages of its own
+        *("--model.schedule", "constant"),
+    )
+    log = EventAccumulator(str(folder)).Reload()
+    best = min(event.value for event in log.Scalars("val/loss"))
+    assert run("validate", "--ckpt_path", "best.ckpt")[0] == 0
+    assert json.loads((folder / "validate.json").read_text())["loss"] == pytest.approx(best)
+    last = read_checkpoint(folder / "checkpoints" / "last.ckpt")
+    name = "network.classifier.2.weight"
+    assert not torch.equal(last["state_dict"][name], last["current_model_state"][name])
+    code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert code == 0, err
+
+
 def test_without_a_progress_bar(run: Run) -> None:
     code, out, err = run(
         "fit", *TINY, "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"
@@ -282,16 +301,23 @@ class Stop(Callback):
 """
 
 
+RANDOM = ("--model.augmentation", "fmnist_lightning.RandomAugmentation")
+
+
 @pytest.mark.parametrize(
-    ("network", "num_workers"),
-    [("fmnist_lightning.ArticleCNN", "0"), ("fmnist_lightning.MLP", "2")],
+    ("network", "num_workers", "more"),
+    [
+        ("fmnist_lightning.ArticleCNN", "0", ()),
+        ("fmnist_lightning.MLP", "2", ()),
+        ("fmnist_lightning.RegularizedCNN", "0", (*RANDOM, "--model.network.dropout", "0.3")),
+    ],
 )
 def test_a_resumed_run_ends_as_if_it_had_not_stopped(
-    network: str, num_workers: str, fit: Fit, run: Run
+    network: str, num_workers: str, more: tuple[str, ...], fit: Fit, run: Run
 ) -> None:
     options = (
         *("--trainer.max_epochs", "4", "--model.network", network),
-        *("--data.num_workers", num_workers),
+        *("--data.num_workers", num_workers, *more),
     )
     whole = fit(*options)
     Path("stopping.py").write_text(STOP)

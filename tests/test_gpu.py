@@ -37,6 +37,8 @@ def test_nothing_waits_for_the_gpu_between_log_steps(
         fit(
             *("--trainer.accelerator", "gpu", "--trainer.precision", precision),
             *("--trainer.callbacks", "strict.NoWaiting"),
+            *("--model.augmentation", "fmnist_lightning.RandomAugmentation"),
+            *("--model.augmentation.erase", "0.5"),
         )
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fmnist_lightning import MLP, ArticleCNN
+from fmnist_lightning import MLP, ArticleCNN, RegularizedCNN
 from fmnist_lightning.networks import HalvingMaxPool2d
 
 
@@ -52,6 +52,20 @@ def test_the_sigmoid_is_an_option() -> None:
     squashed.load_state_dict(logits.state_dict())
     assert logits(images).min() < 0
     assert torch.equal(squashed(images), logits(images).sigmoid())
+
+
+def test_regularized_cnn_is_two_stages_and_small() -> None:
+    network = RegularizedCNN(dropout=0.5)
+    assert num_parameters(network) == 85_354
+    kinds = [type(layer).__name__ for layer in network.modules()]
+    assert [kinds.count(kind) for kind in ("Conv2d", "HalvingMaxPool2d", "Linear")] == [2, 2, 2]
+    images = torch.rand(4, 1, 28, 28)
+    assert not torch.equal(network(images), network(images))  # dropout
+    network.eval()
+    assert torch.equal(network(images), network(images))
+    assert network(images).shape == (4, 10)
+    with pytest.raises(ValueError, match="dropout must be at least 0 and below 1, not 1"):
+        RegularizedCNN(dropout=1)
 
 
 def test_mlp() -> None:
