@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 HERE = ROOT / "benchmarks"
@@ -43,6 +44,66 @@ def test_the_profile_shown_is_the_saved_one() -> None:
     begin, end = profile.TABLE
     shown = profile.PAGE.read_text().split(begin)[1].split(end)[0]
     assert shown == profile.table(json.loads(profile.SAVED.read_text()))
+
+
+def test_the_search_shown_is_the_saved_log() -> None:
+    search = importlib.import_module("search")
+    begin, end = search.MARKS
+    assert search.PAGE.read_text().split(begin)[1].split(end)[0] == search.table(search.load())
+
+
+def test_a_search_trains_validates_and_leaves_the_test_set_alone(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, search = (importlib.import_module(name) for name in ("results", "search"))
+    asked: dict[str, Any] = {}
+
+    def run_seed(options: list[str], seed: int, data: Path, stages: list[str]) -> dict[str, Any]:
+        asked.update(options=options, seed=seed, data=data, stages=stages)
+        figures = {"accuracy": 0.9, "loss": 0.3, "ece": 0.01}
+        return {
+            "seed": seed, "epochs": 2, "parameters": 7, "fit_seconds": 9.4, "curve": [],
+            "validate": figures,
+        }  # fmt: skip
+
+    monkeypatch.setattr(results, "run_seed", run_seed)
+    tried = search.measure("tiny", "less", ["--trainer.max_epochs", "2"], 3, Path("data"))
+    assert asked["stages"] == ["validate"]
+    assert asked["data"] == data_dir
+    assert "| less, seed 3 | 7 | 2 | 9 (2) | 90.00 | 0.3000 | 1.00 |" in search.table(
+        [tried | {"threads": 2}]
+    )
+
+
+def test_the_augmentation_shown_is_the_saved_one() -> None:
+    augment = importlib.import_module("augment")
+    begin, end = augment.MARKS
+    shown = augment.PAGE.read_text().split(begin)[1].split(end)[0]
+    assert shown == augment.table(json.loads(augment.FILE.read_text()))
+
+
+def test_the_augmentations_that_are_compared_do_the_same_kind_of_thing() -> None:
+    augment = importlib.import_module("augment")
+    torch.manual_seed(0)
+    image = torch.arange(784, dtype=torch.float).div(4).byte().view(1, 28, 28)
+    images = image.repeat(64, 1, 1)
+    for name, change in augment.contestants().items():
+        out = change(images).view(64, 28, 28)
+        assert out.dtype == torch.uint8
+        kinds = len(out.flatten(1).unique(dim=0))
+        assert (kinds == 1) == ("one draw" in name), name
+
+
+def test_candidates_take_pictures_and_stay_in_training() -> None:
+    candidates = importlib.import_module("candidates")
+    for network in (
+        candidates.Padded(res=True, head="max", stemk=5, act="gelu"),
+        candidates.TwoStages(k=3, convs=2),
+        candidates.Stages(),
+        candidates.Stages([[8], [8, 8]], pad=1, hidden=16),
+    ):
+        assert all(module.training for module in network.modules())
+        assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
 
 def run(contestant: str, round: int, seconds: list[float], **kwargs: Any) -> dict[str, Any]:
@@ -100,6 +161,8 @@ def test_contestants(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = ["--train-size=480", "--val-size=120", "--epochs=2", f"--data-dir={data_dir}"]
+    if contestant == "plain":
+        options.append("--accuracy")
     if contestant == "floor":
         options += ["--contiguous", "--bf16", "--fused", "--threads=1"]
     monkeypatch.setattr(sys, "argv", [f"{contestant}.py", *options])
@@ -107,6 +170,7 @@ def test_contestants(
     taken = stopped()
     assert len(taken["epochs"]) == 2
     assert all(0 < epoch["train"] < epoch["epoch"] for epoch in taken["epochs"])
+    assert all(("accuracy" in epoch) == (contestant != "floor") for epoch in taken["epochs"])
 
 
 def test_the_profile_finds_the_parts_of_a_step(fit: Callable[..., Path]) -> None:

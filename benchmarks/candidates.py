@@ -1,0 +1,186 @@
+"""Networks that were tried for the configs and not kept, see `SEARCH.md`.
+
+With `PYTHONPATH=benchmarks`, they are `--model.network candidates.Padded` and so on. All take
+pictures, shape (N, 1, 28, 28), and give logits, shape (N, 10).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
+def conv(inputs: int, outputs: int, size: int, pad: int, act: str, pool: bool) -> nn.Sequential:
+    """Convolution, pooling where asked, batch normalisation, activation."""
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, size, padding=pad, bias=False)]
+    if pool:
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.BatchNorm2d(outputs), ACTIVATIONS[act]())
+
+
+def num_features(features: nn.Module) -> int:
+    """How many values are left of a picture."""
+    with torch.no_grad():
+        maps: Tensor = features.eval()(torch.zeros(1, 1, 28, 28))
+    features.train()
+    return maps.numel()
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self, width: int, act: str) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*[conv(width, width, 3, 1, act, pool=False) for _ in range(2)])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature maps to feature maps."""
+        maps: Tensor = images + self.body(images)
+        return maps
+
+
+class Padded(nn.Module):
+    """Convolutions of 3x3 with padding, the first of each stage with pooling, then a mean.
+
+    Args:
+        widths: Channels of each stage.
+        convs: Convolutions, or residual pairs, after the first of each stage.
+        res: Whether they are residual.
+        act: Activation.
+        dropout: Before the last layer.
+        head: ``avg`` or ``max``, over all places.
+        stemk: Size of the first convolution.
+    """
+
+    def __init__(
+        self,
+        widths: list[int] = [32, 64, 128],  # noqa: B006
+        convs: list[int] = [1, 1, 1],  # noqa: B006
+        res: bool = False,
+        act: str = "relu",
+        dropout: float = 0.0,
+        head: str = "avg",
+        stemk: int = 3,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for width, num in zip(widths, convs, strict=True):
+            size = 3 if layers else stemk
+            layers.append(conv(inputs, width, size, size // 2, act, pool=True))
+            for _ in range(num):
+                layers.append(
+                    Residual(width, act) if res else conv(width, width, 3, 1, act, pool=False)
+                )
+            inputs = width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1) if head == "avg" else nn.AdaptiveMaxPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(inputs, 10),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pictures to logits."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+
+class TwoStages(nn.Module):
+    """Two stages of one or two convolutions and pooling, then two linear layers.
+
+    Args:
+        w1: Channels of the first stage.
+        w2: Channels of the second stage.
+        hidden: Units of the first linear layer.
+        k: Size of the convolutions.
+        pad: Their padding.
+        drop: Dropout before each linear layer.
+        act: Activation.
+        convs: Convolutions in a stage, 1 or 2.
+    """
+
+    def __init__(
+        self,
+        w1: int = 32,
+        w2: int = 64,
+        hidden: int = 32,
+        k: int = 5,
+        pad: int = 0,
+        drop: float = 0.2,
+        act: str = "relu",
+        convs: int = 1,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for width in (w1, w2):
+            if convs == 2:
+                layers.append(conv(inputs, width, k, pad, act, pool=False))
+                inputs = width
+            layers.append(conv(inputs, width, k, pad, act, pool=True))
+            inputs = width
+        self.features = nn.Sequential(*layers)
+        num = num_features(self.features)
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(drop),
+            nn.Linear(num, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            ACTIVATIONS[act](),
+            nn.Dropout(drop),
+            nn.Linear(hidden, 10),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pictures to logits."""
+        logits: Tensor = self.classifier(self.features(images))
+        return logits
+
+
+class Stages(nn.Module):
+    """Stages of convolutions of 3x3 with pooling after each, then a mean or a hidden layer.
+
+    Args:
+        widths: Channels of the convolutions of each stage.
+        pad: Padding of the convolutions.
+        act: Activation.
+        hidden: Units of the hidden layer; 0 takes the mean over all places of the last stage, which
+            then has no pooling.
+        dropout: Before the linear layers.
+    """
+
+    def __init__(
+        self,
+        widths: list[list[int]] = [[32, 32], [64, 64], [128]],  # noqa: B006
+        pad: int = 0,
+        act: str = "relu",
+        hidden: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for stage in widths:
+            pools = hidden > 0 or stage is not widths[-1]
+            for index, width in enumerate(stage):
+                pool = pools and index == len(stage) - 1
+                layers.append(conv(inputs, width, 3, pad, act, pool))
+                inputs = width
+        self.features = nn.Sequential(*layers)
+        head: list[nn.Module] = [nn.Flatten(), nn.Dropout(dropout)]
+        if hidden:
+            head.append(nn.Linear(num_features(self.features), hidden, bias=False))
+            head += [nn.BatchNorm1d(hidden), ACTIVATIONS[act]()]
+            inputs = hidden
+        else:
+            head.insert(0, nn.AdaptiveAvgPool2d(1))
+        self.head = nn.Sequential(*head, nn.Linear(inputs, 10))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pictures to logits."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
