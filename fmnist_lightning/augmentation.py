@@ -14,7 +14,7 @@ class RandomAugmentation(nn.Module):
     so ``seed_everything`` makes it repeatable. In evaluation it changes nothing.
 
     Args:
-        flip: Mirrors every second picture, left to right.
+        flip: Mirrors a picture, left to right, with a probability of one half.
         shift: Moves by up to so many pixels along each axis; what comes in is black.
         erase: How likely a rectangle is filled with noise, 0 to 1 (random erasing,
             https://arxiv.org/abs/1708.04896).
@@ -26,7 +26,7 @@ class RandomAugmentation(nn.Module):
     """
 
     def __init__(
-        self, flip: bool = True, shift: int = 2, erase: float = 0.0, erase_area: float = 0.3
+        self, flip: bool = True, shift: int = 1, erase: float = 0.0, erase_area: float = 0.3
     ) -> None:
         super().__init__()
         if not 0 <= shift < 28:
