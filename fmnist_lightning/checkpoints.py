@@ -1,7 +1,6 @@
 """Checkpoints: which are kept, how they are written, and how they are read without risk."""
 
 import os
-import pickle
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fmnist_lightning.classifier import FashionClassifier
-from fmnist_lightning.recipes import check_recipe, from_recipe
+from fmnist_lightning.recipes import check_recipe, from_recipe, read_plain
 from fmnist_lightning.runs import publish_best
 
-RECIPES = ("network", "optimizer", "augmentation")  # there may be no augmentation
+RECIPES = ("network", "optimizer", "augmentation")
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -119,13 +118,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path} leads to {os.readlink(file)}, which is gone")
     if not file.is_file():
         raise ValueError(f"there is no checkpoint file {path}")
-    try:
-        checkpoint: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{path} is not a checkpoint that can be read safely: it is damaged, or holds more "
-            "than tensors and plain types"
-        ) from error
+    checkpoint = read_plain(file, "is not a checkpoint")
     hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     if not isinstance(hparams, dict) or not {"state_dict", "network", "optimizer"} <= (
         checkpoint.keys() | hparams
@@ -145,9 +138,14 @@ def check_trust(checkpoint: dict[str, Any], trusted: Collection[str] = ()) -> No
     Raises:
         ValueError: If it does.
     """
-    for key in RECIPES:
-        if checkpoint["hyper_parameters"].get(key) is not None:
-            check_recipe(checkpoint["hyper_parameters"][key], trusted)
+    for recipe in _recipes(checkpoint).values():
+        check_recipe(recipe, trusted)
+
+
+def _recipes(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The recipes that a checkpoint holds, by name; there may be no augmentation."""
+    hparams = checkpoint["hyper_parameters"]
+    return {key: hparams[key] for key in RECIPES if hparams.get(key) is not None}
 
 
 def load_classifier(
@@ -169,9 +167,8 @@ def load_classifier(
     """
     checkpoint = read_checkpoint(path)
     hparams = dict(checkpoint["hyper_parameters"])
-    for key in RECIPES:
-        if hparams.get(key) is not None:
-            hparams[key] = from_recipe(hparams[key], trusted)
+    for key, recipe in _recipes(checkpoint).items():
+        hparams[key] = from_recipe(recipe, trusted)
     try:
         classifier = FashionClassifier(**hparams)
     except TypeError as error:

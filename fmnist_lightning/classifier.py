@@ -224,7 +224,8 @@ class FashionClassifier(LightningModule):
         """Builds optimiser and schedule; the schedule moves with every step, not every epoch.
 
         Raises:
-            ValueError: If the run has no end, which ``one_cycle`` needs to know.
+            ValueError: If the run has no end, which ``one_cycle`` needs to know, or unfreezes
+                weights on the way, which it can't take in.
         """
         optimizer = self.optimizer_factory(
             parameter for parameter in self.parameters() if parameter.requires_grad

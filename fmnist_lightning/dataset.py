@@ -56,9 +56,8 @@ class PictureDataset(Dataset[Batch]):
         Returns:
             Picture and label; for a batch, shapes (M, 28, 28) and (M,).
         """
-        if (
-            isinstance(index, Tensor) and index.dim()
-        ):  # index_select is several times faster than indexing
+        # index_select is several times faster than indexing
+        if isinstance(index, Tensor) and index.dim():
             return self.images.index_select(0, index), self.labels.index_select(0, index)
         return self.images[index], self.labels[index]
 

@@ -1,7 +1,7 @@
 """Transfer learning: torchvision's networks, for pictures in grey and ten classes."""
 
-import pickle
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 from fmnist_lightning.dataset import NUM_CLASSES
+from fmnist_lightning.recipes import read_plain
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -88,7 +89,11 @@ class PretrainedNetwork(nn.Module):
         """
         if self.weights is None:
             return
-        loaded = self._download() if self._is_name() else self._read_file()
+        known = models.get_model_weights(self.name).__members__
+        if self.weights in known:
+            loaded = self._download(known[self.weights])
+        else:
+            loaded = self._read_file(Path(self.weights), known)
         loaded = {
             key: value for key, value in loaded.items() if not key.startswith(f"{self.last_layer}.")
         }
@@ -100,11 +105,7 @@ class PretrainedNetwork(nn.Module):
                 f"the weights of {self.weights} are not those of a {self.name}: {detail}"
             ) from error
 
-    def _is_name(self) -> bool:
-        return self.weights in models.get_model_weights(self.name).__members__
-
-    def _download(self) -> dict[str, Any]:
-        weights = models.get_model_weights(self.name)[self.weights]
+    def _download(self, weights: models.WeightsEnum) -> dict[str, Any]:
         try:
             return dict(weights.get_state_dict(progress=True, check_hash=True))
         except (OSError, RuntimeError) as error:  # no network; a damaged file
@@ -113,18 +114,13 @@ class PretrainedNetwork(nn.Module):
                 "file where you can and give it: --model.network.weights FILE"
             ) from error
 
-    def _read_file(self) -> dict[str, Any]:
-        path = Path(str(self.weights))
+    def _read_file(self, path: Path, known: Iterable[str]) -> dict[str, Any]:
         if not path.is_file():
-            names = ", ".join(models.get_model_weights(self.name).__members__)
             raise ValueError(
                 f"{path} is neither a file nor the name of weights of {self.name}, which are "
-                f"{names}"
+                f"{', '.join(known)}"
             )
-        try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-            raise ValueError(f"{path} holds no weights that can be read safely") from error
+        loaded = read_plain(path, "holds no weights")
         if not isinstance(loaded, dict):
             raise ValueError(f"{path} holds a {type(loaded).__name__} where weights by name belong")
         return loaded

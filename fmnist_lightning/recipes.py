@@ -6,9 +6,12 @@ have. It is what checkpoints hold in place of objects, so that they load with ``
 
 import functools
 import importlib
+import pickle
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -86,6 +89,28 @@ def check_recipe(recipe: object, trusted: Collection[str] = ()) -> None:
             f"the checkpoint names the class {class_path}, which is neither of this package nor of "
             "PyTorch; if you trust it, name it too: with --model.network, or in code with trusted"
         )
+
+
+def read_plain(path: Path, otherwise: str) -> Any:
+    """Reads a file of tensors and plain types, without running code from it.
+
+    Args:
+        path: A file that ``torch.save`` wrote.
+        otherwise: What to say of a file that is not one, such as ``holds no weights``.
+
+    Returns:
+        Its content, with tensors on the CPU.
+
+    Raises:
+        ValueError: If it is damaged, or holds anything else.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} {otherwise} that can be read safely: it is damaged, or holds more than "
+            "tensors and plain types"
+        ) from error
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:

@@ -301,7 +301,7 @@ def test_calibration_error_is_that_of_the_probabilities() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_lightnings_weight_averaging_is_what_is_validated_and_kept(tmp_path: Path) -> None:
+def test_lightnings_weight_averaging_is_what_is_validated_and_kept() -> None:
     """The averaged weights in validation and in the checkpoint's place for weights."""
     seed_everything(0)
     classifier, data = FashionClassifier(), tiny_data()

@@ -16,7 +16,6 @@ from fmnist_lightning import FashionClassifier, load_classifier
 from fmnist_lightning.pretrained import IMAGENET_MEAN, IMAGENET_STD, PretrainedNetwork
 
 SMALL = "mobilenet_v3_small"
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
