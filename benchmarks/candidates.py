@@ -12,7 +12,9 @@ from torch import Tensor, nn
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 
 
-def conv(inputs: int, outputs: int, size: int, pad: int, act: str, pool: bool) -> nn.Sequential:
+def conv(
+    inputs: int, outputs: int, size: int, pad: int, pool: bool, act: str = "relu"
+) -> nn.Sequential:
     """Convolution, pooling where asked, batch normalisation, activation."""
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, size, padding=pad, bias=False)]
     if pool:
@@ -33,7 +35,7 @@ class Residual(nn.Module):
 
     def __init__(self, width: int, act: str) -> None:
         super().__init__()
-        self.body = nn.Sequential(*[conv(width, width, 3, 1, act, pool=False) for _ in range(2)])
+        self.body = nn.Sequential(*[conv(width, width, 3, 1, False, act) for _ in range(2)])
 
     def forward(self, images: Tensor) -> Tensor:
         """Feature maps to feature maps."""
@@ -49,18 +51,16 @@ class Padded(nn.Module):
         convs: Convolutions, or residual pairs, after the first of each stage.
         res: Whether they are residual.
         act: Activation.
-        dropout: Before the last layer.
         head: ``avg`` or ``max``, over all places.
         stemk: Size of the first convolution.
     """
 
     def __init__(
         self,
-        widths: list[int] = [32, 64, 128],  # noqa: B006
-        convs: list[int] = [1, 1, 1],  # noqa: B006
+        widths: tuple[int, ...] = (32, 64, 128),
+        convs: tuple[int, ...] = (1, 1, 1),
         res: bool = False,
         act: str = "relu",
-        dropout: float = 0.0,
         head: str = "avg",
         stemk: int = 3,
     ) -> None:
@@ -69,17 +69,14 @@ class Padded(nn.Module):
         inputs = 1
         for width, num in zip(widths, convs, strict=True):
             size = 3 if layers else stemk
-            layers.append(conv(inputs, width, size, size // 2, act, pool=True))
+            layers.append(conv(inputs, width, size, size // 2, True, act))
             for _ in range(num):
-                layers.append(
-                    Residual(width, act) if res else conv(width, width, 3, 1, act, pool=False)
-                )
+                layers.append(Residual(width, act) if res else conv(width, width, 3, 1, False, act))
             inputs = width
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
             nn.AdaptiveAvgPool2d(1) if head == "avg" else nn.AdaptiveMaxPool2d(1),
             nn.Flatten(),
-            nn.Dropout(dropout),
             nn.Linear(inputs, 10),
         )
 
@@ -99,7 +96,6 @@ class TwoStages(nn.Module):
         k: Size of the convolutions.
         pad: Their padding.
         drop: Dropout before each linear layer.
-        act: Activation.
         convs: Convolutions in a stage, 1 or 2.
     """
 
@@ -111,7 +107,6 @@ class TwoStages(nn.Module):
         k: int = 5,
         pad: int = 0,
         drop: float = 0.2,
-        act: str = "relu",
         convs: int = 1,
     ) -> None:
         super().__init__()
@@ -119,9 +114,9 @@ class TwoStages(nn.Module):
         inputs = 1
         for width in (w1, w2):
             if convs == 2:
-                layers.append(conv(inputs, width, k, pad, act, pool=False))
+                layers.append(conv(inputs, width, k, pad, pool=False))
                 inputs = width
-            layers.append(conv(inputs, width, k, pad, act, pool=True))
+            layers.append(conv(inputs, width, k, pad, pool=True))
             inputs = width
         self.features = nn.Sequential(*layers)
         num = num_features(self.features)
@@ -130,7 +125,7 @@ class TwoStages(nn.Module):
             nn.Dropout(drop),
             nn.Linear(num, hidden, bias=False),
             nn.BatchNorm1d(hidden),
-            ACTIVATIONS[act](),
+            nn.ReLU(),
             nn.Dropout(drop),
             nn.Linear(hidden, 10),
         )
@@ -142,24 +137,18 @@ class TwoStages(nn.Module):
 
 
 class Stages(nn.Module):
-    """Stages of convolutions of 3x3 with pooling after each, then a mean or a hidden layer.
+    """Stages of unpadded 3x3 convolutions, pooling after each, then a mean or a hidden layer.
 
     Args:
         widths: Channels of the convolutions of each stage.
-        pad: Padding of the convolutions.
-        act: Activation.
         hidden: Units of the hidden layer; 0 takes the mean over all places of the last stage, which
             then has no pooling.
-        dropout: Before the linear layers.
     """
 
     def __init__(
         self,
-        widths: list[list[int]] = [[32, 32], [64, 64], [128]],  # noqa: B006
-        pad: int = 0,
-        act: str = "relu",
+        widths: tuple[tuple[int, ...], ...] = ((32, 32), (64, 64), (128,)),
         hidden: int = 0,
-        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -168,17 +157,15 @@ class Stages(nn.Module):
             pools = hidden > 0 or stage is not widths[-1]
             for index, width in enumerate(stage):
                 pool = pools and index == len(stage) - 1
-                layers.append(conv(inputs, width, 3, pad, act, pool))
+                layers.append(conv(inputs, width, 3, 0, pool))
                 inputs = width
         self.features = nn.Sequential(*layers)
-        head: list[nn.Module] = [nn.Flatten(), nn.Dropout(dropout)]
+        head: list[nn.Module] = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10)]
         if hidden:
-            head.append(nn.Linear(num_features(self.features), hidden, bias=False))
-            head += [nn.BatchNorm1d(hidden), ACTIVATIONS[act]()]
-            inputs = hidden
-        else:
-            head.insert(0, nn.AdaptiveAvgPool2d(1))
-        self.head = nn.Sequential(*head, nn.Linear(inputs, 10))
+            num = num_features(self.features)
+            head = [nn.Flatten(), nn.Linear(num, hidden, bias=False), nn.BatchNorm1d(hidden)]
+            head += [nn.ReLU(), nn.Linear(hidden, 10)]
+        self.head = nn.Sequential(*head)
 
     def forward(self, images: Tensor) -> Tensor:
         """Pictures to logits."""

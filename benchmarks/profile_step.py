@@ -2,8 +2,9 @@
 
 `python benchmarks/profile_step.py` trains `configs/article.yaml` for four epochs by the command
 line, in this process, and prints microseconds a step for each part. `--save NAME` keeps them in
-`results/profile.json`, and `--report` writes its table. Another version is profiled by putting
-it first on the path: `PYTHONPATH=path/to/another/checkout python benchmarks/profile_step.py`.
+`results/profile.json`, and `--report` writes its table. `--batch-size 256` profiles larger steps.
+Another version is profiled by putting it first on the path:
+`PYTHONPATH=path/to/another/checkout python benchmarks/profile_step.py`.
 """
 
 import argparse
@@ -74,7 +75,7 @@ class Sampler(Callback):
             frame = frame.f_back
 
 
-def profile(data_dir: Path) -> dict[str, Any]:
+def profile(data_dir: Path, batch_size: int) -> dict[str, Any]:
     """Trains, and gives microseconds a step for each part."""
     from fmnist_lightning.__main__ import main
 
@@ -86,6 +87,7 @@ def profile(data_dir: Path) -> dict[str, Any]:
             [
                 *("fit", "--config", str(ROOT / "configs" / "article.yaml")),
                 *("--trainer.max_epochs", "4", f"--data.data_dir={data_dir}"),
+                f"--data.batch_size={batch_size}",
                 *("--trainer.callbacks", "profile_step.Sampler"),
                 "--trainer.enable_progress_bar=false",
             ]
@@ -122,11 +124,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--save", metavar="NAME", choices=("before", "after"))
     parser.add_argument("--report", action="store_true", help="write the table only")
+    parser.add_argument("--batch-size", type=int, default=20, help="the table is of 20")
     parser.add_argument("--data-dir", default="data", type=Path)
     options = parser.parse_args()
+    if options.save and options.batch_size != 20:
+        parser.error(f"the table is of batches of 20, not {options.batch_size}; leave --save out")
     saved = json.loads(SAVED.read_text()) if SAVED.exists() else {}
     if not options.report:
-        measured = profile(options.data_dir.absolute())
+        measured = profile(options.data_dir.absolute(), options.batch_size)
         print(json.dumps(measured, indent=1))
         if not options.save:
             return

@@ -32,7 +32,6 @@ SAVED = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 CHART = ROOT / "benchmarks" / "accuracy.png"
 PLAIN = "plain"
-PLAIN_OPTIONS = ["--epochs", "15", "--accuracy"]
 MARKS = "<!-- results: written by benchmarks/results.py -->\n", "<!-- end of results -->\n"
 # Each row: the options of `fit` behind it, and its seeds.
 ROWS: dict[str, tuple[list[str], range]] = {
@@ -92,21 +91,13 @@ def run_seed(
 
 def run_plain(data_dir: Path) -> dict[str, Any]:
     """Trains the plain loop, and gives its seconds and its curve."""
-    with tempfile.TemporaryDirectory() as folder:
-        watch = Path(folder, "stopwatch.json")
-        program = [sys.executable, str(ROOT / "benchmarks" / "plain.py"), *PLAIN_OPTIONS]
-        start = time.time()
-        subprocess.run(
-            [*program, "--data-dir", str(data_dir)],
-            cwd=folder,
-            env=os.environ | {"STOPWATCH": str(watch)},
-            check=True,
-        )
-        taken = json.loads(watch.read_text())
-    seconds, curve = taken["first_batch"] - start, []
+    from speed import ARTICLE_EPOCHS, measure  # which imports this module
+
+    taken = measure(PLAIN, data_dir, epochs=ARTICLE_EPOCHS, options=["--accuracy"])
+    seconds, curve = taken["first_batch"], []
     for epoch in taken["epochs"]:  # what the accuracy took is not in their times
         seconds += epoch["epoch"]
-        curve.append([round(seconds, 1), round(epoch["accuracy"], 5)])
+        curve.append([round(seconds, 1), epoch["accuracy"]])
     return {"seed": 0, "fit_seconds": curve[-1][0], "curve": curve}
 
 
@@ -287,8 +278,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         sources.fetch(data_dir)
         for name in options.rows or names:
             if name == PLAIN:
-                command = " ".join(["python benchmarks/plain.py", *PLAIN_OPTIONS])
-                runs = [run_plain(data_dir)]
+                command, runs = "python benchmarks/results.py plain", [run_plain(data_dir)]
             else:
                 row_options, seeds = ROWS[name]
                 command = command_line(row_options)

@@ -1,17 +1,16 @@
 r"""Tries a change to a config on validation data, and keeps it in the log of what was tried.
 
-    python benchmarks/search.py fast "no label smoothing" -- --config configs/fast.yaml \
-        --model.label_smoothing 0
+    python benchmarks/search.py tiny "label smoothing" -- --config configs/tiny.yaml \
+        --model.label_smoothing 0.1
 
 trains and validates what stands after `--`, a command line of `fit`, appends a line to
 `results/search.jsonl`, and writes the log into `SEARCH.md`. The test set is not touched. Networks
-that were tried and not kept are in `candidates.py`. `--table` only writes `SEARCH.md`.
+that were tried and not kept are in `candidates.py`. `--report` only writes `SEARCH.md`.
 """
 
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("goal", help="the config that it is for")
-    parser.add_argument("change", help="what is tried, in a few words")
+    parser.add_argument("goal", nargs="?", help="the config that it is for")
+    parser.add_argument("change", nargs="?", help="what is tried, in a few words")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-dir", default="data", type=Path)
-    parser.add_argument("options", nargs="+", help="of `fit`, after --")
-    if "--table" not in sys.argv:
-        given = parser.parse_args()
+    parser.add_argument("--report", action="store_true", help="try nothing, write the page only")
+    parser.add_argument("options", nargs="*", help="of `fit`, after --")
+    given = parser.parse_args()
+    if not given.report:
+        if not given.options:
+            parser.error("give a goal, a change and, after --, options of fit; or --report")
         tried = measure(given.goal, given.change, given.options, given.seed, given.data_dir)
         with LOG.open("a") as stream:
             stream.write(json.dumps(tried) + "\n")

@@ -31,25 +31,28 @@ def stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], dic
     return lambda: dict(json.loads(path.read_text()))
 
 
+def shown(page: Path, marks: tuple[str, str]) -> str:
+    """What stands between two marks of a page."""
+    return page.read_text().split(marks[0])[1].split(marks[1])[0]
+
+
 @pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md"])
 def test_the_speed_shown_is_that_of_the_saved_runs(page: str) -> None:
     speed = importlib.import_module("speed")
     text = speed.tables(speed.Summary(json.loads(speed.SAVED.read_text())))[ROOT / page]
-    begin, end = speed.TABLE
-    assert (ROOT / page).read_text().split(begin)[1].split(end)[0] == text
+    assert shown(ROOT / page, speed.TABLE) == text
 
 
 def test_the_profile_shown_is_the_saved_one() -> None:
     profile = importlib.import_module("profile_step")
-    begin, end = profile.TABLE
-    shown = profile.PAGE.read_text().split(begin)[1].split(end)[0]
-    assert shown == profile.table(json.loads(profile.SAVED.read_text()))
+    assert shown(profile.PAGE, profile.TABLE) == profile.table(
+        json.loads(profile.SAVED.read_text())
+    )
 
 
 def test_the_search_shown_is_the_saved_log() -> None:
     search = importlib.import_module("search")
-    begin, end = search.MARKS
-    assert search.PAGE.read_text().split(begin)[1].split(end)[0] == search.table(search.load())
+    assert shown(search.PAGE, search.MARKS) == search.table(search.load())
 
 
 def test_a_search_trains_validates_and_leaves_the_test_set_alone(
@@ -75,11 +78,29 @@ def test_a_search_trains_validates_and_leaves_the_test_set_alone(
     )
 
 
+@pytest.mark.parametrize(
+    ("program", "options", "message"),
+    [
+        ("search", ["tiny", "less"], "or --report"),
+        ("profile_step", ["--batch-size=256", "--save=after"], "batches of 20, not 256"),
+    ],
+)
+def test_options_that_will_not_do(
+    program: str,
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{program}.py", *options])
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module(program).main()
+    assert message in capsys.readouterr().err
+
+
 def test_the_augmentation_shown_is_the_saved_one() -> None:
     augment = importlib.import_module("augment")
-    begin, end = augment.MARKS
-    shown = augment.PAGE.read_text().split(begin)[1].split(end)[0]
-    assert shown == augment.table(json.loads(augment.FILE.read_text()))
+    assert shown(augment.PAGE, augment.MARKS) == augment.table(json.loads(augment.FILE.read_text()))
 
 
 def test_the_augmentations_that_are_compared_do_the_same_kind_of_thing() -> None:
@@ -100,7 +121,7 @@ def test_candidates_take_pictures_and_stay_in_training() -> None:
         candidates.Padded(res=True, head="max", stemk=5, act="gelu"),
         candidates.TwoStages(k=3, convs=2),
         candidates.Stages(),
-        candidates.Stages([[8], [8, 8]], pad=1, hidden=16),
+        candidates.Stages(((8,), (8, 8)), hidden=16),
     ):
         assert all(module.training for module in network.modules())
         assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
