@@ -171,3 +171,34 @@ class Stages(nn.Module):
         """Pictures to logits."""
         logits: Tensor = self.head(self.features(images))
         return logits
+
+
+class Plan(nn.Module):
+    """Convolutions of 3x3 with padding, as a line of text says, then a mean over all places.
+
+    Args:
+        plan: Channels of each convolution, with a ``p`` where pooling or an ``s`` where stride
+            halves the places; ``r`` for a residual pair.
+    """
+
+    def __init__(self, plan: str = "32 32p r 64p r 128p r") -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for word in plan.split():
+            if word == "r":
+                layers.append(Residual(inputs, "relu"))
+                continue
+            width = int(word.rstrip("ps"))
+            stage = conv(inputs, width, 3, 1, word.endswith("p"))
+            if word.endswith("s"):
+                stage[0] = nn.Conv2d(inputs, width, 3, stride=2, padding=1, bias=False)
+            layers.append(stage)
+            inputs = width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pictures to logits."""
+        logits: Tensor = self.head(self.features(images))
+        return logits

@@ -38,6 +38,8 @@ ROWS: dict[str, tuple[list[str], range]] = {
     "default": ([], range(3)),
     "article": (["--config", "configs/article.yaml"], range(3)),
     "tiny": (["--config", "configs/tiny.yaml"], range(5)),
+    "regularized": (["--config", "configs/regularized.yaml"], range(5)),
+    "fast": (["--config", "configs/fast.yaml"], range(5)),
     "smoke": (["--config", "configs/smoke.yaml"], range(1)),
 }
 

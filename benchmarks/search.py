@@ -1,7 +1,7 @@
 r"""Tries a change to a config on validation data, and keeps it in the log of what was tried.
 
-    python benchmarks/search.py tiny "label smoothing" -- --config configs/tiny.yaml \
-        --model.label_smoothing 0.1
+    python benchmarks/search.py tiny "batches of 64" -- --config configs/tiny.yaml \
+        --data.batch_size 64
 
 trains and validates what stands after `--`, a command line of `fit`, appends a line to
 `results/search.jsonl`, and writes the log into `SEARCH.md`. The test set is not touched. Networks
@@ -11,6 +11,7 @@ that were tried and not kept are in `candidates.py`. `--report` only writes `SEA
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data-dir", default="data", type=Path)
     parser.add_argument("--report", action="store_true", help="try nothing, write the page only")
-    parser.add_argument("options", nargs="*", help="of `fit`, after --")
-    given = parser.parse_args()
+    # argparse would stop at the first `--` after an option, so what is behind it is cut off here.
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    given, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     if not given.report:
-        if not given.options:
+        if not (given.goal and given.change and options):
             parser.error("give a goal, a change and, after --, options of fit; or --report")
-        tried = measure(given.goal, given.change, given.options, given.seed, given.data_dir)
+        tried = measure(given.goal, given.change, options, given.seed, given.data_dir)
         with LOG.open("a") as stream:
             stream.write(json.dumps(tried) + "\n")
     results.replace_between(PAGE, MARKS, table(load()))

@@ -39,8 +39,6 @@ class FashionClassifier(LightningModule):
         optimizer: The same for the optimiser; its first argument will be the parameters.
         augmentation: Changes the pictures at random in training: ``RandomAugmentation``, or any
             ``nn.Module`` from uint8 pictures, shape (N, 28, 28), to the same.
-        label_smoothing: In the loss to minimise, the part of a label that is spread evenly over all
-            classes, 0 to 1. What is measured is without it.
         mirror: Where it doesn't train, averages the logits of each picture and its mirror image.
         schedule: The learning rate over the run: ``constant``, or ``one_cycle``, which rises to the
             optimiser's learning rate, then falls to nearly 0, a step at a time
@@ -51,8 +49,8 @@ class FashionClassifier(LightningModule):
             they are faster on most machines.
 
     Raises:
-        ValueError: If ``warmup`` or ``label_smoothing`` is out of range, or the network, the
-            optimiser or the augmentation can't be written down in a checkpoint.
+        ValueError: If ``warmup`` is out of range, or the network, the optimiser or the augmentation
+            can't be written down in a checkpoint.
     """
 
     def __init__(
@@ -60,7 +58,6 @@ class FashionClassifier(LightningModule):
         network: Callable[[], nn.Module] = ArticleCNN,
         optimizer: OptimizerFactory = DEFAULT_OPTIMIZER,
         augmentation: Callable[[], nn.Module] | None = None,
-        label_smoothing: float = 0.0,
         mirror: bool = False,
         schedule: Literal["constant", "one_cycle"] = "one_cycle",
         warmup: float = 0.1,
@@ -74,10 +71,6 @@ class FashionClassifier(LightningModule):
             optimizer = from_recipe(optimizer)
         if isinstance(augmentation, dict):
             augmentation = from_recipe(augmentation)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                f"label_smoothing must be at least 0 and below 1, not {label_smoothing}"
-            )
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup must be at least 0 and below 1, not {warmup}")
         self.save_hyperparameters(
@@ -85,7 +78,6 @@ class FashionClassifier(LightningModule):
                 "network": to_recipe(network),
                 "optimizer": to_recipe(optimizer),
                 "augmentation": augmentation and to_recipe(augmentation),
-                "label_smoothing": label_smoothing,
                 "mirror": mirror,
                 "schedule": schedule,
                 "warmup": warmup,
@@ -98,7 +90,6 @@ class FashionClassifier(LightningModule):
             self.network.to(memory_format=torch.channels_last)
         self.augmentation = augmentation and augmentation()
         self.optimizer_factory = optimizer
-        self.label_smoothing = label_smoothing
         self.mirror = mirror
         self.schedule = schedule
         self.warmup = warmup
@@ -165,7 +156,7 @@ class FashionClassifier(LightningModule):
             images = self.augmentation(images)
         logits: Tensor = self(images)
         self.train_metrics.add(logits, labels)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(logits, labels)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.global_step + 1) % every == 0:
             self.log("train/loss_step", loss)

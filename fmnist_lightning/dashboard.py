@@ -97,7 +97,6 @@ def hyperparameters(config: Any) -> dict[str, Any]:
     return {
         "network": _as_call(config.model.network),
         "augmentation": _as_call(augmentation) if augmentation else "none",
-        "label_smoothing": config.model.label_smoothing,
         "mirror": config.model.mirror,
         "optimizer": optimizer.class_path.rpartition(".")[2],
         # What is left out is off.

@@ -1,5 +1,7 @@
 """The networks: float pictures in, one value for each class out. Plain PyTorch."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -115,6 +117,66 @@ class RegularizedCNN(nn.Module):
         """Scores each class: float pictures, shape (N, 1, 28, 28), to logits, shape (N, 10)."""
         logits: Tensor = self.classifier(self.features(images))
         return logits
+
+
+class ResidualCNN(nn.Module):
+    """A small residual network (https://arxiv.org/abs/1512.03385) of 3x3 convolutions.
+
+    A first convolution on all of the 28x28 places, then stages, each of which halves the places and
+    ends with two convolutions beside a shortcut; then the mean over the places that are left.
+
+    Args:
+        first: Channels of the first convolution.
+        widths: Channels of each stage, 1 to 4 of them.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(self, first: int = 16, widths: Sequence[int] = (32, 64, 128)) -> None:
+        super().__init__()
+        if not 1 <= len(widths) <= 4 or min(first, *widths) < 1:
+            raise ValueError(
+                "a ResidualCNN has 1 to 4 stages, and at least 1 channel in each, "
+                f"not first {first} and widths {list(widths)}"
+            )
+        layers: list[nn.Module] = [_convolution(1, first)]  # (N, first, 28, 28)
+        inputs = first
+        for width in widths:
+            layers += [_convolution(inputs, width, HalvingMaxPool2d()), _Residual(width)]
+            inputs = width
+        self.features = nn.Sequential(*layers)  # (N, widths[-1], 28 // 2**stages, the same)
+        self.classifier = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, NUM_CLASSES)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores each class: float pictures, shape (N, 1, 28, 28), to logits, shape (N, 10)."""
+        logits: Tensor = self.classifier(self.features(images))
+        return logits
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_convolution(width, width), _convolution(width, width))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Feature maps to feature maps of the same shape."""
+        maps: Tensor = input + self.body(input)
+        return maps
+
+
+def _convolution(inputs: int, outputs: int, *pooling: nn.Module) -> nn.Sequential:
+    """A 3x3 convolution that keeps the places, pooling if given, normalisation and ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
+        *pooling,
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
 
 
 class MLP(nn.Module):

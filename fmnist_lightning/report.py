@@ -23,6 +23,11 @@ class EpochReport(Callback):
 
     def __init__(self) -> None:
         self.best_loss = float("inf")
+        self.validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remembers that the epoch has figures of its own; not all need to be validated."""
+        self.validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the line of the epoch."""
@@ -35,7 +40,8 @@ class EpochReport(Callback):
             f"epoch {trainer.current_epoch + 1:>2}{of}  "
             f"train loss {train_loss:.4f} acc {100 * train_acc:5.2f} %"
         )
-        if "val/loss" in trainer.callback_metrics:
+        if self.validated:
+            self.validated = False
             val_loss = trainer.callback_metrics["val/loss"].item()
             val_acc = trainer.callback_metrics["val/acc"].item()
             line += f"  val loss {val_loss:.4f} acc {100 * val_acc:5.2f} %"

@@ -212,7 +212,6 @@ def test_hyperparameters_are_plain() -> None:
             "init_args": {"lr": 0.01, "weight_decay": 0.05},
         },
         "augmentation": None,
-        "label_smoothing": 0.0,
         "mirror": False,
         "schedule": "one_cycle",
         "warmup": 0.2,
@@ -245,30 +244,6 @@ def test_augmentation_is_for_training_only() -> None:
     originals = {image.numpy().tobytes() for image in data.train_set.images}
     shown = torch.cat(seen["train"]).mul(255).round().to(torch.uint8)
     assert sum(image.numpy().tobytes() in originals for image in shown) < 10
-
-
-@pytest.mark.usefixtures("data_dir")
-def test_label_smoothing_is_in_the_loss_to_minimise_only() -> None:
-    runs = []
-    for smoothing in (0.0, 0.2):
-        seed_everything(0)
-        optimizer = functools.partial(SGD, lr=0.0)
-        classifier = FashionClassifier(optimizer=optimizer, label_smoothing=smoothing)
-        trainer, recorder = train(classifier, tiny_data(), 1)
-        runs.append((recorder.losses, trainer.callback_metrics))
-    (plain, plain_metrics), (smooth, smooth_metrics) = runs
-    for name in ("train/loss", "val/loss"):
-        assert smooth_metrics[name] == plain_metrics[name]
-    images, labels = next(iter(tiny_data_loader(classifier)))
-    expected = F.cross_entropy(classifier(images), labels, label_smoothing=0.2).item()
-    assert smooth[0] == pytest.approx(expected, rel=1e-5)
-    assert smooth[0] != pytest.approx(plain[0], rel=1e-5)
-
-
-def tiny_data_loader(classifier: FashionClassifier) -> Any:
-    loader: Any = classifier.trainer.train_dataloader
-    loader.sampler.set_epoch(0)
-    return loader
 
 
 def test_mirror_averages_both_ways_round_in_evaluation() -> None:
@@ -315,12 +290,6 @@ def test_lightnings_weight_averaging_is_what_is_validated_and_kept() -> None:
         other.get_parameter("network.classifier.3.bias"),
         classifier.get_parameter("network.classifier.3.bias"),
     )
-
-
-@pytest.mark.parametrize("smoothing", [-0.1, 1.0])
-def test_label_smoothing_out_of_range(smoothing: float) -> None:
-    with pytest.raises(ValueError, match=f"label_smoothing must be .* not {smoothing}"):
-        FashionClassifier(label_smoothing=smoothing)
 
 
 @pytest.mark.parametrize("warmup", [-0.1, 1.0])

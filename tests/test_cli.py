@@ -84,6 +84,14 @@ def test_fit_reports_each_epoch(run: Run) -> None:
     assert "tensorboard --logdir runs" in out
 
 
+def test_an_epoch_without_validation_has_no_validation_figures(run: Run) -> None:
+    every_second = ("--trainer.check_val_every_n_epoch", "2")
+    code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "4", *every_second)
+    assert code == 0
+    lines = [line for line in out.splitlines() if line.startswith("epoch")]
+    assert ["val loss" in line for line in lines] == [False, True, False, True]
+
+
 def test_best_is_the_epoch_with_the_lowest_loss(fit: Fit, run: Run) -> None:
     """A learning rate that ruins the network again: the best is not the last."""
     folder = fit(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fmnist_lightning import MLP, ArticleCNN, RegularizedCNN
+from fmnist_lightning import MLP, ArticleCNN, RegularizedCNN, ResidualCNN
 from fmnist_lightning.networks import HalvingMaxPool2d
 
 
@@ -66,6 +66,34 @@ def test_regularized_cnn_is_two_stages_and_small() -> None:
     assert network(images).shape == (4, 10)
     with pytest.raises(ValueError, match="dropout must be at least 0 and below 1, not 1"):
         RegularizedCNN(dropout=1)
+
+
+def test_residual_cnn_has_the_stages_it_is_asked_for() -> None:
+    network = ResidualCNN()
+    assert num_parameters(network) == 486_650
+    assert network.features(torch.rand(2, 1, 28, 28)).shape == (2, 128, 3, 3)
+    network = ResidualCNN(first=4, widths=[6, 8])
+    assert network.features(torch.rand(2, 1, 28, 28)).shape == (2, 8, 7, 7)
+    assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_residual_cnn_has_shortcuts() -> None:
+    network = ResidualCNN(first=4, widths=[6]).eval()
+    images = torch.rand(2, 1, 28, 28)
+    with torch.no_grad():
+        expected = network.features[:2](images)
+        for name, parameter in network.features[2].named_parameters():
+            if name.startswith("body.1."):  # what the pair adds is nothing now
+                parameter.zero_()
+        torch.testing.assert_close(network.features(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "widths"), [(0, [8]), (8, []), (8, [8, 0]), (8, [8, 8, 8, 8, 8])]
+)
+def test_residual_cnn_without_channels_or_places(first: int, widths: list[int]) -> None:
+    with pytest.raises(ValueError, match=f"1 to 4 stages.* first {first} and widths"):
+        ResidualCNN(first, widths)
 
 
 def test_mlp() -> None:
