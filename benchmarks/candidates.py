@@ -43,6 +43,26 @@ class Residual(nn.Module):
         return maps
 
 
+class SqueezeExcitation(Residual):
+    """The same, with a factor for each channel that depends on all of the picture."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, "relu")
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(width, width // 4, 1),
+            nn.ReLU(),
+            nn.Conv2d(width // 4, width, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature maps to feature maps."""
+        added = self.body(images)
+        maps: Tensor = images + added * self.gate(added)
+        return maps
+
+
 class Padded(nn.Module):
     """Convolutions of 3x3 with padding, the first of each stage with pooling, then a mean.
 
@@ -179,15 +199,19 @@ class Plan(nn.Module):
     Args:
         plan: Channels of each convolution, with a ``p`` where pooling or an ``s`` where stride
             halves the places; ``r`` for a residual pair.
+        se: Whether the pairs have squeeze and excitation.
+        head: ``avg`` or ``max``, over all places.
     """
 
-    def __init__(self, plan: str = "32 32p r 64p r 128p r") -> None:
+    def __init__(
+        self, plan: str = "32 32p r 64p r 128p r", se: bool = False, head: str = "avg"
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 1
         for word in plan.split():
             if word == "r":
-                layers.append(Residual(inputs, "relu"))
+                layers.append(SqueezeExcitation(inputs) if se else Residual(inputs, "relu"))
                 continue
             width = int(word.rstrip("ps"))
             stage = conv(inputs, width, 3, 1, word.endswith("p"))
@@ -196,7 +220,11 @@ class Plan(nn.Module):
             layers.append(stage)
             inputs = width
         self.features = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1) if head == "avg" else nn.AdaptiveMaxPool2d(1),
+            nn.Flatten(),
+            nn.Linear(inputs, 10),
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Pictures to logits."""

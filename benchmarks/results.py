@@ -227,7 +227,7 @@ def write_chart(rows: dict[str, dict[str, Any]]) -> None:
         colour = "#8a8a8a" if name == PLAIN else f"C{index}"
         axes.plot(seconds, errors, color=colour, linewidth=2)
         axes.plot(seconds[-1], errors[-1], color=colour, marker="o", markersize=6)
-        beside = name == PLAIN  # it ends close to `article`
+        beside = name in (PLAIN, "tiny", "regularized")  # which end close to another's line
         axes.annotate(
             f"{name} {100 - errors[-1]:.1f} %",
             (seconds[-1], errors[-1]),

@@ -123,7 +123,7 @@ class ResidualCNN(nn.Module):
     """A small residual network (https://arxiv.org/abs/1512.03385) of 3x3 convolutions.
 
     A first convolution on all of the 28x28 places, then stages, each of which halves the places and
-    ends with two convolutions beside a shortcut; then the mean over the places that are left.
+    ends with two convolutions beside a shortcut; then the maximum over the places that are left.
 
     Args:
         first: Channels of the first convolution.
@@ -147,7 +147,7 @@ class ResidualCNN(nn.Module):
             inputs = width
         self.features = nn.Sequential(*layers)  # (N, widths[-1], 28 // 2**stages, the same)
         self.classifier = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, NUM_CLASSES)
+            nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(inputs, NUM_CLASSES)
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -123,6 +123,7 @@ def test_candidates_take_pictures_and_stay_in_training() -> None:
         candidates.Stages(),
         candidates.Stages(((8,), (8, 8)), hidden=16),
         candidates.Plan("8 8p r 16s"),
+        candidates.Plan("8p r", se=True, head="max"),
     ):
         assert all(module.training for module in network.modules())
         assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
