@@ -22,7 +22,7 @@ LAYOUT = {
         "accuracy": ["Multiline", ["^train/acc$", "^val/acc$"]],
     }
 }
-FINAL_FIGURES = ("val/loss", "val/acc", "test/loss", "test/acc")
+FINAL_FIGURES = ("val/loss", "val/acc", "val/ece", "test/loss", "test/acc", "test/ece")
 NUM_PICTURES, COLUMNS = 20, 5
 
 

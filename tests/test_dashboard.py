@@ -90,9 +90,11 @@ def test_hyperparameters_beside_the_final_figures(fit: Fit, run: Run) -> None:
     assert values["max_epochs"] == 2
     assert values["seed"] == 0
     assert "maximize" not in values
-    assert figures == {"val/loss", "val/acc", "test/loss", "test/acc"}
+    assert figures == {
+        f"{stage}/{kind}" for stage in ("val", "test") for kind in ("loss", "acc", "ece")
+    }
     # Their values come from the curves, and those of the test from the test.
-    assert not {"test/loss", "test/acc"} & set(read(folder).Tags()["scalars"])
+    assert not {"test/loss", "test/acc", "test/ece"} & set(read(folder).Tags()["scalars"])
     run("test", "--ckpt_path", "best.ckpt")
     events = read(folder)
     assert figures <= set(events.Tags()["scalars"])
