@@ -124,6 +124,7 @@ class ResidualCNN(nn.Module):
 
     A first convolution on all of the 28x28 places, then stages, each of which halves the places and
     ends with two convolutions beside a shortcut; then the maximum over the places that are left.
+    As it is by default, it has 486,650 parameters.
 
     Args:
         first: Channels of the first convolution.
@@ -145,9 +146,12 @@ class ResidualCNN(nn.Module):
         for width in widths:
             layers += [_convolution(inputs, width, HalvingMaxPool2d()), _Residual(width)]
             inputs = width
-        self.features = nn.Sequential(*layers)  # (N, widths[-1], 28 // 2**stages, the same)
+        side = 28 >> len(widths)
+        self.features = nn.Sequential(*layers)  # (N, widths[-1], side, side)
         self.classifier = nn.Sequential(
-            nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(inputs, NUM_CLASSES)
+            nn.MaxPool2d(side),  # on a GPU, AdaptiveMaxPool2d has no deterministic gradient
+            nn.Flatten(),
+            nn.Linear(inputs, NUM_CLASSES),
         )
 
     def forward(self, images: Tensor) -> Tensor:
