@@ -30,6 +30,12 @@ def num_features(features: nn.Module) -> int:
     return maps.numel()
 
 
+def over_all_places(inputs: int, kind: str) -> nn.Sequential:
+    """The mean of all places (``avg``), or their maximum (``max``), and a linear layer."""
+    pool = nn.AdaptiveAvgPool2d(1) if kind == "avg" else nn.AdaptiveMaxPool2d(1)
+    return nn.Sequential(pool, nn.Flatten(), nn.Linear(inputs, 10))
+
+
 class Residual(nn.Module):
     """Two convolutions beside a shortcut."""
 
@@ -94,11 +100,7 @@ class Padded(nn.Module):
                 layers.append(Residual(width, act) if res else conv(width, width, 3, 1, False, act))
             inputs = width
         self.features = nn.Sequential(*layers)
-        self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1) if head == "avg" else nn.AdaptiveMaxPool2d(1),
-            nn.Flatten(),
-            nn.Linear(inputs, 10),
-        )
+        self.head = over_all_places(inputs, head)
 
     def forward(self, images: Tensor) -> Tensor:
         """Pictures to logits."""
@@ -180,7 +182,7 @@ class Stages(nn.Module):
                 layers.append(conv(inputs, width, 3, 0, pool))
                 inputs = width
         self.features = nn.Sequential(*layers)
-        head: list[nn.Module] = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10)]
+        head: list[nn.Module] = [*over_all_places(inputs, "avg")]
         if hidden:
             num = num_features(self.features)
             head = [nn.Flatten(), nn.Linear(num, hidden, bias=False), nn.BatchNorm1d(hidden)]
@@ -220,11 +222,7 @@ class Plan(nn.Module):
             layers.append(stage)
             inputs = width
         self.features = nn.Sequential(*layers)
-        self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1) if head == "avg" else nn.AdaptiveMaxPool2d(1),
-            nn.Flatten(),
-            nn.Linear(inputs, 10),
-        )
+        self.head = over_all_places(inputs, head)
 
     def forward(self, images: Tensor) -> Tensor:
         """Pictures to logits."""
