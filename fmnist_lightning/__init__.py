@@ -4,7 +4,7 @@ from fmnist_lightning.augmentation import RandomAugmentation
 from fmnist_lightning.checkpoints import load_classifier
 from fmnist_lightning.classifier import FashionClassifier
 from fmnist_lightning.datamodule import FashionMNISTDataModule
-from fmnist_lightning.networks import MLP, ArticleCNN, RegularizedCNN, ResidualCNN
+from fmnist_lightning.networks import MLP, ArticleCNN, RegularizedCNN, ResidualCNN, ResidualEnsemble
 from fmnist_lightning.pretrained import PretrainedNetwork
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "RandomAugmentation",
     "RegularizedCNN",
     "ResidualCNN",
+    "ResidualEnsemble",
     "load_classifier",
 ]

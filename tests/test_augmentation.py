@@ -44,7 +44,7 @@ def test_shifts_each_picture_by_itself_and_fills_with_black() -> None:
 def test_erases_rectangles_of_noise() -> None:
     torch.manual_seed(0)
     images = torch.zeros(2000, 28, 28, dtype=torch.uint8)
-    out = RandomAugmentation(flip=False, shift=0, erase=0.5, erase_area=0.3)(images)
+    out = RandomAugmentation(flip=False, shift=0, erase=0.5)(images)
     touched = out.bool().any(2).any(1)
     assert 900 < touched.sum() < 1100
     areas = []
@@ -84,7 +84,6 @@ def test_changes_nothing_in_evaluation_and_never_its_input() -> None:
     [
         ({"shift": 28}, "shift must be 0 to 27 pixels, not 28"),
         ({"erase": 1.5}, "erase must be a probability, 0 to 1, not 1.5"),
-        ({"erase_area": 0.01}, "erase_area must be 0.02 to 1, not 0.01"),
     ],
 )
 def test_numbers_out_of_range(kwargs: dict[str, float], message: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fmnist_lightning import MLP, ArticleCNN, RegularizedCNN, ResidualCNN
+from fmnist_lightning import MLP, ArticleCNN, RegularizedCNN, ResidualCNN, ResidualEnsemble
 from fmnist_lightning.networks import HalvingMaxPool2d
 
 
@@ -75,6 +75,9 @@ def test_residual_cnn_has_the_stages_it_is_asked_for() -> None:
     network = ResidualCNN(first=4, widths=[6, 8])
     assert network.features(torch.rand(2, 1, 28, 28)).shape == (2, 8, 7, 7)
     assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    pair = 2 * (16 * 16 * 9 + 2 * 16)
+    assert num_parameters(ResidualCNN(first_pair=True)) == 486_650 + pair
+    assert num_parameters(ResidualEnsemble(members=2)) == 2 * (486_650 + pair)
 
 
 def test_residual_cnn_has_shortcuts() -> None:
@@ -94,6 +97,29 @@ def test_residual_cnn_has_shortcuts() -> None:
 def test_residual_cnn_without_channels_or_places(first: int, widths: list[int]) -> None:
     with pytest.raises(ValueError, match=f"1 to 4 stages.* first {first} and widths"):
         ResidualCNN(first, widths)
+
+
+def test_ensemble_learns_apart_and_answers_together() -> None:
+    torch.manual_seed(0)
+    network = ResidualEnsemble(members=3, first=4, widths=[6], first_pair=False)
+    assert num_parameters(network) == 3 * num_parameters(ResidualCNN(first=4, widths=[6]))
+    images = torch.rand(12, 1, 28, 28)
+    network(images)[4:8].sum().backward()  # what the second member said
+    grads = [[p.grad for p in member.parameters()] for member in network.members]
+    moved = [any(g is not None and bool(g.any()) for g in member) for member in grads]
+    assert moved == [False, True, False]
+    network.eval()
+    each = torch.stack([member(images).softmax(dim=1) for member in network.members])
+    torch.testing.assert_close(network(images).softmax(dim=1), each.mean(dim=0))
+    assert not torch.allclose(each[0], each[1])
+    with pytest.raises(ValueError, match="members must be at least 1, not 0"):
+        ResidualEnsemble(members=0)
+
+
+def test_ensemble_takes_batches_smaller_than_itself() -> None:
+    network = ResidualEnsemble(members=3, first=4, widths=[6], first_pair=False)
+    for size in (1, 2, 4, 5):
+        assert network(torch.rand(size, 1, 28, 28)).shape == (size, 10)
 
 
 def test_mlp() -> None:
