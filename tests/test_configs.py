@@ -43,16 +43,15 @@ def assert_contains(whole: object, part: object) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_runs(path: Path, fit: Callable[..., Path], run: Run) -> None:
-    tiny: tuple[str, ...] = (
-        "--data.train_size",
-        "480",
-        "--data.val_size",
-        "120",
-        "--trainer.log_every_n_steps",
-        "1",
-    )
+    tiny = [
+        "--data.train_size=480",
+        "--data.val_size=120",
+        "--trainer.log_every_n_steps=1",
+        "--trainer.max_epochs=2",
+        "--trainer.check_val_every_n_epoch=1",
+    ]
     if path.stem == "pretrained":  # there is no internet here
         torch.save(resnet18().state_dict(), "resnet18.pth")
-        tiny += ("--model.network.weights", "resnet18.pth")
+        tiny += ["--model.network.weights", "resnet18.pth"]
     fit("--config", str(path), *tiny, "--trainer.limit_train_batches", "2")
     assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
