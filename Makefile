@@ -34,7 +34,7 @@ test-all: .venv/installed  ## the same, and the tests that take longer or need t
 dashboard: .venv/installed  ## serve TensorBoard on the runs made here
 	@$(BIN)/tensorboard --logdir runs
 
-results: .venv/installed  ## train every row of the README's results again, and write table and chart
+results: .venv/installed  ## train every row of the README's results again (almost three hours), and write table and chart
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@$(BIN)/python benchmarks/results.py
 

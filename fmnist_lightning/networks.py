@@ -147,7 +147,8 @@ class ResidualCNN(nn.Module):
                 f"not first {first} and widths {list(widths)}"
             )
         layers: list[nn.Module] = [_convolution(1, first)]  # (N, first, 28, 28)
-        layers += [_Residual(first)] if first_pair else []
+        if first_pair:
+            layers.append(_Residual(first))
         inputs = first
         for width in widths:
             layers += [_convolution(inputs, width, HalvingMaxPool2d()), _Residual(width)]
