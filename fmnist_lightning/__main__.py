@@ -53,11 +53,12 @@ def main(args: list[str] | None = None) -> int:
     sys.path.insert(0, "")
     _quieten()
     try:
-        FashionCLI(args)
+        cli = FashionCLI(args)
     except (
         argparse.ArgumentError,
         ValueError,
         OSError,
+        ImportError,
         DataError,
         MisconfigurationException,
     ) as error:
@@ -66,6 +67,9 @@ def main(args: list[str] | None = None) -> int:
         text = str(error) if isinstance(error, DataError) else " ".join(str(error).split())
         print(f"error: {text}", file=sys.stderr)
         return 2 if isinstance(error, argparse.ArgumentError) else 1
+    if cli.num_skipped:
+        print(f"error: {cli.num_skipped:,} photos were skipped, see above", file=sys.stderr)
+        return 1
     return 0
 
 

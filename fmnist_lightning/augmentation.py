@@ -34,11 +34,12 @@ class RandomAugmentation(nn.Module):
         self.shift = shift
         self.erase = erase
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Changes a batch.
 
         Args:
             images: Pictures, uint8, shape (N, H, W).
+            labels: Not used: all classes are changed alike.
 
         Returns:
             New pictures of the same type and shape; in evaluation, ``images`` itself.

@@ -38,7 +38,8 @@ class FashionClassifier(LightningModule):
             between 0 and 1, and gives logits, shape (N, 10).
         optimizer: The same for the optimiser; its first argument will be the parameters.
         augmentation: Changes the pictures at random in training: ``RandomAugmentation``, or any
-            ``nn.Module`` from uint8 pictures, shape (N, 28, 28), to the same.
+            ``nn.Module`` from uint8 pictures, shape (N, 28, 28), and labels, shape (N,), to new
+            pictures.
         mirror: Where it doesn't train, averages the logits of each picture and its mirror image.
         schedule: The learning rate over the run: ``constant``, or ``one_cycle``, which rises to the
             optimiser's learning rate, then falls to nearly 0, a step at a time
@@ -136,12 +137,16 @@ class FashionClassifier(LightningModule):
         Returns:
             Logits, float, shape (N, 10).
         """
-        pixels = images.unsqueeze(1).to(self.dtype) / 255  # (N, 1, 28, 28), 0 to 1
+        pixels = self.to_pixels(images)
         if self.mirror and not self.training:
             both: Tensor = self.network(torch.cat([pixels, pixels.flip(-1)]))  # (2 N, 10)
             return both.view(2, -1, NUM_CLASSES).mean(dim=0)
         logits: Tensor = self.network(pixels)
         return logits
+
+    def to_pixels(self, images: Tensor) -> Tensor:
+        """What the network sees of pictures, uint8, shape (N, 28, 28): floats, (N, 1, 28, 28)."""
+        return images.unsqueeze(1).to(self.dtype) / 255  # 0 to 1
 
     def on_train_epoch_start(self) -> None:
         """Begins the training metrics anew."""
@@ -153,7 +158,7 @@ class FashionClassifier(LightningModule):
             self._seed_epoch()
         images, labels = batch
         if self.augmentation is not None:
-            images = self.augmentation(images)
+            images = self.augmentation(images, labels)
         logits: Tensor = self(images)
         self.train_metrics.add(logits, labels)
         loss = F.cross_entropy(logits, labels)
@@ -186,9 +191,11 @@ class FashionClassifier(LightningModule):
         """Begins the validation metrics anew."""
         self.val_metrics.reset()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds a batch to the validation metrics."""
-        self.val_metrics.add(self(batch[0]), batch[1])
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Adds a batch to the validation metrics, and gives its logits, shape (N, 10)."""
+        logits: Tensor = self(batch[0])
+        self.val_metrics.add(logits, batch[1])
+        return logits
 
     def on_validation_epoch_end(self) -> None:
         """Logs the means over the validation pictures."""
@@ -198,9 +205,11 @@ class FashionClassifier(LightningModule):
         """Begins the test metrics anew."""
         self.test_metrics.reset()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds a batch to the test metrics."""
-        self.test_metrics.add(self(batch[0]), batch[1])
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Adds a batch to the test metrics, and gives its logits, shape (N, 10)."""
+        logits: Tensor = self(batch[0])
+        self.test_metrics.add(logits, batch[1])
+        return logits
 
     def on_test_epoch_end(self) -> None:
         """Logs the means over the test pictures."""

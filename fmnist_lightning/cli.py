@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -28,8 +28,11 @@ from fmnist_lightning.classifier import FashionClassifier
 from fmnist_lightning.dashboard import Dashboard, RunLogger, hyperparameters
 from fmnist_lightning.datamodule import FashionMNISTDataModule
 from fmnist_lightning.defaults import DESCRIPTION, SEED, TRAINER_DEFAULTS, HelpFormatter
+from fmnist_lightning.insight import Insight
 from fmnist_lightning.loop import LeanEpochLoop
 from fmnist_lightning.options import Origin, check_agreement, find_origin
+from fmnist_lightning.photo_report import PhotoReport
+from fmnist_lightning.photos import PhotoDataset, photo_loader
 from fmnist_lightning.predictions import PredictionWriter
 from fmnist_lightning.recipes import to_recipe
 from fmnist_lightning.report import EpochReport, EvalReport, say
@@ -55,6 +58,8 @@ class FashionCLI(LightningCLI):
     def __init__(self, args: list[str]) -> None:
         self.new_run_dir: Path | None = None
         self.origin: Origin | None = None  # what --ckpt_path leads to
+        self.photos: PhotoDataset | None = None
+        self.num_skipped = 0  # of the photos
         raising: dict[str, Any] = {"exit_on_error": False}  # main() prints what is wrong
         parsers = raising | {
             "prog": "fmnist_lightning",
@@ -96,6 +101,28 @@ class FashionCLI(LightningCLI):
         parser.set_defaults(
             {f"model.{key}": to_recipe(value) for key, value in defaults.items() if value}
         )
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        """Adds what ``predict`` has besides the arguments of ``Trainer.predict``."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            parser.add_argument(
+                "--photos",
+                nargs="+",
+                type=str,
+                metavar="PATH",
+                help="Answer photos in place of the test pictures: files, folders, or patterns in "
+                "quotes. Photos in folders named after classes also give the accuracy.",
+            )
+            parser.add_argument(
+                "--index",
+                type=int,
+                metavar="N",
+                help="Show one test picture with its answer, by its number, 0 to 9999.",
+            )
+        return parser
 
     # ---- parsing -------------------------------------------------------------------------------
 
@@ -165,6 +192,8 @@ class FashionCLI(LightningCLI):
         ):
             # In a file or a pipe, the bar would be thousands of lines; those of the epochs remain.
             callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stdout.isatty() else 0))
+        if self.subcommand != "predict" and logger is not False and not dry:
+            callbacks.append(Insight())
         if self.subcommand == "fit":
             callbacks.append(EpochReport())
             if logger is not False and not dry:
@@ -174,7 +203,7 @@ class FashionCLI(LightningCLI):
                 folder = run_dir / runs.CHECKPOINTS
                 callbacks += [BestCheckpoint(folder), LastCheckpoint(folder)]
         elif self.subcommand == "predict":
-            callbacks.append(PredictionWriter(None if dry else run_dir / "predictions.csv"))
+            callbacks.append(self._predictor(None if dry else run_dir))
         else:
             callbacks.append(EvalReport(None if dry else run_dir))
 
@@ -186,6 +215,20 @@ class FashionCLI(LightningCLI):
         )
         trainer.fit_loop.epoch_loop = LeanEpochLoop(trainer)
         return trainer
+
+    def _predictor(self, run_dir: Path | None) -> Callback:
+        """What keeps the answers of ``predict``.
+
+        Raises:
+            ValueError: If both photos and a test picture are asked for.
+        """
+        asked = self.config.predict
+        if asked.photos is None:
+            return PredictionWriter(run_dir, asked.index)
+        if asked.index is not None:
+            raise ValueError("--index is the number of a test picture: leave --photos out, or it")
+        self.photos = PhotoDataset(asked.photos)
+        return PhotoReport(self.photos.paths, run_dir and runs.new_run(run_dir / "photos"))
 
     def _make_run_dir(self) -> Path:
         """The folder to write into: that of the checkpoint's run, or for a new fit, a new one."""
@@ -239,8 +282,13 @@ class FashionCLI(LightningCLI):
         self.trainer.test(**kwargs | {"ckpt_path": None}, verbose=False)
 
     def predict(self, **kwargs: Any) -> None:
-        """Runs ``Trainer.predict``; :class:`PredictionWriter` keeps the answers."""
+        """Runs ``Trainer.predict``; what :meth:`_predictor` gave keeps the answers."""
+        if self.photos is not None:
+            kwargs |= {"datamodule": None, "dataloaders": photo_loader(self.photos)}
         self.trainer.predict(**kwargs | {"ckpt_path": None}, return_predictions=False)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, PhotoReport):
+                self.num_skipped = callback.num_skipped
 
 
 def _is_rank_zero() -> bool:

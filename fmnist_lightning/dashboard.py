@@ -20,7 +20,11 @@ LAYOUT = {
     "training and validation": {
         "loss": ["Multiline", ["^train/loss$", "^val/loss$"]],
         "accuracy": ["Multiline", ["^train/acc$", "^val/acc$"]],
-    }
+    },
+    "each class, validation": {
+        "precision": ["Multiline", ["^val_precision/"]],
+        "recall, the accuracy on its own pictures": ["Multiline", ["^val_recall/"]],
+    },
 }
 FINAL_FIGURES = ("val/loss", "val/acc", "val/ece", "test/loss", "test/acc", "test/ece")
 NUM_PICTURES, COLUMNS = 20, 5
