@@ -13,7 +13,7 @@ help:  ## list the targets
 	  f"Python 3.10 to 3.13 is needed, and $(PYTHON) is {v[0]}.{v[1]}; say which to use: make PYTHON=python3.12 ...")'
 	@echo "setting up .venv (once; a minute or more, several GB)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,photos,export]'
 	@touch $@
 
 fit: .venv/installed  ## train the default network on the real data (downloads it the first time)

@@ -7,9 +7,11 @@ import warnings
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from fmnist_lightning import export, shifts
 from fmnist_lightning.cli import FashionCLI
 from fmnist_lightning.sources import DataError
 
+COMMANDS = {"export": export.main, "shifts": shifts.main}  # besides those of the Trainer
 # How messages of Lightning begin that a user here can do nothing with.
 NOISE = (
     "💡 Tip",
@@ -53,6 +55,9 @@ def main(args: list[str] | None = None) -> int:
     sys.path.insert(0, "")
     _quieten()
     try:
+        if args[:1] and args[0] in COMMANDS:
+            COMMANDS[args[0]]([arg for arg in args[1:] if arg != "--debug"])
+            return 0
         cli = FashionCLI(args)
     except (
         argparse.ArgumentError,

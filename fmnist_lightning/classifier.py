@@ -1,9 +1,10 @@
 """The LightningModule: steps, loss, optimiser."""
 
 import functools
+import itertools
 import os
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -14,15 +15,37 @@ from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from fmnist_lightning.dataset import NUM_CLASSES, Batch
+from fmnist_lightning.dataset import CLASSES, NUM_CLASSES, Batch
 from fmnist_lightning.metrics import EpochMetrics
 from fmnist_lightning.networks import ArticleCNN
+from fmnist_lightning.photos import Picture, load_picture
 from fmnist_lightning.pretrained import PretrainedNetwork
 from fmnist_lightning.recipes import from_recipe, to_recipe
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 # In batches of 128, SGD with momentum does as well; in those of 20 to 64, it diverges.
 DEFAULT_OPTIMIZER = functools.partial(AdamW, lr=0.01, weight_decay=0.05)
+
+
+class Answer(NamedTuple):
+    """What a classifier says of a picture.
+
+    Attributes:
+        label: The name of the most likely class.
+        probability: Its probability, 0 to 1.
+        probabilities: That of each class, by name.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+    @classmethod
+    def of(cls, row: Sequence[float]) -> "Answer":
+        """The answer that ten probabilities, in the order of the classes, come to."""
+        probabilities = dict(zip(CLASSES, row, strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        return cls(label, probabilities[label], probabilities)
 
 
 class FashionClassifier(LightningModule):
@@ -219,6 +242,37 @@ class FashionClassifier(LightningModule):
         """Probabilities of the classes, shape (N, 10)."""
         logits: Tensor = self(batch[0])
         return logits.softmax(dim=1)
+
+    @torch.inference_mode()
+    def predict(self, pictures: Iterable[Picture], batch_size: int = 64) -> list[Answer]:
+        """Classifies pictures or photos.
+
+        Args:
+            pictures: Files, Pillow images, or uint8 arrays or tensors, shape (H, W), (H, W, 3) or
+                (H, W, 4). What is 28x28 is taken for a picture of the data set; all else for a
+                photo, see :func:`~fmnist_lightning.photos.to_picture`.
+            batch_size: How many are classified at a time.
+
+        Returns:
+            An answer for each.
+
+        Raises:
+            ValueError: If one can't be read, or is of another shape or type.
+            ImportError: If there are photos, and OpenCV is not installed.
+        """
+        if isinstance(pictures, str | os.PathLike):
+            raise ValueError(f"predict takes a list of pictures: [{os.fspath(pictures)!r}]")
+        answers, modules = [], [module for module in self.modules() if module.training]
+        remaining = iter(pictures)
+        self.eval()
+        try:
+            while part := [load_picture(each) for each in itertools.islice(remaining, batch_size)]:
+                chances = self(torch.stack(part).to(self.device)).float().softmax(dim=1)
+                answers += [Answer.of(row) for row in chances.tolist()]
+        finally:
+            for module in modules:
+                module.training = True
+        return answers
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds optimiser and schedule; the schedule moves with every step, not every epoch.

@@ -9,6 +9,9 @@ DESCRIPTION = """Trains and tests classifiers of Fashion-MNIST. After fmnist_lig
   fit                           train the article's CNN (gets the data the first time)
   test --ckpt_path best.ckpt    test the best checkpoint of the latest fit
   predict --ckpt_path best.ckpt write its answers to the test pictures as CSV
+  predict --ckpt_path best.ckpt --photos FOLDER    answer photos of clothes
+  shifts --ckpt_path best.ckpt  test it on pictures that are moved
+  export --ckpt_path best.ckpt  write it as an ONNX file
   fit --ckpt_path last          continue the latest fit where it was stopped
   fit --config my.yaml          train as a config says
   fit --print_config            print every setting, as a config to start from

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fmnist_lightning.augmentation import RandomAugmentation
 from fmnist_lightning.dataset import CLASSES
 
 SHOES, SLEEVES, LEGS = (
@@ -14,6 +15,7 @@ SHOES, SLEEVES, LEGS = (
     for names in (("Sandal", "Sneaker", "Ankle boot"), ("Pullover", "Coat", "Shirt"), ("Trouser",))
 )
 CANVAS = 48  # pixels: room around a picture that is turned and spread
+REACH = CANVAS / 28  # of the canvas, where the picture goes from -1 to 1
 DARK = 0.04  # up to here, a pixel is ground
 
 
@@ -28,7 +30,8 @@ class PhotoAugmentation(nn.Module):
     does. In evaluation it changes nothing.
 
     Args:
-        share: How many of the pictures are changed, 0 to 1; the others are only mirrored.
+        share: How many of the pictures are changed so, 0 to 1; the others are mirrored, shifted by
+            up to a pixel, and half of them erased in part, see ``RandomAugmentation``.
 
     Raises:
         ValueError: If ``share`` is out of range.
@@ -39,6 +42,7 @@ class PhotoAugmentation(nn.Module):
         if not 0 <= share <= 1:
             raise ValueError(f"share must be 0 to 1, not {share}")
         self.share = share
+        self.others = RandomAugmentation(flip=True, shift=1, erase=0.5)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Changes a batch.
@@ -52,16 +56,15 @@ class PhotoAugmentation(nn.Module):
         """
         if not self.training:
             return images
-        images = torch.where(_chance(images, 0.5), images.flip(2), images)
+        out: Tensor = self.others(images)
         chosen = (torch.rand(len(images), device=images.device) < self.share).nonzero()[:, 0]
-        if not len(chosen):
-            return images
-        pixels = images[chosen].unsqueeze(1).float() / 255  # (M, 1, 28, 28)
-        pixels = _pair(pixels, _among(labels[chosen], SHOES))  # (M, 1, 48, 48)
-        pixels = _cut(_turn(pixels, labels[chosen]))
-        pixels = _light(_fit(pixels))  # (M, 1, 28, 28)
-        out = images.clone()
-        out[chosen] = (pixels[:, 0] * 255).round().to(torch.uint8)
+        if len(chosen):
+            pixels = images[chosen].unsqueeze(1).float() / 255  # (M, 1, 28, 28)
+            pixels = torch.where(_chance(pixels, 0.5), pixels.flip(3), pixels)
+            pixels = _pair(pixels, _among(labels[chosen], SHOES))  # (M, 1, 48, 48)
+            pixels = _cut(_turn(pixels, labels[chosen]))
+            pixels = _light(_fit(pixels))  # (M, 1, 28, 28)
+            out[chosen] = (pixels[:, 0] * 255).round().to(torch.uint8)
         return out
 
 
@@ -111,7 +114,7 @@ def _box(pixels: Tensor) -> tuple[Tensor, ...]:
 
 def _pair(pixels: Tensor, shoes: Tensor) -> Tensor:
     """Gives most shoes a second one beside the first; all get room around them."""
-    x, y = _grid(pixels, CANVAS, CANVAS / 28)
+    x, y = _grid(pixels, CANVAS, REACH)
     _, _, top, bottom = _box(pixels)
     height, middle = bottom - top, (top + bottom) / 2
     pairs = shoes & _chance(x, 0.75)
@@ -126,7 +129,7 @@ def _pair(pixels: Tensor, shoes: Tensor) -> Tensor:
 
 def _turn(pixels: Tensor, labels: Tensor) -> Tensor:
     """Turns and bends pictures, changes their proportions, and spreads sleeves and legs."""
-    x, y = _grid(pixels, CANVAS, CANVAS / 28)
+    x, y = _grid(pixels, CANVAS, REACH)
     x, y = x + 0.06 * _smooth(x, 6), y + 0.06 * _smooth(y, 6)
     # Most clothes lie nearly upright; shoes point anywhere, most of them up or down.
     quarters = torch.randint(0, 4, (len(x), 1, 1), device=x.device) * (math.pi / 2)
@@ -144,12 +147,12 @@ def _turn(pixels: Tensor, labels: Tensor) -> Tensor:
     out = torch.where((legs | sleeves) & _chance(x, 0.6), out, 0)
     side = x.abs()
     moved = torch.where(side > body + out, side - out, torch.where(side > body, 9.0, side))
-    return _take(pixels, moved * x.sign(), y)
+    return _take(pixels, moved * x.sign() / REACH, y / REACH)
 
 
 def _cut(pixels: Tensor) -> Tensor:
     """Takes pieces away at one side of some pictures, as a wrong edge does."""
-    x, y = _grid(pixels, CANVAS, CANVAS / 28)
+    x, y = _grid(pixels, CANVAS, REACH)
     turn = _between(x, 0, 2 * math.pi)
     line = _between(x, 0.35, 1.0) + 0.1 * _smooth(x, 8)
     kept = (x * turn.cos() + y * turn.sin() < line) | ~_chance(x, 0.2)
@@ -174,6 +177,10 @@ def _light(pixels: Tensor) -> Tensor:
     edge = (mask > inside) & (share > 0.04)
     cover = torch.where(edge, (pixels / near.clamp(min=0.04)).clamp(0.3, 1), mask)
     colour = torch.where(edge, near, pixels)
+    # Each of the steps before has blurred it; photos are sharp.
+    colour = (
+        colour + _between(pixels, 0, 2) * (colour - F.avg_pool2d(colour, 3, 1, padding=1)) * inside
+    )
     total = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     mean = (colour * mask).sum(dim=(2, 3), keepdim=True) / total
     contrast = _between(pixels, 0.5, 1.6)
@@ -183,9 +190,21 @@ def _light(pixels: Tensor) -> Tensor:
     changed = changed + x * _between(pixels, -0.2, 0.2) + y * _between(pixels, -0.2, 0.2)
     changed = changed + _between(pixels, 0.0, 0.12) * _smooth(pixels, 7)
     changed = changed + _between(pixels, 0.0, 0.06) * torch.randn_like(pixels)
-    turn, pace = _between(pixels, 0, math.pi), _between(pixels, 5, 30)
+    return (changed + _print(x, y)).clamp(0.08, 1) * cover
+
+
+def _print(x: Tensor, y: Tensor) -> Tensor:
+    """Stripes or checks, flowers, two colours, or a patch, on half of the pictures."""
+    turn = _between(x, 0, math.pi)
     across, along = x * turn.cos() + y * turn.sin(), y * turn.cos() - x * turn.sin()
-    stripes, checks = (pace * across).sin(), (pace * along).sin()
-    print_ = stripes + torch.where(_chance(pixels, 0.5), checks, 0)
-    print_ = print_ * torch.where(_chance(pixels, 0.2), _between(pixels, 0.05, 0.25), 0)
-    return (changed + print_).clamp(0.08, 1) * cover
+    pace = _between(x, 5, 30)
+    stripes = (pace * across).sin() + torch.where(_chance(x, 0.5), (pace * along).sin(), 0)
+    flowers = _smooth(x, 14)
+    halves = (across - _between(x, -0.4, 0.4)).sign()
+    sides = ((x - _between(x, -0.3, 0.3)) / 0.4).abs(), ((y - _between(x, -0.5, 0.5)) / 0.3).abs()
+    patch = (torch.maximum(*sides) < _between(x, 0.4, 1.2)).float() * _between(x, -2, 2)
+    kind = 8 * torch.rand_like(x[:, :1, :1, :1])
+    pattern = torch.zeros_like(x)
+    for number, each in enumerate((stripes, flowers, halves, patch)):
+        pattern = torch.where((kind >= number) & (kind < number + 1), each, pattern)
+    return _between(x, 0.05, 0.3) * pattern

@@ -28,6 +28,9 @@ FOLDERS = {
 }
 
 
+Picture = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
+
+
 class PhotoError(ValueError):
     """What can't be read as a picture; the message says why."""
 
@@ -143,6 +146,39 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
         raise PhotoError("it is not a picture") from error
     except Exception as error:  # a decoder may raise anything over a damaged file
         raise PhotoError(f"it can't be read: {error}") from error
+
+
+def load_picture(source: Picture) -> Tensor:
+    """Makes a picture like those of the data set of what may be one already.
+
+    Args:
+        source: A file, a Pillow image, or a uint8 array or tensor, shape (H, W), (H, W, 3) or
+            (H, W, 4).
+
+    Returns:
+        The picture, uint8, shape (28, 28).
+
+    Raises:
+        PhotoError: If the file can't be read, or the array is of another shape or type.
+    """
+    if isinstance(source, str | os.PathLike):
+        try:
+            return to_picture(read_photo(source))
+        except PhotoError as error:
+            raise PhotoError(f"{os.fspath(source)}: {error}") from error
+    if isinstance(source, Image.Image):
+        return to_picture(as_rgb(source))
+    array = np.asarray(source.cpu() if isinstance(source, Tensor) else source)
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or array.shape[2:] not in ((), (3,), (4,))
+    ):
+        raise PhotoError(
+            f"a picture must be uint8, shape (H, W), (H, W, 3) or (H, W, 4), "
+            f"not {array.dtype}, shape {array.shape}"
+        )
+    return to_picture(as_rgb(Image.fromarray(array)))
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
