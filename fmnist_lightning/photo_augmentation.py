@@ -30,7 +30,7 @@ class PhotoAugmentation(nn.Module):
     does. In evaluation it changes nothing.
 
     Args:
-        share: How many of the pictures are changed so, 0 to 1; the others are mirrored, shifted by
+        share: How many of a batch are changed so, 0 to 1; the others are mirrored, shifted by
             up to a pixel, and half of them erased in part, see ``RandomAugmentation``.
 
     Raises:
@@ -57,8 +57,9 @@ class PhotoAugmentation(nn.Module):
         if not self.training:
             return images
         out: Tensor = self.others(images)
-        chosen = (torch.rand(len(images), device=images.device) < self.share).nonzero()[:, 0]
-        if len(chosen):
+        num = round(self.share * len(images))  # a number that a GPU need not be asked for
+        if num:
+            chosen = torch.randperm(len(images), device=images.device)[:num]
             pixels = images[chosen].unsqueeze(1).float() / 255  # (M, 1, 28, 28)
             pixels = torch.where(_chance(pixels, 0.5), pixels.flip(3), pixels)
             pixels = _pair(pixels, _among(labels[chosen], SHOES))  # (M, 1, 48, 48)
@@ -98,7 +99,7 @@ def _take(pixels: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 def _among(labels: Tensor, classes: Sequence[int]) -> Tensor:
     """Which labels are of these classes, shape (N, 1, 1)."""
-    return torch.isin(labels, torch.tensor(classes, device=labels.device))[:, None, None]
+    return torch.stack([labels == each for each in classes]).any(dim=0)[:, None, None]
 
 
 def _box(pixels: Tensor) -> tuple[Tensor, ...]:

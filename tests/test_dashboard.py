@@ -1,23 +1,31 @@
 import io
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Run
+from google.protobuf import text_format
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+from torch import Tensor
 
+from fmnist_lightning import FashionMNISTDataModule, insight, load_classifier
 from fmnist_lightning.checkpoints import read_checkpoint
+from fmnist_lightning.dataset import CLASSES
+from fmnist_lightning.pictures import captioned_grid
 
 Fit = Callable[..., Path]
 
 
 def read(folder: Path) -> Any:
-    events = EventAccumulator(str(folder))
+    events = EventAccumulator(str(folder), size_guidance={"images": 0})
     events.Reload()
     return events
 
@@ -99,3 +107,138 @@ def test_hyperparameters_beside_the_final_figures(fit: Fit, run: Run) -> None:
     events = read(folder)
     assert figures <= set(events.Tags()["scalars"])
     assert events.Scalars("test/acc")[0].step == read_checkpoint("best.ckpt")["global_step"]
+
+
+# ---- what an evaluation tells ------------------------------------------------------------------
+
+IMAGES = {
+    "confusion": (916, 502),
+    "reliability": (560, 566),
+    "filters of the first layer": (6 * 64 + 8, 86 + 8),
+    "feature maps": (10 * 64 + 8, 5 * 86 + 8),
+}
+
+
+def images(events: Any, stage: str) -> dict[str, list[int]]:
+    """The steps at which each picture of a stage was written."""
+    return {
+        tag.partition("/")[2]: [image.step for image in events.Images(tag)]
+        for tag in events.Tags()["images"]
+        if tag.startswith(f"{stage}/")
+    }
+
+
+def test_pictures_are_written_ever_more_rarely_and_at_the_end(fit: Fit) -> None:
+    events = read(fit("--trainer.max_epochs", "6"))
+    found = images(events, "val")
+    assert set(IMAGES) <= set(found)
+    for tag in IMAGES:
+        assert found[tag] == [9, 19, 39, 59]  # of the 1st, 2nd, 4th, and the last epoch
+    for tag, size in IMAGES.items():
+        (*_, last) = events.Images(f"val/{tag}")
+        assert Image.open(io.BytesIO(last.encoded_image_string)).size == size
+
+
+def test_figures_of_each_class(fit: Fit) -> None:
+    folder = fit()
+    events = read(folder)
+    data = FashionMNISTDataModule(train_size=480, val_size=120)
+    data.setup("validate")
+    with torch.no_grad():
+        answers = load_classifier(folder / "checkpoints" / "last.ckpt")(data.val_set.images).argmax(
+            1
+        )
+    for number, name in enumerate(CLASSES):
+        answered, is_one = answers == number, data.val_set.labels == number
+        hits = int((answered & is_one).sum())
+        recall, precision = (
+            events.Scalars(f"val_{kind}/{name}")[-1].value for kind in ("recall", "precision")
+        )
+        assert recall == pytest.approx(hits / int(is_one.sum()))
+        assert precision == pytest.approx(hits / max(int(answered.sum()), 1))
+    table = events.Tensors("val/classes/text_summary")[-1].tensor_proto.string_val[0].decode()
+    right = float((answered == is_one).float().mean())  # the last of the classes
+    assert f"| {name} | {100 * precision:.2f} | {100 * recall:.2f} | {100 * right:.2f} |" in table
+
+
+def test_the_mistakes_are_mistakes_and_the_hits_hits(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grids: list[tuple[Tensor, list[str]]] = []
+
+    def keep(images: Tensor, captions: list[str], columns: int) -> Tensor:
+        grids.append((images, captions))
+        return captioned_grid(images, captions, columns)
+
+    monkeypatch.setattr(insight, "captioned_grid", keep)
+    folder = fit("--trainer.max_epochs", "1")
+    (wrong, wrong_captions), (right, right_captions) = grids
+    classifier = load_classifier(folder / "checkpoints" / "last.ckpt")
+    assert len(wrong) == len(right) == 20
+    for pictures, captions, sign in ((wrong, wrong_captions, -1), (right, right_captions, 1)):
+        answers = classifier.predict(pictures)
+        chances = [answer.probability for answer in answers]
+        assert chances == sorted(chances, key=lambda chance: sign * chance)
+        for answer, caption in zip(answers, captions, strict=True):
+            first, _, second = caption.partition("\n")
+            assert first == f"{answer.label} {answer.probability:.1%}"
+            assert (second != "") == (sign == -1)
+            assert second != f"is {answer.label}"
+
+
+def test_the_embedding_of_validation_and_test_pictures(fit: Fit, run: Run) -> None:
+    folder = fit()
+    run("test", "--ckpt_path", "best.ckpt")
+    run("test", "--ckpt_path", "best.ckpt")  # again: in place of the first
+    config = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
+    entries = {entry.tensor_name.partition(":")[0]: entry for entry in config.embeddings}
+    assert set(entries) == {"val pictures", "test pictures"}
+    assert len(config.embeddings) == 2
+    for stage, num in (("val", 120), ("test", 105)):
+        entry = entries[f"{stage} pictures"]
+        rows = (folder / entry.tensor_path).read_text().splitlines()
+        names = (folder / entry.metadata_path).read_text().splitlines()
+        assert len(rows) == num
+        assert names[0] == "label\tanswer"
+        assert len(names) == num + 1
+        side = math.ceil(num**0.5) * 28
+        with Image.open(folder / entry.sprite.image_path) as sprite:
+            assert sprite.size == (side, side)
+    classifier = load_classifier("best.ckpt")
+    last = list(classifier.network.modules())[-1]
+    points = torch.tensor([[float(each) for each in row.split("\t")] for row in rows])
+    with torch.no_grad():
+        answers = [CLASSES[number] for number in last(points).argmax(dim=1)]
+    assert [line.partition("\t")[2] for line in names[1:]] == answers
+
+
+def test_the_same_after_test_and_validate(fit: Fit, run: Run) -> None:
+    folder = fit()
+    run("test", "--ckpt_path", "best.ckpt")
+    step = read_checkpoint("best.ckpt")["global_step"]
+    found = images(read(folder), "test")
+    assert {*IMAGES, "least sure hits"} <= set(found)
+    assert all(steps == [step] for steps in found.values())
+    before = len(images(read(folder), "val")["confusion"])
+    run("validate", "--ckpt_path", "best.ckpt")
+    assert len(images(read(folder), "val")["confusion"]) == before + 1
+
+
+def test_a_network_without_convolutions(fit: Fit, run: Run) -> None:
+    folder = fit("--model.network", "fmnist_lightning.MLP")
+    found = images(read(folder), "val")
+    assert "confusion" in found
+    assert not {"feature maps", "filters of the first layer"} & set(found)
+
+
+def test_a_resumed_run_goes_on_counting(fit: Fit, run: Run) -> None:
+    folder = fit("--model.schedule", "constant", "--trainer.max_epochs", "3")
+    code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "5")
+    assert code == 0, err
+    assert images(read(folder), "val")["confusion"] == [9, 19, 29, 39, 49]  # 3rd and 5th: ends
+
+
+def test_nothing_is_drawn_without_a_log(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(insight, "confusion_chart", None)  # would raise
+    folder = fit("--trainer.logger", "false")
+    assert not (folder / "projector_config.pbtxt").exists()

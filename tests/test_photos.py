@@ -1,0 +1,214 @@
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageOps
+
+from fmnist_lightning.photos import (
+    PhotoDataset,
+    PhotoError,
+    classes_of,
+    find_object,
+    find_photos,
+    load_picture,
+    photo_loader,
+    read_photo,
+    to_picture,
+)
+
+SHIRT = [(60, 40), (140, 40), (180, 90), (160, 110), (140, 95), (140, 200), (60, 200), (60, 95)]
+SHIRT += [(40, 110), (20, 90)]
+
+
+def photo(ink: str = "#203050", ground: str = "#c8b090") -> Image.Image:
+    """A dark shirt, left of the middle, on a floor with some grain."""
+    image = Image.new("RGB", (320, 240), ground)
+    ImageDraw.Draw(image).polygon([(x + 40, y) for x, y in SHIRT], fill=ink)
+    noise = np.random.default_rng(0).normal(0, 6, (240, 320, 3))
+    return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+
+
+def differ(source: Path, other: Image.Image) -> float:
+    """By how many of 255 levels a file's picture differs from that of a photo, in the mean."""
+    difference = load_picture(source).float() - to_picture(other.convert("RGB")).float()
+    return float(difference.abs().mean())
+
+
+def test_finds_the_object() -> None:
+    mask = find_object(np.asarray(photo()))
+    truth = np.asarray(photo("#000000", "#ffffff").convert("L")) < 128
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.95
+
+
+def test_makes_a_picture_like_those_of_the_data_set() -> None:
+    picture = to_picture(photo())
+    assert picture.shape == (28, 28)
+    assert picture.dtype == torch.uint8
+    rows, columns = (picture > 0).any(dim=1).nonzero(), (picture > 0).any(dim=0).nonzero()
+    high, wide = (int(each.max() - each.min()) + 1 for each in (rows, columns))
+    assert high == 28  # 160 by 160 pixels
+    assert wide >= 27
+    assert int(picture[14, 14]) == pytest.approx(255 - 0x30, abs=12)  # dark became bright
+    assert picture[27, :6].max() == 0  # beside the body
+    tall = to_picture(photo().crop((90, 30, 190, 210)).resize((100, 360)))
+    wide = int((tall > 0).any(dim=0).sum())
+    left = int((tall > 0).any(dim=0).nonzero().min())
+    assert wide < 20
+    assert abs(left - (28 - wide) / 2) <= 1  # in the middle
+
+
+def test_a_picture_of_28_pixels_is_taken_as_it_is() -> None:
+    image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
+    assert torch.equal(load_picture(image), image)
+    assert torch.equal(load_picture(image.numpy()), image)
+    assert torch.equal(load_picture(Image.fromarray(image.numpy()).convert("RGB")), image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 2), (7, 9), (28, 29), (3000, 10)])
+def test_any_size_and_a_photo_of_nothing(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    for image in (Image.fromarray(noise), Image.new("RGB", size, "gray")):
+        assert to_picture(image).shape == (28, 28)
+    assert to_picture(Image.new("RGB", (90, 90), "#808080"))[14, 14] == 127
+
+
+MODES: dict[str, tuple[str, dict[str, Any]]] = {
+    "grey.png": ("L", {}),
+    "grey with alpha.png": ("LA", {}),
+    "palette.gif": ("P", {}),
+    "palette.png": ("P", {}),
+    "cmyk.jpg": ("CMYK", {"quality": 95}),
+    "colour.jpg": ("RGB", {"quality": 95}),
+    "colour.webp": ("RGB", {"lossless": True}),
+    "colour.bmp": ("RGB", {}),
+    "lab.tif": ("LAB", {}),
+    "alpha.png": ("RGBA", {}),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_any_mode_and_format(name: str, tmp_path: Path) -> None:
+    mode, options = MODES[name]
+    if mode == "LAB":
+        from PIL import ImageCms
+
+        profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        image = ImageCms.buildTransform(*profiles, "RGB", "LAB").apply(photo())
+    else:
+        image = photo().convert(mode)
+    image.save(tmp_path / name, **options)
+    read = read_photo(tmp_path / name)
+    assert read.mode == "RGB"
+    assert read.size == (320, 240)
+    assert differ(tmp_path / name, photo()) < 10
+
+
+def test_sixteen_bits(tmp_path: Path) -> None:
+    grey = np.asarray(photo().convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    assert abs(int(np.asarray(read_photo(tmp_path / "deep.png"))[120, 140, 0]) - 0x30) < 24
+    Image.fromarray(grey.astype(np.float32) / 65535).save(tmp_path / "float.tif")
+    for name in ("deep.png", "float.tif"):
+        assert differ(tmp_path / name, photo().convert("L")) < 20  # the brightest becomes white
+
+
+def test_transparent_is_white(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
+    image.paste((200, 0, 0, 255), (30, 20, 70, 90))
+    image.save(tmp_path / "cut out.png")
+    assert read_photo(tmp_path / "cut out.png").getpixel((5, 5)) == (255, 255, 255)
+    assert load_picture(tmp_path / "cut out.png")[14, 14] > 150
+
+
+def test_upright_and_the_first_of_an_animation(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    photo().rotate(90, expand=True).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    assert differ(tmp_path / "turned.jpg", photo()) < 10
+    frames = [photo(), ImageOps.flip(photo("#ffffff"))]
+    frames[0].save(tmp_path / "both.gif", save_all=True, append_images=frames[1:])
+    assert differ(tmp_path / "both.gif", photo()) < 10
+
+
+def test_what_is_wrong_with_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo().save(tmp_path / "cut.jpg")
+    content = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("hello")
+    photo().save(tmp_path / "huge.png")
+    for name, message in (
+        ("cut.jpg", "it can't be read: .*truncated"),
+        ("empty.jpg", "it is not a picture"),
+        ("text.jpg", "it is not a picture"),
+        ("none.jpg", "it can't be read: .*No such file"),
+        ("", "it can't be read: .*Is a directory"),
+    ):
+        with pytest.raises(PhotoError, match=message):
+            read_photo(tmp_path / name)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)  # 320 x 240 are more
+    with pytest.raises(PhotoError, match="it has too many pixels"):
+        read_photo(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)  # an error of Pillow's, not a warning
+    with pytest.raises(PhotoError, match="it has too many pixels"):
+        read_photo(tmp_path / "huge.png")
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((28, 28)), np.zeros(28, np.uint8), np.zeros((4, 4, 2), np.uint8)]
+)
+def test_refuses_other_arrays(array: Any) -> None:
+    with pytest.raises(PhotoError, match=r"a picture must be uint8, shape .* not (float64|uint8)"):
+        load_picture(array)
+
+
+def test_files_folders_and_patterns(tmp_path: Path) -> None:
+    for name in ("a/2.jpg", "a/1.png", "a/deep/3.jpg", "a/.hidden", "b/x.jpg", "b/y.gif"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
+    found = find_photos(["b/*.jpg", "a", "a/1.png", "gone.jpg"])
+    assert [str(path) for path in found] == [
+        "b/x.jpg",
+        "a/1.png",
+        "a/2.jpg",
+        "a/deep/3.jpg",
+        "gone.jpg",
+    ]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="there is no file in empty"):
+        find_photos(["empty"])
+
+
+def test_folders_named_after_classes() -> None:
+    assert classes_of(Path("photos/shoes/1.jpg")) == ("Sandal", "Sneaker", "Ankle boot")
+    assert classes_of(Path("photos/longsleeve/1.jpg")) == ("Pullover",)
+    assert classes_of(Path("Ankle boot/1.jpg")) == ("Ankle boot",)
+    assert classes_of(Path("ankle_boot/1.jpg")) == ("Ankle boot",)
+    assert classes_of(Path("T-Shirt/1.jpg")) == ("T-shirt/top",)
+    assert classes_of(Path("holidays/1.jpg")) == ()
+
+
+def test_a_damaged_photo_is_an_item_with_an_error(tmp_path: Path) -> None:
+    photo().save(tmp_path / "1.png")
+    (tmp_path / "2.png").touch()
+    dataset = PhotoDataset([str(tmp_path)])
+    (batch,) = photo_loader(dataset)
+    assert torch.equal(batch.picture[0], to_picture(photo()))
+    assert list(batch.error) == ["", "it is not a picture"]
+    assert batch.thumbnail.shape == (2, 112, 112, 3)
+    assert not batch.picture[1].any()
+
+
+def test_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    for call in (lambda: to_picture(photo()), lambda: PhotoDataset([os.curdir])):
+        with pytest.raises(ImportError, match="pip install opencv-python-headless"):
+            call()
+    small = Image.new("L", (28, 28))
+    assert to_picture(small.convert("RGB")).shape == (28, 28)  # needs no ground to be found
