@@ -8,6 +8,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, AdamW
@@ -18,7 +19,9 @@ from fmnist_lightning import (
     FashionClassifier,
     FashionMNISTDataModule,
     RandomAugmentation,
+    RegularizedCNN,
 )
+from fmnist_lightning.dataset import CLASSES
 from fmnist_lightning.metrics import MOST_UNSEEN
 from fmnist_lightning.recipes import from_recipe
 
@@ -368,3 +371,45 @@ def test_compiling_changes_the_speed_and_not_the_training() -> None:
         assert set(classifier.state_dict()) == names
         assert (classifier.network._compiled_call_impl is not None) == compile
     assert runs[1].losses == pytest.approx(runs[0].losses, abs=1e-3)
+
+
+# ---- predict -----------------------------------------------------------------------------------
+
+
+def test_predict_takes_files_pillow_images_and_arrays(tmp_path: Path) -> None:
+    classifier = FashionClassifier(mirror=True)
+    images = torch.randint(0, 256, (7, 28, 28), dtype=torch.uint8)
+    Image.fromarray(images[1].numpy()).save(tmp_path / "1.png")
+    mixed: list[Any] = [
+        images[0],
+        str(tmp_path / "1.png"),
+        tmp_path / "1.png",
+        Image.fromarray(images[2].numpy()),
+        images[3].numpy(),
+    ]
+    with torch.no_grad():
+        expected = classifier.eval()(images).softmax(dim=1)
+    answers = classifier.predict(mixed, batch_size=2)
+    assert len(answers) == 5
+    for answer, row in zip(answers, expected[[0, 1, 1, 2, 3]], strict=True):
+        assert list(answer.probabilities) == list(CLASSES)
+        assert list(answer.probabilities.values()) == pytest.approx(row.tolist(), abs=1e-6)
+        assert answer.label == CLASSES[int(row.argmax())]
+        assert answer.probability == pytest.approx(float(row.max()), abs=1e-6)
+    assert [answer.label for answer in classifier.predict(images.numpy())] == [
+        CLASSES[number] for number in expected.argmax(dim=1)
+    ]
+    assert classifier.predict([]) == []
+
+
+def test_predict_leaves_the_mode_of_each_module_as_it_was() -> None:
+    classifier = FashionClassifier(network=RegularizedCNN).train()
+    classifier.network.get_submodule("features").eval()
+    before = [module.training for module in classifier.modules()]
+    image = torch.zeros(28, 28, dtype=torch.uint8)
+    assert classifier.predict([image]) == classifier.predict([image])  # no dropout
+    with pytest.raises(ValueError, match=r"gone\.png: it can't be read"):
+        classifier.predict(["gone.png"])
+    assert [module.training for module in classifier.modules()] == before
+    with pytest.raises(ValueError, match="predict takes a list of pictures"):
+        classifier.predict("1.png")
