@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help fit test test-all dashboard results bench clean
+.PHONY: help fit test test-all browser dashboard results bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,11 @@ test-all: .venv/installed  ## the same, and the tests that take longer or need t
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
+
+browser: .venv/installed  ## install what the test of the dashboard in a browser needs (apt-get, as root)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	@command -v chromium chromium-browser google-chrome > /dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
 
 dashboard: .venv/installed  ## serve TensorBoard on the runs made here
 	@$(BIN)/tensorboard --logdir runs
