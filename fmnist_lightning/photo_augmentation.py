@@ -114,24 +114,35 @@ def _box(pixels: Tensor) -> tuple[Tensor, ...]:
 
 
 def _pair(pixels: Tensor, shoes: Tensor) -> Tensor:
-    """Gives most shoes a second one beside the first; all get room around them."""
+    """Shows half of the shoes from above, and most of them in pairs; all get room around them."""
     x, y = _grid(pixels, CANVAS, REACH)
     _, _, top, bottom = _box(pixels)
-    height, middle = bottom - top, (top + bottom) / 2
+    height, middle = bottom - top, torch.where(shoes, (top + bottom) / 2, 0)
+    # From above, a shoe is as wide on both sides, and there is an opening.
+    above, fold = shoes & _chance(x, 0.5), torch.where(_chance(x, 0.5), -1, 1)
+    place = _between(x, -0.6, 0.6)
+    tone = torch.where(above & _chance(x, 0.7), _between(x, 0.3, 1.8), 1)
+
+    def shoe(x: Tensor, y: Tensor) -> Tensor:
+        seen = _take(pixels, x, middle + torch.where(above, fold * y.abs(), y))
+        opening = ((x - place) / 0.35) ** 2 + (y / height / 0.3) ** 2 < 1
+        return torch.where(opening[:, None], seen * tone[:, None], seen).clamp(max=1)
+
     pairs = shoes & _chance(x, 0.75)
     apart = torch.where(pairs, height / 2 * _between(x, 0.7, 1.2), 0)
     along = torch.where(pairs, _between(x, -0.2, 0.2), 0)
-    first = _take(pixels, x + along, y + apart + torch.where(pairs, middle, 0))
-    # From above, left and right are mirror images; from the side, they look the same.
-    sign = torch.where(_chance(x, 0.6), -1, 1)
-    second = _take(pixels, x - along, sign * (y - apart) + middle)
+    first = shoe(x + along, y + apart)
+    # Left and right are mirror images from above; from the side, they look the same.
+    second = shoe(x - along, torch.where(above | _chance(x, 0.5), apart - y, y - apart))
     return torch.where((pairs & (second[:, 0] > DARK))[:, None], second, first)
 
 
 def _turn(pixels: Tensor, labels: Tensor) -> Tensor:
     """Turns and bends pictures, changes their proportions, and spreads sleeves and legs."""
     x, y = _grid(pixels, CANVAS, REACH)
-    x, y = x + 0.06 * _smooth(x, 6), y + 0.06 * _smooth(y, 6)
+    # A small thing has lost its details when it is brought back to size: what is left is its shape.
+    small = _between(x, 1.2, 2.2)
+    x, y = (x + 0.06 * _smooth(x, 6)) * small, (y + 0.06 * _smooth(y, 6)) * small
     # Most clothes lie nearly upright; shoes point anywhere, most of them up or down.
     quarters = torch.randint(0, 4, (len(x), 1, 1), device=x.device) * (math.pi / 2)
     angle = 0.12 * torch.randn(len(x), 1, 1, device=x.device)
@@ -156,7 +167,7 @@ def _cut(pixels: Tensor) -> Tensor:
     x, y = _grid(pixels, CANVAS, REACH)
     turn = _between(x, 0, 2 * math.pi)
     line = _between(x, 0.35, 1.0) + 0.1 * _smooth(x, 8)
-    kept = (x * turn.cos() + y * turn.sin() < line) | ~_chance(x, 0.2)
+    kept = (x * turn.cos() + y * turn.sin() < line) | ~_chance(x, 0.1)
     return pixels * kept[:, None]
 
 
@@ -178,10 +189,6 @@ def _light(pixels: Tensor) -> Tensor:
     edge = (mask > inside) & (share > 0.04)
     cover = torch.where(edge, (pixels / near.clamp(min=0.04)).clamp(0.3, 1), mask)
     colour = torch.where(edge, near, pixels)
-    # Each of the steps before has blurred it; photos are sharp.
-    colour = (
-        colour + _between(pixels, 0, 2) * (colour - F.avg_pool2d(colour, 3, 1, padding=1)) * inside
-    )
     total = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     mean = (colour * mask).sum(dim=(2, 3), keepdim=True) / total
     contrast = _between(pixels, 0.5, 1.6)

@@ -1,5 +1,6 @@
 """What the README shows is true: its script runs, and its figures are those of the saved runs."""
 
+import csv
 import importlib.util
 import re
 import warnings
@@ -37,6 +38,21 @@ def test_each_config_says_what_its_saved_runs_gave(results: ModuleType) -> None:
             assert "no % test accuracy is claimed" in config.read_text()
             continue
         assert results.header(rows[config.stem]) in config.read_text().splitlines()
+
+
+def test_accuracies_by_shift_are_those_saved() -> None:
+    shown = README.split("<!-- shifts:")[1].split("<!-- end of shifts -->")[0].splitlines()[1:]
+    with (ROOT / "benchmarks" / "results" / "shifts.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    assert shown[0] == f"| pixels | {' | '.join(networks)} |"
+    assert len(shown) == 2 + 11
+    for by, line in enumerate(shown[2:]):
+        means = [
+            sum(float(row[str(by)]) for row in rows if row["network"] == name) / 4
+            for name in networks
+        ]
+        assert line == f"| {by} | {' | '.join(f'{100 * mean:.2f}' for mean in means)} |"
 
 
 def test_the_table_counts_right(results: ModuleType) -> None:
