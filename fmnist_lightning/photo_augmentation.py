@@ -148,7 +148,7 @@ def _turn(pixels: Tensor, labels: Tensor) -> Tensor:
     angle = 0.12 * torch.randn(len(x), 1, 1, device=x.device)
     angle = torch.where(_among(labels, SHOES), 2.5 * angle + quarters, angle)
     x, y = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
-    x, y = x / _between(x, 0.8, 1.15), y / _between(x, 0.8, 1.1)
+    x = x / _between(x, 0.85, 1.15)
     x = x + y * _between(x, -0.1, 0.1)
     # Beyond `body` from the middle, all moves out, the further down the more; a gap opens there.
     legs, sleeves = _among(labels, LEGS), _among(labels, SLEEVES)

@@ -4,13 +4,18 @@ import csv
 import importlib.util
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from test_photos import photo
+
+from fmnist_lightning import load_classifier
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SCRIPTS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +79,22 @@ def test_the_table_counts_right(results: ModuleType) -> None:
     assert row["test_seeds"] == "89.00, 90.00, 91.00"
 
 
+def test_the_lines_that_use_it_as_a_library(
+    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit()
+    for name in ("jacket.jpg", "shoes.png"):
+        photo().save(name)
+    capsys.readouterr()
+    exec(compile(SCRIPTS[0], "README.md", "exec"), {})
+    answers = load_classifier("best.ckpt").predict(["jacket.jpg", "shoes.png"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{a.label} {a.probability} {a.probabilities['Sneaker']}" for a in answers]
+
+
 @pytest.mark.usefixtures("data_dir")
 def test_the_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (script,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    _, script = SCRIPTS
     # The tiny data set is not large enough for the usual split, and one picture is found quickly.
     tiny = script.replace("batch_size=256", "batch_size=50, train_size=480, val_size=120")
     assert tiny != script
