@@ -41,6 +41,15 @@ ROWS: dict[str, tuple[list[str], range]] = {
     "regularized": (["--config", "configs/regularized.yaml"], range(5)),
     "fast": (["--config", "configs/fast.yaml"], range(5)),
     "best": (["--config", "configs/best.yaml"], range(3)),
+    "photos": (["--config", "configs/photos.yaml"], range(1)),
+    "photos-without": (
+        [
+            *("--config", "configs/photos.yaml"),
+            *("--model.augmentation", "fmnist_lightning.RandomAugmentation"),
+            *("--model.augmentation.erase", "0.5"),
+        ],
+        range(1),
+    ),
     "smoke": (["--config", "configs/smoke.yaml"], range(1)),
 }
 
@@ -291,7 +300,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
             SAVED.mkdir(exist_ok=True)
             (SAVED / f"{name}.json").write_text(json.dumps(saved, indent=1) + "\n")
     write(load())
-    write_chart(load((PLAIN, *ROWS)))
+    write_chart(load((PLAIN, *(name for name in ROWS if not name.startswith("photos")))))
 
 
 if __name__ == "__main__":
