@@ -73,7 +73,8 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {text}", file=sys.stderr)
         return 2 if isinstance(error, argparse.ArgumentError) else 1
     if cli.num_skipped:
-        print(f"error: {cli.num_skipped:,} photos were skipped, see above", file=sys.stderr)
+        photos = "1 photo was" if cli.num_skipped == 1 else f"{cli.num_skipped:,} photos were"
+        print(f"error: {photos} skipped, see above", file=sys.stderr)
         return 1
     return 0
 

@@ -82,12 +82,13 @@ def reliability_chart(confidences: Tensor, right: Tensor, ece: float, title: str
     return to_tensor(sheet)
 
 
-def answer_chart(image: Tensor, probabilities: Tensor, title: str) -> Tensor:
+def answer_chart(image: Tensor, probabilities: Tensor, label: int, title: str) -> Tensor:
     """Draws a picture beside the probabilities of the classes.
 
     Args:
         image: The picture, uint8, shape (28, 28).
         probabilities: Shape (10,).
+        label: The class that is right.
         title: What stands above it.
 
     Returns:
@@ -96,9 +97,10 @@ def answer_chart(image: Tensor, probabilities: Tensor, title: str) -> Tensor:
     sheet, draw = _paper(720, 356, title)
     picture = Image.fromarray(image.numpy()).resize((280, 280), Image.Resampling.NEAREST)
     sheet.paste(picture.convert("RGB"), (20, 56))
+    answer = int(probabilities.argmax())
     for index, (name, value) in enumerate(zip(CLASSES, probabilities.tolist(), strict=True)):
         y = 56 + 28 * index
-        colour = RIGHT if value == float(probabilities.max()) else FAINT
+        colour = RIGHT if index == label else WRONG if index == answer else FAINT
         _write(draw, (424, y + 13), name, anchor="rm")
         draw.rectangle((434, y + 3, 434 + round(200 * value), y + 23), fill=colour)
         _write(draw, (442 + round(200 * value), y + 13), f"{value:.1%}", anchor="lm")

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from PIL.Image import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
@@ -260,8 +261,12 @@ class FashionClassifier(LightningModule):
             ValueError: If one can't be read, or is of another shape or type.
             ImportError: If there are photos, and OpenCV is not installed.
         """
-        if isinstance(pictures, str | os.PathLike):
-            raise ValueError(f"predict takes a list of pictures: [{os.fspath(pictures)!r}]")
+        shape = getattr(pictures, "shape", ())
+        single = len(shape) == 2 or shape[2:] in ((3,), (4,))
+        if single or isinstance(pictures, str | os.PathLike | Image):
+            raise ValueError("predict takes a list of pictures, not a single one: put it in [ ]")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         answers, modules = [], [module for module in self.modules() if module.training]
         remaining = iter(pictures)
         self.eval()

@@ -213,6 +213,8 @@ class FashionCLI(LightningCLI):
         trainer = super().instantiate_trainer(
             default_root_dir=run_dir, logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
         )
+        if self.subcommand == "predict" and trainer.world_size > 1:
+            raise ValueError(f"predict runs on one device, not on {trainer.world_size}")
         trainer.fit_loop.epoch_loop = LeanEpochLoop(trainer)
         return trainer
 
@@ -228,7 +230,7 @@ class FashionCLI(LightningCLI):
         if asked.index is not None:
             raise ValueError("--index is the number of a test picture: leave --photos out, or it")
         self.photos = PhotoDataset(asked.photos)
-        return PhotoReport(self.photos.paths, run_dir and runs.new_run(run_dir / "photos"))
+        return PhotoReport(self.photos.paths, run_dir)
 
     def _make_run_dir(self) -> Path:
         """The folder to write into: that of the checkpoint's run, or for a new fit, a new one."""
@@ -248,7 +250,8 @@ class FashionCLI(LightningCLI):
         """For ``validate`` and ``test``, how many steps the checkpoint was trained for."""
         if self.origin is None or self.subcommand == "fit":
             return None
-        return int(self.origin.checkpoint.get("global_step", 0))
+        # The curves of a fit are at the last step of an epoch, which Lightning counts from 0.
+        return max(int(self.origin.checkpoint.get("global_step", 0)) - 1, 0)
 
     # ---- running -------------------------------------------------------------------------------
 

@@ -66,8 +66,11 @@ def export(classifier: FashionClassifier, path: Path) -> None:
     entry.key, entry.value = "classes", json.dumps(CLASSES)
     onnx.checker.check_model(model, full_check=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(model.SerializeToString())
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(model.SerializeToString())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def largest_difference(classifier: FashionClassifier, path: Path, images: Tensor) -> float:
@@ -122,6 +125,8 @@ def main(args: Sequence[str]) -> None:
     classifier = load_classifier(asked.ckpt_path, asked.trust)
     if asked.output.exists():
         raise ValueError(f"{asked.output} is there already: remove it, or give another --output")
+    if not asked.output.parent.is_dir():
+        raise ValueError(f"there is no folder {asked.output.parent} for --output {asked.output}")
     fetch(asked.data_dir)
     export(classifier, asked.output)
     images = read_dataset(raw_folder(asked.data_dir), train=False).images

@@ -41,6 +41,7 @@ class Insight(Callback):
         self.confusion = torch.zeros(0)
         self.ece = 0.0
         self.drawn = True
+        self.step = 0  # of the last evaluation
 
     # ---- what is seen --------------------------------------------------------------------------
 
@@ -108,12 +109,11 @@ class Insight(Callback):
 
     def _count(self, trainer: Trainer, metrics: EpochMetrics, stage: str) -> None:
         """Takes the figures of all processes, and writes those of each class."""
-        self.confusion, self.ece = (
-            metrics["confusion"].compute().cpu(),
-            float(trainer.callback_metrics[f"{stage}/ece"]),
-        )
+        self.confusion = metrics["confusion"].compute().cpu()
+        self.ece = float(trainer.callback_metrics[f"{stage}/ece"])
+        self.step = trainer.global_step
         precision, recall, _ = _by_class(self.confusion)
-        for writer, step in _writers(trainer):
+        for writer, step in _writers(trainer, self.step):
             for kind, values in (("precision", precision), ("recall", recall)):
                 for name, value in zip(CLASSES, values.tolist(), strict=True):
                     writer.add_scalar(f"{stage}_{kind}/{name}", value, step)
@@ -157,7 +157,7 @@ class Insight(Callback):
             pictures["feature maps"] = sheet_of_rows(
                 [("the picture", pixels[0].float().cpu()), *maps]
             )
-        for writer, step in _writers(trainer):
+        for writer, step in _writers(trainer, self.step):
             for name, picture in pictures.items():
                 writer.add_image(
                     f"{stage}/{name}",
@@ -167,13 +167,15 @@ class Insight(Callback):
                 )
             writer.add_text(f"{stage}/classes", _as_table(self.confusion), step)
 
+    @torch.no_grad()
     def _embed(self, trainer: Trainer, classifier: FashionClassifier, stage: str) -> None:
         """Writes what the last layer sees of some pictures, for the projector."""
         if not trainer.is_global_zero:
             return
-        images, labels, logits = (
+        images, labels, _ = (
             torch.cat(part)[:NUM_EMBEDDED] for part in zip(*self.seen, strict=True)
         )
+        answers = torch.cat([classifier(part).argmax(dim=1) for part in torch.split(images, 100)])
         points = torch.cat(
             [
                 embeddings(classifier.network, classifier.to_pixels(part))
@@ -182,11 +184,11 @@ class Insight(Callback):
         )
         names = [
             [CLASSES[label], CLASSES[answer]]
-            for label, answer in zip(labels.tolist(), logits.argmax(1).tolist(), strict=True)
+            for label, answer in zip(labels.tolist(), answers.tolist(), strict=True)
         ]
         tag, header = f"{stage} pictures", ["label", "answer"]
         sprites = images.unsqueeze(1).cpu() / 255
-        for writer, step in _writers(trainer):
+        for writer, step in _writers(trainer, self.step):
             folder = Path(writer.log_dir)
             shutil.rmtree(folder / f"{step:05}" / tag, ignore_errors=True)  # of the same test
             with _earlier_embeddings(folder / "projector_config.pbtxt"):
@@ -206,15 +208,14 @@ def _earlier_embeddings(path: Path) -> Iterator[None]:
     path.write_text(text_format.MessageToString(config))
 
 
-def _writers(trainer: Trainer) -> list[tuple[SummaryWriter, int]]:
-    """The TensorBoard logs to write to, each with the step to write at."""
+def _writers(trainer: Trainer, step: int) -> list[tuple[SummaryWriter, int]]:
+    """The TensorBoard logs to write to, each with where to write after so many steps."""
     found = []
     for logger in trainer.loggers:
         if trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
             fixed = getattr(logger, "step", None)
             # The curves of an epoch are at its last step, which Lightning counts from 0.
-            step = max(trainer.global_step - 1, 0) if fixed is None else fixed
-            found.append((logger.experiment, step))
+            found.append((logger.experiment, max(step - 1, 0) if fixed is None else fixed))
     return found
 
 

@@ -32,7 +32,8 @@ def feature_maps(network: nn.Module, pixels: Tensor, most: int = 12) -> list[tup
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            found.append((f"{name} {type(layer).__name__}", output[0].float().cpu()))
+            if isinstance(output, Tensor) and output.dim() == 4:  # a network may do otherwise
+                found.append((f"{name} {type(layer).__name__}", output[0].float().cpu()))
 
         return hook
 
@@ -55,7 +56,7 @@ def embeddings(network: nn.Module, pixels: Tensor) -> Tensor:
         pixels: The pictures, float, shape (N, 1, 28, 28).
 
     Returns:
-        Float, shape (N, D); the logits where the network has no linear layer.
+        Float, shape (N, D); the logits where the network has no linear layer, or uses it otherwise.
     """
     seen: list[Tensor] = []
     linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
@@ -64,7 +65,8 @@ def embeddings(network: nn.Module, pixels: Tensor) -> Tensor:
         for layer in linear[-1:]
     ):
         logits = network.forward(pixels)
-    return (seen or [logits])[-1].float().cpu()
+    points = next((each for each in seen[-1:] if each.shape[:-1] == logits.shape[:-1]), logits)
+    return points.float().cpu()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from fmnist_lightning import runs
 from fmnist_lightning.charts import INK, PAPER, RIGHT, WRONG
 from fmnist_lightning.dataset import CLASSES
 from fmnist_lightning.photos import THUMBNAIL, classes_of
@@ -65,25 +66,21 @@ class PhotoReport(Callback):
 
     Args:
         paths: The files of the photos.
-        folder: Where all this goes; None writes nothing.
+        run_dir: Where all this goes, in a folder of its own; None writes nothing.
     """
 
-    def __init__(self, paths: Sequence[Path], folder: Path | None) -> None:
+    def __init__(self, paths: Sequence[Path], run_dir: Path | None) -> None:
         self.paths = paths
-        self.folder = folder
+        self.run_dir = run_dir
+        self.folder: Path | None = None
         self.num_skipped = 0
         self.right: dict[str, list[bool]] = {}  # by the name of the folder
         self.stream: TextIO | None = None
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins the files.
-
-        Raises:
-            ValueError: If there are several devices, of which each would see only its share.
-        """
-        if trainer.world_size > 1:
-            raise ValueError(f"predict runs on one device, not on {trainer.world_size}")
-        if self.folder:
+        """Begins the files."""
+        if self.run_dir:
+            self.folder = runs.new_run(self.run_dir / "photos")
             self.stream = (self.folder / "photos.csv").open("w", newline="", encoding="utf-8")
             csv.writer(self.stream).writerow(["file", "folder", "prediction", *CLASSES])
             self.sheets = ContactSheets(self.folder, "photos")
@@ -116,14 +113,16 @@ class PhotoReport(Callback):
             say(f"{printable(path)}  " + "  ".join(f"{answer:<18}" for answer in answers).rstrip())
             answer, classes = CLASSES[int(top.indices[0])], classes_of(path)
             right = answer in classes if classes else None
+            folder = path.absolute().parent.name
             if right is not None:
-                self.right.setdefault(path.parent.name, []).append(right)
+                self.right.setdefault(folder, []).append(right)
             if self.stream:
                 cells = [f"{chance:.6f}" for chance in row.tolist()]
                 csv.writer(self.stream).writerow(
-                    [printable(path), printable(path.parent.name), answer, *cells]
+                    [printable(path), printable(folder), answer, *cells]
                 )
-                cell = _cell(thumbnail, picture, printable(path.name), answers[0], right)
+                name = printable(Path(*path.absolute().parts[-2:]))
+                cell = _cell(thumbnail, picture, name, answers[0], right)
                 self.sheets.add(cell)
                 if right is False:
                     self.mistakes.add(cell)

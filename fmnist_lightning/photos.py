@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,13 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fmnist_lightning.dataset import CLASSES
+from fmnist_lightning.pictures import BACKGROUND
 
 PICTURE = 28  # pixels: the side of a picture of the data set
 SIDE = 200  # pixels to which a photo is reduced: an object is found as well, and far sooner
 THUMBNAIL = 112  # pixels: the side of what the contact sheet shows of a photo
 # What folders are called that hold photos of a class, or of several, beside the class's own name.
 FOLDERS = {
-    "t-shirt": ("T-shirt/top",),
+    "t shirt": ("T-shirt/top",),
     "pants": ("Trouser",),
     "longsleeve": ("Pullover",),
     "outwear": ("Coat",),
@@ -70,7 +72,7 @@ class PhotoDataset(Dataset[Photo]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Photo:
-        thumbnail = Image.new("RGB", (THUMBNAIL, THUMBNAIL))
+        thumbnail = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (BACKGROUND,) * 3)
         picture, error = torch.zeros(PICTURE, PICTURE, dtype=torch.uint8), ""
         try:
             photo = read_photo(self.paths[index])
@@ -79,14 +81,16 @@ class PhotoDataset(Dataset[Photo]):
         else:
             picture = to_picture(photo)
             small = shrink(photo, THUMBNAIL, Image.Resampling.BOX)
-            thumbnail = in_the_middle(small, THUMBNAIL)
+            thumbnail.paste(
+                small, ((THUMBNAIL - small.width) // 2, (THUMBNAIL - small.height) // 2)
+            )
         return Photo(picture, torch.from_numpy(np.array(thumbnail)), index, error)
 
 
 def photo_loader(dataset: PhotoDataset) -> DataLoader[Photo]:
-    """Batches of 64, by processes of their own where there are many: 0.1 s a photo."""
+    """Batches of 16, by processes of their own where there are many: 0.1 s a photo."""
     num_workers = min(os.cpu_count() or 1, len(dataset) // 16, 8)
-    return DataLoader(dataset, batch_size=64, num_workers=num_workers)
+    return DataLoader(dataset, batch_size=16, num_workers=num_workers)
 
 
 def find_photos(names: Iterable[str]) -> list[Path]:
@@ -105,9 +109,10 @@ def find_photos(names: Iterable[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for name in names:
         path = Path(name)
-        if path.is_dir():  # links to folders below it are not followed: they may lead in a circle
-            below = (Path(folder, file) for folder, _, files in os.walk(path) for file in files)
-            paths = [file for file in below if not file.name.startswith(".")]
+        if not name:
+            raise ValueError("the name of a photo is empty; give files, folders or patterns")
+        if path.is_dir():
+            paths = _below(path)
         else:
             paths = [path] if path.exists() else [Path(each) for each in glob.glob(name)] or [path]
         found |= dict.fromkeys(sorted(paths))
@@ -116,11 +121,28 @@ def find_photos(names: Iterable[str]) -> list[Path]:
     return list(found)
 
 
+def _below(root: Path) -> list[Path]:
+    """The files in a folder and below it; a folder that links lead to twice is read once."""
+    files: list[Path] = []
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = [each for each in folders if not each.startswith(".") and real not in seen]
+        if real not in seen:
+            files += [Path(folder, name) for name in names if not name.startswith(".")]
+        seen.add(real)
+    return files
+
+
 def classes_of(path: Path) -> tuple[str, ...]:
     """The classes that are right for a photo, by the name of its folder; none where it has none."""
-    folder = path.parent.name.lower().replace("_", " ")
-    known = {name.lower().replace("/", " "): (name,) for name in CLASSES} | FOLDERS
-    return known.get(folder, ())
+    known = {_plain(name): (name,) for name in CLASSES} | FOLDERS
+    return known.get(_plain(path.absolute().parent.name), ())
+
+
+def _plain(name: str) -> str:
+    """The words of a name, so that ``Ankle_boot`` is found as ``ankle-boot`` is."""
+    return " ".join(re.split(r"[\W_]+", name.lower()))
 
 
 def read_photo(path: str | os.PathLike[str]) -> Image.Image:
@@ -130,16 +152,20 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
         path: A file in any format and mode that Pillow reads.
 
     Returns:
-        The photo, see :func:`as_rgb`, at most 400 pixels wide and high if it is a JPEG.
+        The photo, see :func:`as_rgb`; a large JPEG is reduced to 400 pixels or somewhat more.
 
     Raises:
         PhotoError: If it can't be read, or is so large that Pillow warns of it.
     """
+    if not os.path.isfile(path):  # a pipe would be waited for
+        raise PhotoError("there is no such file")
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of small damage, which does no harm here
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a large JPEG is reduced as it is read
-            return as_rgb(image)
+            with Image.open(path) as image:
+                image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a large JPEG is reduced as it is read
+                return as_rgb(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PhotoError("it has too many pixels") from error
     except UnidentifiedImageError as error:
@@ -167,10 +193,14 @@ def load_picture(source: Picture) -> Tensor:
         except PhotoError as error:
             raise PhotoError(f"{os.fspath(source)}: {error}") from error
     if isinstance(source, Image.Image):
-        return to_picture(as_rgb(source))
+        try:
+            return to_picture(as_rgb(source))
+        except OSError as error:  # it was opened, and is read only now
+            raise PhotoError(f"a picture can't be read: {error}") from error
     array = np.asarray(source.cpu() if isinstance(source, Tensor) else source)
     if (
-        array.dtype != np.uint8
+        not array.size
+        or array.dtype != np.uint8
         or array.ndim not in (2, 3)
         or array.shape[2:] not in ((), (3,), (4,))
     ):
@@ -218,7 +248,9 @@ def to_picture(photo: Image.Image) -> Tensor:
     box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
     negated = np.where(mask, 255 - np.asarray(small.convert("L")), 0).astype(np.uint8)
     thing = shrink(Image.fromarray(negated).crop(box), PICTURE, Image.Resampling.BOX)
-    return torch.from_numpy(np.array(in_the_middle(thing, PICTURE)))
+    picture = Image.new("L", (PICTURE, PICTURE))
+    picture.paste(thing, ((PICTURE - thing.width) // 2, (PICTURE - thing.height) // 2))
+    return torch.from_numpy(np.array(picture))
 
 
 def shrink(image: Image.Image, side: int, resampling: Image.Resampling) -> Image.Image:
@@ -226,13 +258,6 @@ def shrink(image: Image.Image, side: int, resampling: Image.Resampling) -> Image
     scale = side / max(image.size)
     width, height = (max(1, round(scale * size)) for size in image.size)
     return image.resize((width, height), resampling)
-
-
-def in_the_middle(image: Image.Image, side: int) -> Image.Image:
-    """Puts a picture in the middle of a black square."""
-    square = Image.new(image.mode, (side, side))
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return square
 
 
 def find_object(photo: Any) -> Any:

@@ -28,14 +28,11 @@ class PredictionWriter(Callback):
         self.rows: list[list[Any]] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses what it can't do.
+        """Refuses what is not there.
 
         Raises:
-            ValueError: If there are several devices, of which each would see only its share, or no
-                picture has the number that is to be shown.
+            ValueError: If no picture has the number that is to be shown.
         """
-        if trainer.world_size > 1:
-            raise ValueError(f"predict runs on one device, not on {trainer.world_size}")
         loader: Any = trainer.predict_dataloaders
         num = len(loader.dataset)
         if self.index is not None and not 0 <= self.index < num:
@@ -67,11 +64,19 @@ class PredictionWriter(Callback):
         say(text)
         if self.run_dir is not None:
             path = self.run_dir / f"picture-{self.index}.png"
-            Image.fromarray(answer_chart(image, probabilities, text).numpy()).save(path)
+            Image.fromarray(answer_chart(image, probabilities, label, text).numpy()).save(path)
             say(f"shown in {os.path.relpath(path)}")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the file."""
+        """Writes the file.
+
+        Raises:
+            ValueError: If the picture to be shown was not reached.
+        """
+        if self.index is not None and self.index >= len(self.rows):
+            raise ValueError(
+                f"only {len(self.rows)} pictures were predicted, not --index {self.index}"
+            )
         if self.run_dir is None:
             return
         path = self.run_dir / "predictions.csv"

@@ -6,7 +6,6 @@ have. It is what checkpoints hold in place of objects, so that they load with ``
 
 import functools
 import importlib
-import pickle
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -87,7 +86,8 @@ def check_recipe(recipe: object, trusted: Collection[str] = ()) -> None:
     ):
         raise ValueError(
             f"the checkpoint names the class {class_path}, which is neither of this package nor of "
-            "PyTorch; if you trust it, name it too: with --model.network, or in code with trusted"
+            "PyTorch; if you trust it, name it too: with --model.network, "
+            "with --trust (shifts, export), or in code with trusted"
         )
 
 
@@ -106,7 +106,9 @@ def read_plain(path: Path, otherwise: str) -> Any:
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # the reader may raise anything over a file of another kind
         raise ValueError(
             f"{path} {otherwise} that can be read safely: it is damaged, or holds more than "
             "tensors and plain types"

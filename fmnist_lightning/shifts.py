@@ -109,6 +109,7 @@ def main(args: Sequence[str]) -> None:
         classifier = load_classifier(path, asked.trust).float().to(device)
         name = _name(classifier)
         classifiers[f"{name} ({path})" if name in classifiers else name] = classifier
+    folder = runs.new_run(Path(asked.root))
     fetch(asked.data_dir)
     dataset = read_dataset(raw_folder(asked.data_dir), train=False).to(torch.device(device))
     results = {
@@ -120,7 +121,6 @@ def main(args: Sequence[str]) -> None:
         for name, found in results.items()
     }
     say(as_table(means))
-    folder = runs.new_run(Path(asked.root))
     with (folder / "shifts.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["network", "direction", *range(asked.largest + 1)])

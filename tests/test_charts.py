@@ -44,9 +44,15 @@ def test_bars_of_the_reliability_chart_are_as_high_as_answers_are_right() -> Non
 
 def test_the_bar_of_the_answer_stands_out() -> None:
     image = torch.zeros(28, 28, dtype=torch.uint8)
-    short = answer_chart(image, torch.tensor([0.4] + [0.6 / 9] * 9), "title")
-    long = answer_chart(image, torch.tensor([0.8] + [0.2 / 9] * 9), "title")
-    assert 1.8 < count(long, RIGHT) / count(short, RIGHT) < 2.2
+    short, long = (torch.tensor([top] + [(1 - top) / 9] * 9) for top in (0.4, 0.8))
+    half, full, wrong = (
+        answer_chart(image, probabilities, label, "title")
+        for probabilities, label in ((short, 0), (long, 0), (long, 5))
+    )
+    assert 1.8 < count(full, RIGHT) / count(half, RIGHT) < 2.2
+    assert count(full, WRONG) == 0
+    assert count(wrong, WRONG) == count(full, RIGHT)
+    assert 0 < count(wrong, RIGHT) < 400  # the label's small bar
 
 
 def test_each_line_has_a_colour_and_a_name() -> None:

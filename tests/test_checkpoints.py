@@ -60,6 +60,13 @@ def test_a_url_is_not_followed() -> None:
         read_checkpoint("http://127.0.0.1:9/x.ckpt")
 
 
+@pytest.mark.parametrize("text", ["export A=1", "test", "a", "R", ".", "\x80", ""])
+def test_a_file_of_another_kind(text: str) -> None:
+    Path("some.ckpt").write_text(text)  # some letters are instructions to the reader
+    with pytest.raises(ValueError, match=r"some\.ckpt is not a checkpoint"):
+        read_checkpoint("some.ckpt")
+
+
 def test_dangling_link() -> None:
     Path("best.ckpt").symlink_to("runs/deleted/checkpoints/best.ckpt")
     with pytest.raises(ValueError, match=r"best\.ckpt leads to runs/deleted.*gone"):

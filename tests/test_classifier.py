@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -408,8 +409,11 @@ def test_predict_leaves_the_mode_of_each_module_as_it_was() -> None:
     before = [module.training for module in classifier.modules()]
     image = torch.zeros(28, 28, dtype=torch.uint8)
     assert classifier.predict([image]) == classifier.predict([image])  # no dropout
-    with pytest.raises(ValueError, match=r"gone\.png: it can't be read"):
+    with pytest.raises(ValueError, match=r"gone\.png: there is no such file"):
         classifier.predict(["gone.png"])
     assert [module.training for module in classifier.modules()] == before
-    with pytest.raises(ValueError, match="predict takes a list of pictures"):
-        classifier.predict("1.png")
+    for single in ("1.png", image, np.zeros((90, 60, 3), np.uint8), Image.new("RGB", (9, 9))):
+        with pytest.raises(ValueError, match="predict takes a list of pictures"):
+            classifier.predict(single)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+        classifier.predict([image], batch_size=0)

@@ -106,7 +106,8 @@ def test_hyperparameters_beside_the_final_figures(fit: Fit, run: Run) -> None:
     run("test", "--ckpt_path", "best.ckpt")
     events = read(folder)
     assert figures <= set(events.Tags()["scalars"])
-    assert events.Scalars("test/acc")[0].step == read_checkpoint("best.ckpt")["global_step"]
+    (best,) = {event.step for event in events.Scalars("test/acc")}
+    assert best == read_checkpoint("best.ckpt")["global_step"] - 1  # where its epoch's curves are
 
 
 # ---- what an evaluation tells ------------------------------------------------------------------
@@ -137,6 +138,12 @@ def test_pictures_are_written_ever_more_rarely_and_at_the_end(fit: Fit) -> None:
     for tag, size in IMAGES.items():
         (*_, last) = events.Images(f"val/{tag}")
         assert Image.open(io.BytesIO(last.encoded_image_string)).size == size
+
+
+def test_the_last_pictures_are_at_the_last_validation(fit: Fit) -> None:
+    events = read(fit("--trainer.max_epochs", "7", "--trainer.check_val_every_n_epoch", "2"))
+    assert [scalar.step for scalar in events.Scalars("val/acc")] == [19, 39, 59]
+    assert images(events, "val")["confusion"] == [19, 39, 59]
 
 
 def test_figures_of_each_class(fit: Fit) -> None:
@@ -215,7 +222,7 @@ def test_the_embedding_of_validation_and_test_pictures(fit: Fit, run: Run) -> No
 def test_the_same_after_test_and_validate(fit: Fit, run: Run) -> None:
     folder = fit()
     run("test", "--ckpt_path", "best.ckpt")
-    step = read_checkpoint("best.ckpt")["global_step"]
+    step = read_checkpoint("best.ckpt")["global_step"] - 1
     found = images(read(folder), "test")
     assert {*IMAGES, "least sure hits"} <= set(found)
     assert all(steps == [step] for steps in found.values())

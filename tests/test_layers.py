@@ -1,5 +1,5 @@
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fmnist_lightning import MLP, ArticleCNN, ResidualCNN, ResidualEnsemble
 from fmnist_lightning.layers import embeddings, feature_maps, first_filters
@@ -32,6 +32,27 @@ def test_first_filters() -> None:
     assert filters.shape == (8, 3, 3)
     assert not filters.requires_grad
     assert first_filters(MLP()) is None
+
+
+class Unusual(nn.Module):
+    """A network whose layers do otherwise than most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+        self.linear = nn.Linear(14, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows, _ = self.pool(images)  # (N, 1, 14, 14)
+        logits: Tensor = self.linear(rows[:, 0]).mean(dim=1)  # of each row
+        return logits
+
+
+def test_layers_that_do_otherwise_are_left_out() -> None:
+    network, pixels = Unusual().eval(), torch.rand(3, 1, 28, 28)
+    assert feature_maps(network, pixels[:1]) == []
+    with torch.no_grad():
+        assert torch.equal(embeddings(network, pixels), network(pixels))
 
 
 @torch.no_grad()

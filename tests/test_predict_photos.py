@@ -111,17 +111,19 @@ def test_names_that_are_hard_to_print(fit: Fit, run: Run, tmp_path: Path) -> Non
     code, out, _ = run("predict", "--ckpt_path", "best.ckpt", "--photos", bad, "gone.png")
     assert code == 1
     assert "caf\\xe9\\n.png  " in out
-    assert "skipped gone.png: it can't be read" in out
+    assert "skipped gone.png: there is no such file" in out
     assert printable("a\tb") == "a\\tb"
 
 
 @pytest.mark.usefixtures("photos")
 def test_mistakes_get_one_line(fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit()
+    run_dir = fit()
     Path("nothing").mkdir()
     for args, message in (
         (("--photos", "nothing"), "there is no file in nothing"),
         (("--photos", "photos", "--index", "3"), "leave --photos out"),
+        (("--photos", "photos", "--trainer.devices", "2"), "on one device, not on 2"),
+        (("--trainer.devices", "2"), "on one device, not on 2"),
         (("--index", "105"), "--index 105: the test pictures are numbered 0 to 104"),
     ):
         code, _, err = run("predict", "--ckpt_path", "best.ckpt", *args)
@@ -129,6 +131,7 @@ def test_mistakes_get_one_line(fit: Fit, run: Run, monkeypatch: pytest.MonkeyPat
         assert message in err
         assert err.count("error") == 1
         assert "Traceback" not in err
+        assert not (run_dir / "photos").exists()
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
     code, _, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "photos")
     assert code == 1
