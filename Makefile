@@ -39,7 +39,7 @@ browser: .venv/installed  ## install what the test of the dashboard in a browser
 dashboard: .venv/installed  ## serve TensorBoard on the runs made here
 	@$(BIN)/tensorboard --logdir runs
 
-results: .venv/installed  ## train every row of the README's results again (almost three hours), and write table and chart
+results: .venv/installed  ## train every row of the README's results again (over three hours), and write table and chart
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@$(BIN)/python benchmarks/results.py
 
