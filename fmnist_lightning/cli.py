@@ -196,7 +196,7 @@ class FashionCLI(LightningCLI):
             callbacks.append(Insight())
         if self.subcommand == "fit":
             callbacks.append(EpochReport())
-            if logger is not False and not dry:
+            if logger is not False and not dry and not (self.origin and self.origin.resumes):
                 compared = hyperparameters(self.config["fit"])
                 callbacks.append(Dashboard(run_dir / "config.yaml", compared))
             if _saves(config):

@@ -104,11 +104,12 @@ def main(args: Sequence[str]) -> None:
     if not 0 <= asked.largest < 28:
         raise ValueError(f"--largest must be 0 to 27 pixels, not {asked.largest}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    classifiers: dict[str, FashionClassifier] = {}
-    for path in asked.ckpt_path:
-        classifier = load_classifier(path, asked.trust).float().to(device)
-        name = _name(classifier)
-        classifiers[f"{name} ({path})" if name in classifiers else name] = classifier
+    loaded = {path: load_classifier(path, asked.trust).float() for path in asked.ckpt_path}
+    names = [_name(classifier) for classifier in loaded.values()]
+    classifiers = {  # of two alike, the path says which is which
+        f"{name} ({path})" if names.count(name) > 1 else name: classifier.to(device)
+        for name, (path, classifier) in zip(names, loaded.items(), strict=True)
+    }
     folder = runs.new_run(Path(asked.root))
     fetch(asked.data_dir)
     dataset = read_dataset(raw_folder(asked.data_dir), train=False).to(torch.device(device))

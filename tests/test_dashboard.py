@@ -243,6 +243,7 @@ def test_a_resumed_run_goes_on_counting(fit: Fit, run: Run) -> None:
     code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "5")
     assert code == 0, err
     assert images(read(folder), "val")["confusion"] == [9, 19, 29, 39, 49]  # 3rd and 5th: ends
+    assert len(read(folder).Images("training pictures")) == 1  # what is written at the start, once
 
 
 def test_nothing_is_drawn_without_a_log(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
