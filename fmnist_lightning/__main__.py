@@ -72,8 +72,9 @@ def main(args: list[str] | None = None) -> int:
         text = str(error) if isinstance(error, DataError) else " ".join(str(error).split())
         print(f"error: {text}", file=sys.stderr)
         return 2 if isinstance(error, argparse.ArgumentError) else 1
-    if cli.num_skipped:
-        photos = "1 photo was" if cli.num_skipped == 1 else f"{cli.num_skipped:,} photos were"
+    num_skipped = cli.photo_report.num_skipped if cli.photo_report else 0
+    if num_skipped:
+        photos = "1 photo was" if num_skipped == 1 else f"{num_skipped:,} photos were"
         print(f"error: {photos} skipped, see above", file=sys.stderr)
         return 1
     return 0

@@ -7,12 +7,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from fmnist_lightning.dataset import CLASSES
-from fmnist_lightning.pictures import BACKGROUND, font_of, to_tensor
+from fmnist_lightning.pictures import BACKGROUND, enlarged, font_of, to_tensor
 
 PAPER, INK, DIM, FAINT = (BACKGROUND,) * 3, (230,) * 3, (160,) * 3, (92,) * 3
 RIGHT, WRONG = (70, 172, 155), (226, 130, 66)  # told apart by all kinds of colour vision
 LINES = (RIGHT, WRONG, (120, 160, 240), (214, 196, 90), (200, 130, 200), (150, 150, 150))
 NUM_BINS = 15  # as the calibration error has
+PER_CENT = [(each, f"{each:.0%}") for each in (0, 0.2, 0.4, 0.6, 0.8, 1)]  # ticks
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
@@ -29,8 +30,8 @@ def confusion_chart(confusion: Tensor, title: str) -> Tensor:
     left, top, width, height = 120, 86, 78, 40
     size = len(CLASSES)
     sheet, draw = _paper(left + size * width + 16, top + size * height + 16, title)
-    _write(draw, (left, 50), "answer", anchor="ls", fill=DIM, size=15)
-    _write(draw, (left - 12, 76), "label", anchor="rs", fill=DIM, size=15)
+    _write(draw, (left, 50), "answer", fill=DIM)
+    _write(draw, (left - 12, 76), "label", anchor="rs", fill=DIM)
     shares = confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)
     for row, name in enumerate(CLASSES):
         y = top + row * height
@@ -64,8 +65,8 @@ def reliability_chart(confidences: Tensor, right: Tensor, ece: float, title: str
     hits = torch.bincount(bins, weights=right.float(), minlength=NUM_BINS) / counts.clamp(min=1)
     sheet, draw = _paper(560, 566, title)
     upper, lower = (70, 56, 540, 410), (70, 430, 540, 500)
-    _axes(draw, upper, [], [(each, f"{each:.0%}") for each in (0, 0.2, 0.4, 0.6, 0.8, 1)])
-    _axes(draw, lower, [(each, f"{each:.0%}") for each in (0, 0.2, 0.4, 0.6, 0.8, 1)], [])
+    _axes(draw, upper, [], PER_CENT)
+    _axes(draw, lower, PER_CENT, [])
     for index, (hit, part) in enumerate(
         zip(hits.tolist(), (counts / counts.max().clamp(min=1)).tolist(), strict=True)
     ):
@@ -95,8 +96,7 @@ def answer_chart(image: Tensor, probabilities: Tensor, label: int, title: str) -
         The chart, uint8, shape (height, width, 3).
     """
     sheet, draw = _paper(720, 356, title)
-    picture = Image.fromarray(image.numpy()).resize((280, 280), Image.Resampling.NEAREST)
-    sheet.paste(picture.convert("RGB"), (20, 56))
+    sheet.paste(enlarged(image, 280).convert("RGB"), (20, 56))
     answer = int(probabilities.argmax())
     for index, (name, value) in enumerate(zip(CLASSES, probabilities.tolist(), strict=True)):
         y = 56 + 28 * index
@@ -128,10 +128,10 @@ def line_chart(
         draw,
         box,
         [(each / max(last, 1), str(each)) for each in range(last + 1)],
-        [(each, f"{each:.0%}") for each in (0, 0.2, 0.4, 0.6, 0.8, 1)],
+        PER_CENT,
     )
-    _write(draw, (70, 68), y_label, anchor="ls", fill=INK)
-    _write(draw, (385, 470), x_label, anchor="ms", fill=INK)
+    _write(draw, (70, 68), y_label)
+    _write(draw, (385, 470), x_label, anchor="ms")
     for index, (name, values) in enumerate(lines.items()):
         colour = LINES[index % len(LINES)]
         points = [_place(box, at / max(last, 1), value) for at, value in enumerate(values)]

@@ -1,9 +1,10 @@
 """Checkpoints: which are kept, how they are written, and how they are read without risk."""
 
+import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -68,6 +69,20 @@ class LastCheckpoint(ModelCheckpoint):
         )
 
 
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """A file to write beside ``target``; it takes its place when it is whole, and only then."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there in one step; reads tensors only.
 
@@ -81,15 +96,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Saves ``checkpoint`` as ``path``; a failure leaves what was there before."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as stream:
-                torch.save(checkpoint, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(target) as stream:
+            torch.save(checkpoint, stream)
 
     def load_checkpoint(
         self,

@@ -251,7 +251,7 @@ class FashionClassifier(LightningModule):
         Args:
             pictures: Files, Pillow images, or uint8 arrays or tensors, shape (H, W), (H, W, 3) or
                 (H, W, 4). What is 28x28 is taken for a picture of the data set; all else for a
-                photo, see :func:`~fmnist_lightning.photos.to_picture`.
+                photo, see :func:`~fmnist_lightning.conversion.to_picture`.
             batch_size: How many are classified at a time.
 
         Returns:

@@ -59,7 +59,7 @@ class FashionCLI(LightningCLI):
         self.new_run_dir: Path | None = None
         self.origin: Origin | None = None  # what --ckpt_path leads to
         self.photos: PhotoDataset | None = None
-        self.num_skipped = 0  # of the photos
+        self.photo_report: PhotoReport | None = None
         raising: dict[str, Any] = {"exit_on_error": False}  # main() prints what is wrong
         parsers = raising | {
             "prog": "fmnist_lightning",
@@ -230,7 +230,8 @@ class FashionCLI(LightningCLI):
         if asked.index is not None:
             raise ValueError("--index is the number of a test picture: leave --photos out, or it")
         self.photos = PhotoDataset(asked.photos)
-        return PhotoReport(self.photos.paths, run_dir)
+        self.photo_report = PhotoReport(self.photos.paths, run_dir)
+        return self.photo_report
 
     def _make_run_dir(self) -> Path:
         """The folder to write into: that of the checkpoint's run, or for a new fit, a new one."""
@@ -289,9 +290,6 @@ class FashionCLI(LightningCLI):
         if self.photos is not None:
             kwargs |= {"datamodule": None, "dataloaders": photo_loader(self.photos)}
         self.trainer.predict(**kwargs | {"ckpt_path": None}, return_predictions=False)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, PhotoReport):
-                self.num_skipped = callback.num_skipped
 
 
 def _is_rank_zero() -> bool:

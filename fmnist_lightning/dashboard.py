@@ -48,6 +48,13 @@ class RunLogger(TensorBoardLogger):
         super().log_metrics(kept, step if self.step is None else self.step)
 
 
+def tensorboard_loggers(trainer: Trainer) -> list[TensorBoardLogger]:
+    """The TensorBoard logs of a trainer; only the first process has any to write to."""
+    if not trainer.is_global_zero:
+        return []
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
 class Dashboard(Callback):
     """Writes the pictures, charts and texts of a run into its TensorBoard log, once at its start.
 
@@ -62,11 +69,8 @@ class Dashboard(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes everything that is known before the first step."""
-        if not trainer.is_global_zero:
-            return
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                self._write(logger.experiment, trainer)
+        for logger in tensorboard_loggers(trainer):
+            self._write(logger.experiment, trainer)
 
     def _write(self, writer: SummaryWriter, trainer: Trainer) -> None:
         writer.add_custom_scalars(LAYOUT)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fmnist_lightning.checkpoints import load_classifier
+from fmnist_lightning.checkpoints import load_classifier, replacing
 from fmnist_lightning.classifier import FashionClassifier
 from fmnist_lightning.dataset import CLASSES, read_dataset
 from fmnist_lightning.report import say
@@ -65,12 +64,8 @@ def export(classifier: FashionClassifier, path: Path) -> None:
     entry = model.metadata_props.add()
     entry.key, entry.value = "classes", json.dumps(CLASSES)
     onnx.checker.check_model(model, full_check=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(model.SerializeToString())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        stream.write(model.SerializeToString())
 
 
 def largest_difference(classifier: FashionClassifier, path: Path, images: Tensor) -> float:

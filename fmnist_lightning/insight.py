@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from google.protobuf import text_format
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from fmnist_lightning.charts import confusion_chart, reliability_chart
 from fmnist_lightning.classifier import FashionClassifier
+from fmnist_lightning.dashboard import tensorboard_loggers
 from fmnist_lightning.dataset import CLASSES, Batch
 from fmnist_lightning.layers import embeddings, feature_maps, first_filters
 from fmnist_lightning.metrics import EpochMetrics
@@ -120,18 +120,18 @@ class Insight(Callback):
 
     def _draw(self, trainer: Trainer, classifier: FashionClassifier, stage: str) -> None:
         """Writes charts and pictures."""
-        if not trainer.is_global_zero:
+        writers = _writers(trainer, self.step)
+        if not writers:
             return
         images, labels, logits = (torch.cat(part).cpu() for part in zip(*self.seen, strict=True))
         confidences, answers = logits.float().softmax(dim=1).max(dim=1)
         right = answers == labels
-        captions = [  # the answer, and below a wrong one, what would be right
-            f"{CLASSES[answer]} {chance:.1%}"
-            + ("" if answer == label else f"\nis {CLASSES[label]}")
-            for label, answer, chance in zip(
-                labels.tolist(), answers.tolist(), confidences.tolist(), strict=True
-            )
-        ]
+
+        def caption(at: int) -> str:
+            """The answer, and below a wrong one, what would be right."""
+            text = f"{CLASSES[answers[at]]} {confidences[at]:.1%}"
+            return text if right[at] else f"{text}\nis {CLASSES[labels[at]]}"
+
         pictures: dict[str, Tensor] = {
             "confusion": confusion_chart(self.confusion, f"{stage}: per cent of each label"),
             "reliability": reliability_chart(confidences, right, self.ece, f"{stage}: reliability"),
@@ -144,7 +144,7 @@ class Insight(Callback):
             shown = order[: min(NUM_PICTURES, int(among.sum()))]
             if len(shown):
                 pictures[name] = captioned_grid(
-                    images[shown], [captions[at] for at in shown], COLUMNS
+                    images[shown], [caption(at) for at in shown.tolist()], COLUMNS
                 )
         filters = first_filters(classifier.network)
         if filters is not None:
@@ -157,7 +157,7 @@ class Insight(Callback):
             pictures["feature maps"] = sheet_of_rows(
                 [("the picture", pixels[0].float().cpu()), *maps]
             )
-        for writer, step in _writers(trainer, self.step):
+        for writer, step in writers:
             for name, picture in pictures.items():
                 writer.add_image(
                     f"{stage}/{name}",
@@ -170,7 +170,8 @@ class Insight(Callback):
     @torch.no_grad()
     def _embed(self, trainer: Trainer, classifier: FashionClassifier, stage: str) -> None:
         """Writes what the last layer sees of some pictures, for the projector."""
-        if not trainer.is_global_zero:
+        writers = _writers(trainer, self.step)
+        if not writers:
             return
         images, labels, _ = (
             torch.cat(part)[:NUM_EMBEDDED] for part in zip(*self.seen, strict=True)
@@ -188,7 +189,7 @@ class Insight(Callback):
         ]
         tag, header = f"{stage} pictures", ["label", "answer"]
         sprites = images.unsqueeze(1).cpu() / 255
-        for writer, step in _writers(trainer, self.step):
+        for writer, step in writers:
             folder = Path(writer.log_dir)
             shutil.rmtree(folder / f"{step:05}" / tag, ignore_errors=True)  # of the same test
             with _earlier_embeddings(folder / "projector_config.pbtxt"):
@@ -211,11 +212,10 @@ def _earlier_embeddings(path: Path) -> Iterator[None]:
 def _writers(trainer: Trainer, step: int) -> list[tuple[SummaryWriter, int]]:
     """The TensorBoard logs to write to, each with where to write after so many steps."""
     found = []
-    for logger in trainer.loggers:
-        if trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
-            fixed = getattr(logger, "step", None)
-            # The curves of an epoch are at its last step, which Lightning counts from 0.
-            found.append((logger.experiment, max(step - 1, 0) if fixed is None else fixed))
+    for logger in tensorboard_loggers(trainer):
+        fixed = getattr(logger, "step", None)
+        # The curves of an epoch are at its last step, which Lightning counts from 0.
+        found.append((logger.experiment, max(step - 1, 0) if fixed is None else fixed))
     return found
 
 

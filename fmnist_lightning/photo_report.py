@@ -15,7 +15,7 @@ from fmnist_lightning import runs
 from fmnist_lightning.charts import INK, PAPER, RIGHT, WRONG
 from fmnist_lightning.dataset import CLASSES
 from fmnist_lightning.photos import THUMBNAIL, classes_of
-from fmnist_lightning.pictures import GAP, font_of
+from fmnist_lightning.pictures import GAP, enlarged, font_of
 from fmnist_lightning.report import say
 
 ROWS, COLUMNS = 8, 5  # of a contact sheet
@@ -171,8 +171,7 @@ def _cell(
     """The photo beside what the network saw, with the answer and the file's name below."""
     cell = Image.new("RGB", (2 * THUMBNAIL + GAP, THUMBNAIL + 2 * LINE + 4), PAPER)
     cell.paste(Image.fromarray(thumbnail.numpy()), (0, 0))
-    seen = Image.fromarray(picture.numpy()).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.NEAREST)
-    cell.paste(seen.convert("RGB"), (THUMBNAIL + GAP, 0))
+    cell.paste(enlarged(picture, THUMBNAIL).convert("RGB"), (THUMBNAIL + GAP, 0))
     draw = ImageDraw.Draw(cell)
     draw.text((0, THUMBNAIL + 4), answer, fill=COLOURS[right], font=font_of(16))
     while len(name) > 4 and draw.textlength(name, font=font_of(13)) > cell.width:

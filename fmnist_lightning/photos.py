@@ -1,4 +1,4 @@
-"""Turns photos of clothes into pictures like those of Fashion-MNIST."""
+"""Finds and reads photos of clothes."""
 
 import glob
 import os
@@ -14,11 +14,10 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fmnist_lightning.conversion import PICTURE, SIDE, in_the_middle, opencv, shrink, to_picture
 from fmnist_lightning.dataset import CLASSES
 from fmnist_lightning.pictures import BACKGROUND
 
-PICTURE = 28  # pixels: the side of a picture of the data set
-SIDE = 200  # pixels to which a photo is reduced: an object is found as well, and far sooner
 THUMBNAIL = 112  # pixels: the side of what the contact sheet shows of a photo
 # What folders are called that hold photos of a class, or of several, beside the class's own name.
 FOLDERS = {
@@ -28,8 +27,6 @@ FOLDERS = {
     "outwear": ("Coat",),
     "shoes": ("Sandal", "Sneaker", "Ankle boot"),
 }
-
-
 Picture = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
 
 
@@ -65,7 +62,7 @@ class PhotoDataset(Dataset[Photo]):
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        _opencv()  # or else each of them would fail
+        opencv()  # or else each of them would fail
         self.paths = find_photos(names)
 
     def __len__(self) -> int:
@@ -81,9 +78,7 @@ class PhotoDataset(Dataset[Photo]):
         else:
             picture = to_picture(photo)
             small = shrink(photo, THUMBNAIL, Image.Resampling.BOX)
-            thumbnail.paste(
-                small, ((THUMBNAIL - small.width) // 2, (THUMBNAIL - small.height) // 2)
-            )
+            thumbnail = in_the_middle(small, thumbnail)
         return Photo(picture, torch.from_numpy(np.array(thumbnail)), index, error)
 
 
@@ -225,88 +220,3 @@ def as_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
-
-
-def to_picture(photo: Image.Image) -> Tensor:
-    """Makes a picture like those of the data set, in the steps of its authors.
-
-    They began with photos on a plain white ground, which they cropped, reduced to 28 pixels, put in
-    the middle, negated, and made grey (https://arxiv.org/abs/1708.07747, table 1). Here, the ground
-    must be found first.
-
-    Args:
-        photo: RGB. One of 28x28 pixels is taken for a picture of the data set as it is.
-
-    Returns:
-        The picture, uint8, shape (28, 28): a bright object on black.
-    """
-    if photo.size == (PICTURE, PICTURE):
-        return torch.from_numpy(np.array(photo.convert("L")))
-    small = shrink(photo, SIDE, Image.Resampling.LANCZOS)
-    mask = find_object(np.asarray(small))
-    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
-    box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-    negated = np.where(mask, 255 - np.asarray(small.convert("L")), 0).astype(np.uint8)
-    thing = shrink(Image.fromarray(negated).crop(box), PICTURE, Image.Resampling.BOX)
-    picture = Image.new("L", (PICTURE, PICTURE))
-    picture.paste(thing, ((PICTURE - thing.width) // 2, (PICTURE - thing.height) // 2))
-    return torch.from_numpy(np.array(picture))
-
-
-def shrink(image: Image.Image, side: int, resampling: Image.Resampling) -> Image.Image:
-    """Scales a picture until its longer side has so many pixels."""
-    scale = side / max(image.size)
-    width, height = (max(1, round(scale * size)) for size in image.size)
-    return image.resize((width, height), resampling)
-
-
-def find_object(photo: Any) -> Any:
-    """Tells the thing in the middle from floor, bed or wall around it.
-
-    OpenCV's GrabCut (https://doi.org/10.1145/1015706.1015720) begins with the margin as ground and
-    all else as the thing; of the parts that it finds, the large ones near the middle are kept.
-
-    Args:
-        photo: RGB, uint8, shape (H, W, 3).
-
-    Returns:
-        True where the thing is, shape (H, W); everywhere if there is none.
-
-    Raises:
-        ImportError: If OpenCV is not installed.
-    """
-    cv2 = _opencv()
-    height, width = photo.shape[:2]
-    mask = np.zeros((height, width), np.uint8)
-    margin = [max(1, round(0.03 * size)) for size in (width, height)]
-    box = (*margin, width - 2 * margin[0], height - 2 * margin[1])
-    if min(height, width) < 8 or (photo == photo[0, 0]).all():
-        return np.ones((height, width), bool)
-    cv2.setRNGSeed(0)
-    models = np.zeros((2, 1, 65))
-    cv2.grabCut(photo[:, :, ::-1].copy(), mask, box, *models, 5, cv2.GC_INIT_WITH_RECT)
-    mask = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    num, parts, stats, centres = cv2.connectedComponentsWithStats(mask)
-    if num < 2:
-        return np.ones((height, width), bool)
-    away = ((centres / (width, height) - 0.5) ** 2).sum(axis=1)
-    weight = stats[:, cv2.CC_STAT_AREA] * np.exp(-4 * away)
-    weight[0] = 0  # the ground
-    return np.isin(parts, np.flatnonzero(weight > 0.3 * weight.max()))
-
-
-def _opencv() -> Any:
-    """OpenCV, where it is installed.
-
-    Raises:
-        ImportError: If it is not.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError(
-            "photos need OpenCV, which is not installed: pip install opencv-python-headless, "
-            "which is this project's extra `photos`"
-        ) from error
-    return cv2

@@ -36,10 +36,7 @@ def captioned_grid(images: Tensor, captions: Sequence[str], columns: int = 8) ->
     for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(index, columns)
         middle, top = GAP / 2 + (column + 0.5) * cell_width, GAP + row * cell_height
-        picture = Image.fromarray(image.cpu().numpy()).resize(
-            (side, side), Image.Resampling.NEAREST
-        )
-        sheet.paste(picture, (round(middle - side / 2), top))
+        sheet.paste(enlarged(image, side), (round(middle - side / 2), top))
         text = (middle, top + side + 3)
         draw.multiline_text(text, caption, fill=INK, font=font, anchor="ma", align="center")
     return to_tensor(sheet)
@@ -69,9 +66,13 @@ def sheet_of_rows(rows: Sequence[tuple[str, Tensor]], most: int = 16) -> Tensor:
         draw.text((GAP, top), f"{name}: {num} of {high}x{wide}{shown}", fill=INK, font=font)
         low, span = values.min(), (values.max() - values.min()).clamp(min=1e-12)
         for column, level in enumerate(((values[:most] - low) / span * 255).to(torch.uint8)):
-            picture = Image.fromarray(level.numpy()).resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(picture, (GAP + column * (side + GAP), top + CAPTION))
+            sheet.paste(enlarged(level, side), (GAP + column * (side + GAP), top + CAPTION))
     return to_tensor(sheet)
+
+
+def enlarged(image: Tensor, side: int) -> Image.Image:
+    """A picture, uint8, shape (H, W), as a square of so many pixels a side, each of them sharp."""
+    return Image.fromarray(image.cpu().numpy()).resize((side, side), Image.Resampling.NEAREST)
 
 
 def to_tensor(sheet: Image.Image) -> Tensor:

@@ -65,10 +65,11 @@ def accuracy_by_shift(
     Returns:
         For each of ``DIRECTIONS``, an accuracy for each number of pixels, 0 to 1.
     """
-    found: dict[str, list[float]] = {name: [] for name in DIRECTIONS}
-    with tqdm(total=len(found) * (largest + 1), desc=title, leave=False, disable=None) as bar:
+    unmoved = accuracy(classifier, dataset)
+    found = {name: [unmoved] for name in DIRECTIONS}
+    with tqdm(total=len(found) * largest, desc=title, leave=False, disable=None) as bar:
         for name, (down, right) in DIRECTIONS.items():
-            for by in range(largest + 1):
+            for by in range(1, largest + 1):
                 moved = PictureDataset(shift(dataset.images, down * by, right * by), dataset.labels)
                 found[name].append(accuracy(classifier, moved))
                 bar.update()
@@ -135,7 +136,7 @@ def main(args: Sequence[str]) -> None:
     )
     Image.fromarray(chart.numpy()).save(folder / "shifts.png")
     with SummaryWriter(str(folder)) as log:
-        log.add_image("accuracy by shift", chart, dataformats="HWC")
+        log.add_image(TAG, chart, dataformats="HWC")
         log.add_custom_scalars({TAG: {"all": ["Multiline", [f"^{TAG}/"]]}})
         for name, values in means.items():
             for by, value in enumerate(values):

@@ -9,16 +9,15 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageOps
 
+from fmnist_lightning.conversion import find_object, to_picture
 from fmnist_lightning.photos import (
     PhotoDataset,
     PhotoError,
     classes_of,
-    find_object,
     find_photos,
     load_picture,
     photo_loader,
     read_photo,
-    to_picture,
 )
 
 SHIRT = [(60, 40), (140, 40), (180, 90), (160, 110), (140, 95), (140, 200), (60, 200), (60, 95)]
