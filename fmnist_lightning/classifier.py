@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from fmnist_lightning.dataset import CLASSES, NUM_CLASSES, Batch
 from fmnist_lightning.metrics import EpochMetrics
 from fmnist_lightning.networks import ArticleCNN
-from fmnist_lightning.photos import Picture, load_picture
+from fmnist_lightning.photos import Picture, load_pictures
 from fmnist_lightning.pretrained import PretrainedNetwork
 from fmnist_lightning.recipes import from_recipe, to_recipe
 
@@ -241,8 +241,20 @@ class FashionClassifier(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Probabilities of the classes, shape (N, 10)."""
-        logits: Tensor = self(batch[0])
-        return logits.softmax(dim=1)
+        return self.probabilities(batch[0])
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Says how likely each class is.
+
+        Args:
+            images: Pictures, uint8, shape (N, 28, 28), or several of each thing, shape
+                (N, M, 28, 28), whose probabilities are averaged.
+
+        Returns:
+            Probabilities, float, shape (N, 10).
+        """
+        logits: Tensor = self(images.flatten(0, -3))
+        return logits.float().softmax(dim=1).view(len(images), -1, NUM_CLASSES).mean(dim=1)
 
     @torch.inference_mode()
     def predict(self, pictures: Iterable[Picture], batch_size: int = 64) -> list[Answer]:
@@ -251,7 +263,7 @@ class FashionClassifier(LightningModule):
         Args:
             pictures: Files, Pillow images, or uint8 arrays or tensors, shape (H, W), (H, W, 3) or
                 (H, W, 4). What is 28x28 is taken for a picture of the data set; all else for a
-                photo, see :func:`~fmnist_lightning.conversion.to_picture`.
+                photo, see :func:`~fmnist_lightning.conversion.to_pictures`.
             batch_size: How many are classified at a time.
 
         Returns:
@@ -271,8 +283,8 @@ class FashionClassifier(LightningModule):
         remaining = iter(pictures)
         self.eval()
         try:
-            while part := [load_picture(each) for each in itertools.islice(remaining, batch_size)]:
-                chances = self(torch.stack(part).to(self.device)).float().softmax(dim=1)
+            while part := [load_pictures(each) for each in itertools.islice(remaining, batch_size)]:
+                chances = self.probabilities(torch.stack(part).to(self.device))
                 answers += [Answer.of(row) for row in chances.tolist()]
         finally:
             for module in modules:

@@ -8,30 +8,44 @@ from PIL import Image
 from torch import Tensor
 
 PICTURE = 28  # pixels: the side of a picture of the data set
-SIDE = 200  # pixels to which a photo is reduced: an object is found as well, and far sooner
+# Pixels to which a photo is reduced: an object is found as well, and far sooner. What is found
+# differs, so that two looks miss less than one.
+SIDES = (120, 200)
+# On floors and beds, sleeves and legs are spread. The median photo of six kinds of clothes was 1.0
+# to 1.5 times as wide as the data set has them, for the same height.
+WIDTH = 0.85
 
 
-def to_picture(photo: Image.Image) -> Tensor:
-    """Makes a picture like those of the data set, in the steps of its authors.
+def to_pictures(photo: Image.Image) -> Tensor:
+    """Makes pictures like those of the data set, in the steps of its authors.
 
     They began with photos on a plain white ground, which they cropped, reduced to 28 pixels, put in
     the middle, negated, and made grey (https://arxiv.org/abs/1708.07747, table 1). Here, the ground
-    must be found first.
+    must be found first, and the thing is made a little narrower.
 
     Args:
         photo: RGB. One of 28x28 pixels is taken for a picture of the data set as it is.
 
     Returns:
-        The picture, uint8, shape (28, 28): a bright object on black.
+        Several pictures of the same thing, whose answers are to be averaged, uint8, shape
+        (2, 28, 28): a bright object on black.
     """
     if photo.size == (PICTURE, PICTURE):
-        return torch.from_numpy(np.array(photo.convert("L")))
-    small = shrink(photo, SIDE, Image.Resampling.LANCZOS)
-    mask = find_object(np.asarray(small))
+        picture = torch.from_numpy(np.array(photo.convert("L")))
+        return picture.expand(len(SIDES), -1, -1)
+    return torch.stack([_look(shrink(photo, side, Image.Resampling.LANCZOS)) for side in SIDES])
+
+
+def _look(photo: Image.Image) -> Tensor:
+    """A picture of what is found in a photo of this size, uint8, shape (28, 28)."""
+    mask = find_object(np.asarray(photo))
     rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
     box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-    negated = np.where(mask, 255 - np.asarray(small.convert("L")), 0).astype(np.uint8)
-    thing = shrink(Image.fromarray(negated).crop(box), PICTURE, Image.Resampling.BOX)
+    negated = np.where(mask, 255 - np.asarray(photo.convert("L")), 0).astype(np.uint8)
+    thing = Image.fromarray(negated).crop(box)
+    width = max(1, round(WIDTH * thing.width))
+    thing = thing.resize((width, thing.height), Image.Resampling.BILINEAR)
+    thing = shrink(thing, PICTURE, Image.Resampling.BOX)
     return torch.from_numpy(np.array(in_the_middle(thing, Image.new("L", (PICTURE, PICTURE)))))
 
 

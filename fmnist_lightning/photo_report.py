@@ -98,7 +98,7 @@ class PhotoReport(Callback):
         """Takes the answers to one batch: probabilities, shape (N, 10)."""
         pictures, thumbnails, numbers, errors = batch
         for row, picture, thumbnail, number, error in zip(
-            outputs.cpu(), pictures.cpu(), thumbnails.cpu(), numbers, errors, strict=True
+            outputs.cpu(), pictures[:, -1].cpu(), thumbnails.cpu(), numbers, errors, strict=True
         ):
             path = self.paths[number]
             if error:

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fmnist_lightning.conversion import PICTURE, SIDE, in_the_middle, opencv, shrink, to_picture
+from fmnist_lightning.conversion import PICTURE, SIDES, in_the_middle, opencv, shrink, to_pictures
 from fmnist_lightning.dataset import CLASSES
 from fmnist_lightning.pictures import BACKGROUND
 
@@ -38,13 +38,13 @@ class Photo(NamedTuple):
     """A photo on its way to an answer.
 
     Attributes:
-        picture: What the network sees, uint8, shape (28, 28); black where there was an error.
+        pictures: What the network sees, uint8, shape (2, 28, 28); black where there was an error.
         thumbnail: What people see, uint8, shape (112, 112, 3).
         number: Its place among the files.
         error: Why it could not be read; empty where it could.
     """
 
-    picture: Tensor
+    pictures: Tensor
     thumbnail: Tensor
     number: int
     error: str
@@ -70,16 +70,16 @@ class PhotoDataset(Dataset[Photo]):
 
     def __getitem__(self, index: int) -> Photo:
         thumbnail = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (BACKGROUND,) * 3)
-        picture, error = torch.zeros(PICTURE, PICTURE, dtype=torch.uint8), ""
+        pictures, error = torch.zeros(len(SIDES), PICTURE, PICTURE, dtype=torch.uint8), ""
         try:
             photo = read_photo(self.paths[index])
         except PhotoError as caught:
             error = str(caught)
         else:
-            picture = to_picture(photo)
+            pictures = to_pictures(photo)
             small = shrink(photo, THUMBNAIL, Image.Resampling.BOX)
             thumbnail = in_the_middle(small, thumbnail)
-        return Photo(picture, torch.from_numpy(np.array(thumbnail)), index, error)
+        return Photo(pictures, torch.from_numpy(np.array(thumbnail)), index, error)
 
 
 def photo_loader(dataset: PhotoDataset) -> DataLoader[Photo]:
@@ -159,7 +159,7 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
             warnings.simplefilter("ignore")  # of small damage, which does no harm here
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a large JPEG is reduced as it is read
+                image.draft("RGB", (2 * max(SIDES),) * 2)  # a large JPEG is reduced as it is read
                 return as_rgb(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PhotoError("it has too many pixels") from error
@@ -169,27 +169,28 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
         raise PhotoError(f"it can't be read: {error}") from error
 
 
-def load_picture(source: Picture) -> Tensor:
-    """Makes a picture like those of the data set of what may be one already.
+def load_pictures(source: Picture) -> Tensor:
+    """Makes pictures like those of the data set of what may be one already.
 
     Args:
         source: A file, a Pillow image, or a uint8 array or tensor, shape (H, W), (H, W, 3) or
             (H, W, 4).
 
     Returns:
-        The picture, uint8, shape (28, 28).
+        Pictures of one thing, uint8, shape (2, 28, 28), see
+        :func:`~fmnist_lightning.conversion.to_pictures`.
 
     Raises:
         PhotoError: If the file can't be read, or the array is of another shape or type.
     """
     if isinstance(source, str | os.PathLike):
         try:
-            return to_picture(read_photo(source))
+            return to_pictures(read_photo(source))
         except PhotoError as error:
             raise PhotoError(f"{os.fspath(source)}: {error}") from error
     if isinstance(source, Image.Image):
         try:
-            return to_picture(as_rgb(source))
+            return to_pictures(as_rgb(source))
         except OSError as error:  # it was opened, and is read only now
             raise PhotoError(f"a picture can't be read: {error}") from error
     array = np.asarray(source.cpu() if isinstance(source, Tensor) else source)
@@ -203,7 +204,7 @@ def load_picture(source: Picture) -> Tensor:
             f"a picture must be uint8, shape (H, W), (H, W, 3) or (H, W, 4), "
             f"not {array.dtype}, shape {array.shape}"
         )
-    return to_picture(as_rgb(Image.fromarray(array)))
+    return to_pictures(as_rgb(Image.fromarray(array)))
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageOps
 
-from fmnist_lightning.conversion import find_object, to_picture
+from fmnist_lightning.conversion import SIDES, WIDTH, find_object, to_pictures
 from fmnist_lightning.photos import (
     PhotoDataset,
     PhotoError,
     classes_of,
     find_photos,
-    load_picture,
+    load_pictures,
     photo_loader,
     read_photo,
 )
@@ -34,7 +34,7 @@ def photo(ink: str = "#203050", ground: str = "#c8b090") -> Image.Image:
 
 def differ(source: Path, other: Image.Image) -> float:
     """By how many of 255 levels a file's picture differs from that of a photo, in the mean."""
-    difference = load_picture(source).float() - to_picture(other.convert("RGB")).float()
+    difference = load_pictures(source)[-1].float() - to_pictures(other.convert("RGB"))[-1].float()
     return float(difference.abs().mean())
 
 
@@ -45,16 +45,16 @@ def test_finds_the_object() -> None:
 
 
 def test_makes_a_picture_like_those_of_the_data_set() -> None:
-    picture = to_picture(photo())
+    picture = to_pictures(photo())[-1]
     assert picture.shape == (28, 28)
     assert picture.dtype == torch.uint8
     rows, columns = (picture > 0).any(dim=1).nonzero(), (picture > 0).any(dim=0).nonzero()
     high, wide = (int(each.max() - each.min()) + 1 for each in (rows, columns))
     assert high == 28  # 160 by 160 pixels
-    assert wide >= 27
+    assert abs(wide - 28 * WIDTH) <= 1
     assert int(picture[14, 14]) == pytest.approx(255 - 0x30, abs=12)  # dark became bright
     assert picture[27, :6].max() == 0  # beside the body
-    tall = to_picture(photo().crop((90, 30, 190, 210)).resize((100, 360)))
+    tall = to_pictures(photo().crop((90, 30, 190, 210)).resize((100, 360)))[-1]
     wide = int((tall > 0).any(dim=0).sum())
     left = int((tall > 0).any(dim=0).nonzero().min())
     assert wide < 20
@@ -63,17 +63,17 @@ def test_makes_a_picture_like_those_of_the_data_set() -> None:
 
 def test_a_picture_of_28_pixels_is_taken_as_it_is() -> None:
     image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
-    assert torch.equal(load_picture(image), image)
-    assert torch.equal(load_picture(image.numpy()), image)
-    assert torch.equal(load_picture(Image.fromarray(image.numpy()).convert("RGB")), image)
+    assert all(torch.equal(each, image) for each in load_pictures(image))
+    assert torch.equal(load_pictures(image.numpy())[-1], image)
+    assert torch.equal(load_pictures(Image.fromarray(image.numpy()).convert("RGB"))[-1], image)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 2), (7, 9), (28, 29), (3000, 10)])
 def test_any_size_and_a_photo_of_nothing(size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     for image in (Image.fromarray(noise), Image.new("RGB", size, "gray")):
-        assert to_picture(image).shape == (28, 28)
-    assert to_picture(Image.new("RGB", (90, 90), "#808080"))[14, 14] == 127
+        assert to_pictures(image).shape == (len(SIDES), 28, 28)
+    assert to_pictures(Image.new("RGB", (90, 90), "#808080"))[-1][14, 14] == 127
 
 
 MODES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -121,7 +121,7 @@ def test_transparent_is_white(tmp_path: Path) -> None:
     image.paste((200, 0, 0, 255), (30, 20, 70, 90))
     image.save(tmp_path / "cut out.png")
     assert read_photo(tmp_path / "cut out.png").getpixel((5, 5)) == (255, 255, 255)
-    assert load_picture(tmp_path / "cut out.png")[14, 14] > 150
+    assert load_pictures(tmp_path / "cut out.png")[-1][14, 14] > 150
 
 
 def test_upright_and_the_first_of_an_animation(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_refuses_other_arrays(array: Any) -> None:
     with pytest.raises(PhotoError, match=r"a picture must be uint8, shape .* not (float64|uint8)"):
-        load_picture(array)
+        load_pictures(array)
 
 
 def test_files_folders_and_patterns(tmp_path: Path) -> None:
@@ -223,16 +223,20 @@ def test_a_damaged_photo_is_an_item_with_an_error(tmp_path: Path) -> None:
     (tmp_path / "2.png").touch()
     dataset = PhotoDataset([str(tmp_path)])
     (batch,) = photo_loader(dataset)
-    assert torch.equal(batch.picture[0], to_picture(photo()))
+    assert torch.equal(batch.pictures[0], to_pictures(photo()))
     assert list(batch.error) == ["", "it is not a picture"]
     assert batch.thumbnail.shape == (2, 112, 112, 3)
-    assert not batch.picture[1].any()
+    assert not batch.pictures[1].any()
 
 
 def test_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    for call in (lambda: to_picture(photo()), lambda: PhotoDataset([os.curdir])):
+    for call in (lambda: to_pictures(photo()), lambda: PhotoDataset([os.curdir])):
         with pytest.raises(ImportError, match="pip install opencv-python-headless"):
             call()
     small = Image.new("L", (28, 28))
-    assert to_picture(small.convert("RGB")).shape == (28, 28)  # needs no ground to be found
+    assert to_pictures(small.convert("RGB")).shape == (
+        len(SIDES),
+        28,
+        28,
+    )  # needs no ground to be found
