@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import threading
 import warnings
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -10,14 +11,17 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from fmnist_lightning import export, shifts
 from fmnist_lightning.cli import FashionCLI
 from fmnist_lightning.sources import DataError
+from fmnist_lightning.stopping import DivergenceError, exit_code, terminable
 
 COMMANDS = {"export": export.main, "shifts": shifts.main}  # besides those of the Trainer
-# How messages of Lightning begin that a user here can do nothing with.
+# What messages of Lightning have in them that a user here can do nothing with.
 NOISE = (
     "💡 Tip",
     "Loading `train_dataloader` to estimate",
     "Seed set to",
     "TPU available",
+    "Detected KeyboardInterrupt",
+    "Received SIGTERM",
     "`Trainer.fit` stopped",
 )
 
@@ -28,7 +32,10 @@ def _quieten() -> None:
     logging.getLogger("fmnist_lightning").setLevel(logging.INFO)
     for package in ("lightning.fabric", "lightning.pytorch"):
         for handler in logging.getLogger(package).handlers:
-            handler.addFilter(lambda record: not record.getMessage().startswith(NOISE))
+            handler.addFilter(
+                lambda record: not any(noise in record.getMessage() for noise in NOISE)
+            )
+    threading.excepthook = _in_thread
     # The pictures are in memory: workers would only make batches slower.
     warnings.filterwarnings("ignore", message=".*does not have many workers")
     # A run that is resumed saves where it saved before.
@@ -41,6 +48,15 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
 
 
+def _in_thread(args: threading.ExceptHookArgs) -> None:
+    """Prints the traceback of a thread, but for what its owner raises again in the main thread.
+
+    That is what TensorBoard's writer does where a file can't be written.
+    """
+    if not isinstance(args.exc_value, OSError):
+        threading.__excepthook__(args)
+
+
 def main(args: list[str] | None = None) -> int:
     """Runs the command line.
 
@@ -48,23 +64,31 @@ def main(args: list[str] | None = None) -> int:
         args: The command line without the name of the program; by default, the process's own.
 
     Returns:
-        The exit code: 0, or 1 where something went wrong, or 2 where the command line itself is.
+        The exit code: 0, or 1 where something went wrong, or 2 where the command line itself is,
+        or 130 or 143 where Ctrl+C or SIGTERM stopped it.
     """
     args = sys.argv[1:] if args is None else args
     # Classes in the current folder can be named, with the console script as with `python -m`.
     sys.path.insert(0, "")
     _quieten()
     try:
-        if args[:1] and args[0] in COMMANDS:
-            COMMANDS[args[0]]([arg for arg in args[1:] if arg != "--debug"])
-            return 0
-        cli = FashionCLI(args)
+        with terminable():
+            if args[:1] and args[0] in COMMANDS:
+                COMMANDS[args[0]]([arg for arg in args[1:] if arg != "--debug"])
+                return 0
+            cli = FashionCLI(args)
+    except (KeyboardInterrupt, SystemExit) as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        return code
     except (
         argparse.ArgumentError,
         ValueError,
         OSError,
         ImportError,
         DataError,
+        DivergenceError,
         MisconfigurationException,
     ) as error:
         if "--debug" in args:

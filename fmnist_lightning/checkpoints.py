@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fmnist_lightning.classifier import FashionClassifier
+from fmnist_lightning.dashboard import tensorboard_loggers
 from fmnist_lightning.recipes import check_recipe, from_recipe, read_plain
 from fmnist_lightning.runs import publish_best
 
@@ -52,6 +53,9 @@ class BestCheckpoint(ModelCheckpoint):
 class LastCheckpoint(ModelCheckpoint):
     """Keeps the checkpoint of the latest epoch, whether it improved or not, to resume from.
 
+    There is one before the first step, so that a run can be resumed whenever it was stopped. What
+    the TensorBoard logs hold up to an epoch is on the disk before its checkpoint.
+
     It must come after :class:`BestCheckpoint` in the list of callbacks, so that what it saves knows
     of the best score of its own epoch. ``ModelCheckpoint(save_last=True)`` would not do: it saves
     only where the loss improved.
@@ -67,6 +71,22 @@ class LastCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
+        self.step = 0  # of the latest that was saved or loaded
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves a run that begins."""
+        super().on_train_start(trainer, pl_module)
+        self.step = trainer.global_step
+        path = self.format_checkpoint_name({})
+        if not trainer.strategy.broadcast(Path(path).exists()):  # it does where a run is resumed
+            trainer.save_checkpoint(path, weights_only=False)  # not the weights alone
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the epoch, see the base class, after its curves."""
+        for logger in tensorboard_loggers(trainer):
+            logger.experiment.flush()
+        super().on_train_epoch_end(trainer, pl_module)
+        self.step = trainer.global_step
 
 
 @contextlib.contextmanager

@@ -201,15 +201,23 @@ class FashionClassifier(LightningModule):
         if seed is not None:
             torch.manual_seed((int(seed) << 32) + (self.current_epoch << 12) + self.global_rank)
 
-    def _log_epoch(self, stage: str, metrics: EpochMetrics) -> None:
+    def _log_epoch(self, stage: str, metrics: EpochMetrics, logger: bool | None = None) -> None:
         """Logs what is a number of the metrics of an epoch."""
         for kind in metrics.kinds:
             if kind != "confusion":
-                self.log(f"{stage}/{kind}", metrics[kind])
+                self.log(f"{stage}/{kind}", metrics[kind], logger=logger)
 
     def on_train_epoch_end(self) -> None:
         """Logs the means over the epoch, as the weights were while it went on."""
-        self._log_epoch("train", self.train_metrics)
+        # Lightning would write them only after the checkpoint of the epoch, and a run that is
+        # killed in between and resumed would lack them.
+        self._log_epoch("train", self.train_metrics, logger=False)
+        figures = {
+            f"train/{kind}": float(self.train_metrics[kind].compute())
+            for kind in self.train_metrics.kinds
+        }
+        for logger in self.loggers:
+            logger.log_metrics(figures | {"epoch": self.current_epoch}, self.global_step - 1)
 
     def on_validation_epoch_start(self) -> None:
         """Begins the validation metrics anew."""

@@ -23,19 +23,21 @@ from fmnist_lightning.checkpoints import (
     BestCheckpoint,
     LastCheckpoint,
     load_weights,
+    read_checkpoint,
 )
 from fmnist_lightning.classifier import FashionClassifier
 from fmnist_lightning.dashboard import Dashboard, RunLogger, hyperparameters
 from fmnist_lightning.datamodule import FashionMNISTDataModule
-from fmnist_lightning.defaults import DESCRIPTION, SEED, TRAINER_DEFAULTS, HelpFormatter
+from fmnist_lightning.defaults import DESCRIPTION, ROOT, SEED, TRAINER_DEFAULTS, HelpFormatter
 from fmnist_lightning.insight import Insight
 from fmnist_lightning.loop import LeanEpochLoop
-from fmnist_lightning.options import Origin, check_agreement, find_origin
+from fmnist_lightning.options import Origin, changes, check_agreement, find_origin
 from fmnist_lightning.photo_report import PhotoReport
 from fmnist_lightning.photos import PhotoDataset, photo_loader
 from fmnist_lightning.predictions import PredictionWriter
 from fmnist_lightning.recipes import to_recipe
 from fmnist_lightning.report import EpochReport, EvalReport, say
+from fmnist_lightning.stopping import FiniteLoss, exit_code
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -149,6 +151,10 @@ class FashionCLI(LightningCLI):
         self.config[command]["ckpt_path"] = self.origin.path
         trained = parser.parse_args([*head, *self.origin.options])
         check_agreement(self.origin, trained[command], self.config[command])
+        if self._resumes() and _is_rank_zero():
+            changed = changes(trained[command], self.config[command])
+            done = self.origin.checkpoint["global_step"]
+            say(f"going on with {self.origin.run_dir} after step {done:,}" + "".join(changed))
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: ``parse_arguments`` has done it, with checks that the base class lacks."""
@@ -185,8 +191,10 @@ class FashionCLI(LightningCLI):
         run_dir = Path(config.default_root_dir) if dry else self._make_run_dir()
         logger = config.logger
         if logger is None or logger is True:
-            logger = self.subcommand != "predict" and RunLogger(run_dir, self._trained_steps())
+            logger = self.subcommand != "predict" and RunLogger(run_dir, *self._steps())
         callbacks = _as_list(config.callbacks)
+        if self.subcommand == "fit":
+            callbacks.insert(0, FiniteLoss())
         if config.enable_progress_bar is not False and not any(
             isinstance(callback, ProgressBar) for callback in callbacks
         ):
@@ -196,7 +204,7 @@ class FashionCLI(LightningCLI):
             callbacks.append(Insight())
         if self.subcommand == "fit":
             callbacks.append(EpochReport())
-            if logger is not False and not dry and not (self.origin and self.origin.resumes):
+            if logger is not False and not dry and not self._steps()[1]:
                 compared = hyperparameters(self.config["fit"])
                 callbacks.append(Dashboard(run_dir / "config.yaml", compared))
             if _saves(config):
@@ -247,12 +255,17 @@ class FashionCLI(LightningCLI):
         self.new_run_dir = runs.new_run(root)
         return self.new_run_dir
 
-    def _trained_steps(self) -> int | None:
-        """For ``validate`` and ``test``, how many steps the checkpoint was trained for."""
-        if self.origin is None or self.subcommand == "fit":
-            return None
+    def _steps(self) -> tuple[int | None, int | None]:
+        """Where the TensorBoard log writes and where it starts, see :class:`RunLogger`."""
+        done = int(self.origin.checkpoint.get("global_step", 0)) if self.origin else 0
+        if self.subcommand == "fit":
+            return None, done if self._resumes() else 0
         # The curves of a fit are at the last step of an epoch, which Lightning counts from 0.
-        return max(int(self.origin.checkpoint.get("global_step", 0)) - 1, 0)
+        return max(done - 1, 0), None
+
+    def _resumes(self) -> bool:
+        """Whether this is a fit that goes on with an earlier one."""
+        return self.config.subcommand == "fit" and bool(self.origin and self.origin.resumes)
 
     # ---- running -------------------------------------------------------------------------------
 
@@ -260,10 +273,33 @@ class FashionCLI(LightningCLI):
         """Keeps Python's garbage collector from going through all modules every few epochs."""
         gc.freeze()
 
+    def fit(self, **kwargs: Any) -> None:
+        """Runs ``Trainer.fit``; where it is stopped by a signal, says how to go on."""
+        try:
+            self.trainer.fit(**kwargs)
+        except BaseException as error:
+            last = self._last_checkpoint()
+            if exit_code(error) and last and self.trainer.is_global_zero:
+                root = self._get(self.config, "trainer").default_root_dir
+                option = "" if root == ROOT else f" --trainer.default_root_dir {root}"
+                say(
+                    f"stopped after step {self.trainer.global_step:,}; to go on from step "
+                    f"{last.step:,}: python -m fmnist_lightning fit --ckpt_path last{option}"
+                )
+            raise
+
+    def _last_checkpoint(self) -> LastCheckpoint | None:
+        """What keeps the checkpoint to resume from, where there is one."""
+        found = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)]
+        return found[0] if found else None
+
     def after_fit(self) -> None:
-        """Says where the results are, and what to do next."""
+        """Reads the checkpoints once more, and says where the results are and what to do next."""
         if not self.trainer.is_global_zero or self._get(self.config, "trainer").fast_dev_run:
             return
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, BestCheckpoint | LastCheckpoint) and callback.best_model_path:
+                read_checkpoint(callback.best_model_path)
         for best in self.trainer.checkpoint_callbacks:
             if isinstance(best, BestCheckpoint) and best.best_model_score is not None:
                 path = os.path.relpath(best.best_model_path)

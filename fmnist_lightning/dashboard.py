@@ -36,10 +36,13 @@ class RunLogger(TensorBoardLogger):
     Args:
         run_dir: The folder of the run.
         step: Where all figures go on the time axis; by default, each at the step of its own.
+        start: For a fit, the number of steps done before it. What the log of a resumed run holds of
+            later steps, which come again, TensorBoard will not show. It asks for a start in the
+            logs before, too.
     """
 
-    def __init__(self, run_dir: Path, step: int | None = None) -> None:
-        super().__init__(run_dir, name="", version="", default_hp_metric=False)
+    def __init__(self, run_dir: Path, step: int | None = None, start: int | None = None) -> None:
+        super().__init__(run_dir, name="", version="", default_hp_metric=False, purge_step=start)
         self.step = step
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -101,6 +101,24 @@ def check_agreement(origin: Origin, trained: Any, given: Any) -> None:
             )
 
 
+def changes(trained: Any, given: Any) -> list[str]:
+    """Names the options that change a run which is resumed.
+
+    Args:
+        trained: The config that it had.
+        given: The config that the user's options on top of it come to.
+
+    Returns:
+        A text for each.
+    """
+    before, after = (flatten(config.as_dict()) for config in (trained, given))
+    return [
+        f", {key} {after.get(key, 'null')} instead of {before.get(key, 'null')}"
+        for key in before | after
+        if after.get(key) != before.get(key) and key not in ("ckpt_path", "config", "debug")
+    ]
+
+
 def _settings(config: Any, length: bool) -> dict[str, Any]:
     """The settings that must not change, as plain values by dotted name."""
     nested: dict[str, dict[str, Any]] = {

@@ -6,6 +6,7 @@ have. It is what checkpoints hold in place of objects, so that they load with ``
 
 import functools
 import importlib
+import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,10 @@ def read_plain(path: Path, otherwise: str) -> Any:
         ValueError: If it is damaged, or holds anything else.
     """
     try:
+        if zipfile.is_zipfile(path):  # torch.load does not look at the check sums
+            with zipfile.ZipFile(path) as archive:
+                if (name := archive.testzip()) is not None:
+                    raise ValueError(f"the check sum of {name} is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise

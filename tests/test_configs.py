@@ -41,17 +41,20 @@ def assert_contains(whole: object, part: object) -> None:
         assert whole == part
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_config_runs(path: Path, fit: Callable[..., Path], run: Run) -> None:
+def tiny_options(path: Path) -> list[str]:
+    """What makes a config run on the tiny data set, and offline."""
     tiny = [
-        "--data.train_size=480",
-        "--data.val_size=120",
-        "--trainer.log_every_n_steps=1",
-        "--trainer.max_epochs=2",
+        *("--data.train_size=480", "--data.val_size=120", "--trainer.log_every_n_steps=1"),
         "--trainer.check_val_every_n_epoch=1",
     ]
-    if path.stem == "pretrained":  # there is no internet here
+    if path.stem == "pretrained":
         torch.save(resnet18().state_dict(), "resnet18.pth")
         tiny += ["--model.network.weights", "resnet18.pth"]
-    fit("--config", str(path), *tiny, "--trainer.limit_train_batches", "2")
+    return tiny
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_runs(path: Path, fit: Callable[..., Path], run: Run) -> None:
+    two_epochs = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "2")
+    fit("--config", str(path), *tiny_options(path), *two_epochs)
     assert run("test", "--ckpt_path", "best.ckpt")[0] == 0

@@ -1,0 +1,158 @@
+"""Runs of the command line in processes of their own, which can be killed."""
+
+import functools
+import importlib
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from fmnist_lightning import sources
+
+CONTEXT = multiprocessing.get_context("forkserver")
+# Imported once, in a process that has no threads and is copied for each run.
+CONTEXT.set_forkserver_preload(["fmnist_lightning.__main__", "tensorboard.backend", "processes"])
+
+
+def limit_file_size(size: int = 4096) -> None:
+    """Makes every write fail that would make a file larger, as on a disk that is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+class Fault(NamedTuple):
+    """What happens to a process when a function is called for the ``call``-th time.
+
+    Attributes:
+        function: Where it is, such as ``os.fsync`` or
+            ``fmnist_lightning.classifier.FashionClassifier.training_step``.
+        call: Which call, from 1.
+        signal: What the process sends to itself before the call; 0 is none.
+        action: What else it does before.
+    """
+
+    function: str
+    call: int
+    signal: int = signal.SIGKILL
+    action: Callable[[], None] | None = None
+
+    def inject(self) -> None:
+        """Puts itself in the place of the function."""
+        owner, name = _find(self.function)
+        original, calls = getattr(owner, name), 0
+
+        @functools.wraps(original)
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == self.call:
+                os.kill(os.getpid(), self.signal)
+                if self.action is not None:
+                    self.action()
+            return original(*args, **kwargs)
+
+        setattr(owner, name, counting)
+
+
+def _find(path: str) -> tuple[Any, str]:
+    """The module or class that holds what a dotted path names, and its name there."""
+    parts = path.split(".")
+    for num in range(len(parts) - 1, 0, -1):
+        try:
+            owner = importlib.import_module(".".join(parts[:num]))
+        except ImportError:
+            continue
+        for part in parts[num:-1]:
+            owner = getattr(owner, part)
+        return owner, parts[-1]
+    raise ImportError(path)
+
+
+class Process(NamedTuple):
+    """A run that was started.
+
+    Attributes:
+        process: Of the system.
+        output: The file of what it prints, stdout and stderr.
+    """
+
+    process: ForkServerProcess
+    output: Path
+
+    def wait(self, seconds: float = 120) -> int:
+        """Waits for its end, and gives its exit code; for one that a signal ended, minus that."""
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+            raise TimeoutError(f"no end after {seconds} s: {self.output.read_text()}")
+        return self.process.exitcode
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        """Waits until it has printed something."""
+        until = time.monotonic() + seconds
+        while text not in (self.output.read_text() if self.output.exists() else ""):
+            if time.monotonic() > until or self.process.exitcode is not None:
+                raise TimeoutError(f"no {text!r} in {self.output.read_text()}")
+            time.sleep(0.02)
+
+
+def start(
+    *args: str,
+    fault: Fault | None = None,
+    first: Callable[[], None] | None = None,
+    environment: dict[str, str] | None = None,
+) -> Process:
+    """Starts the command line in the current folder.
+
+    Args:
+        args: What would stand after ``python -m fmnist_lightning``.
+        fault: What shall happen to it.
+        first: Called in the process before anything else; a function of a module.
+        environment: Variables to set.
+    """
+    output = Path.cwd() / f"output-{time.monotonic_ns()}.txt"
+    process = CONTEXT.Process(
+        target=_run,
+        args=(args, Path.cwd(), sources.FILES, output, fault, first, environment or {}),
+    )
+    process.start()
+    return Process(process, output)
+
+
+def _run(
+    args: Sequence[str],
+    folder: Path,
+    files: tuple[sources.DataFile, ...],
+    output: Path,
+    fault: Fault | None,
+    first: Callable[[], None] | None,
+    environment: dict[str, str],
+) -> None:
+    """What happens in the process."""
+    os.chdir(folder)
+    os.environ |= environment
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(descriptor, stream.fileno())
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # fork servers ignore it
+    sources.FILES = files
+    sources.MIRRORS = ()
+    sources.DEBIAN_FOLDER = Path("/nowhere")
+    sources.DEBIAN_PACKAGE = "no-such-package"
+    if first is not None:
+        first()
+    if fault is not None:
+        fault.inject()
+    from fmnist_lightning.__main__ import main
+
+    sys.exit(main(list(args)))

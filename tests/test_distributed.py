@@ -1,0 +1,120 @@
+"""Two real processes, which talk to each other over gloo, compared with one."""
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, Run
+from processes import Process, start
+from test_resume import curves
+from torch import Tensor, nn
+
+from fmnist_lightning.checkpoints import read_checkpoint
+
+DEVICES = ("--trainer.accelerator", "cpu", "--trainer.devices", "2")
+MLP = ("--model.network", "fmnist_lightning.MLP")
+
+
+def start_two(*args: str) -> list[Process]:
+    """Starts two processes as ``torchrun`` does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"},
+        **{"LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none"},
+    }
+    return [
+        start(*args, *DEVICES, environment=common | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+
+
+def run_two(*args: str) -> str:
+    """Runs two processes to their end, and gives what the first one printed."""
+    processes = start_two(*args)
+    codes = [process.wait() for process in processes]
+    assert codes == [0, 0], "\n".join(process.output.read_text() for process in processes)
+    return processes[0].output.read_text()
+
+
+def fit_two(*args: str) -> Path:
+    """Fits with two processes, and gives the run's folder."""
+    before = set(Path("runs").glob("*"))
+    run_two("fit", *TINY, "--trainer.max_epochs", "2", *args)
+    (folder,) = set(Path("runs").iterdir()) - before
+    return folder
+
+
+class Witness(nn.Module):
+    """An augmentation that leaves the pictures alone, and writes down what it saw and drew."""
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else "alone"
+        seen = [int(image.sum()) for image in images.int()]
+        with Path(f"seen-{rank}.txt").open("a") as stream:
+            print(json.dumps({"seen": seen, "drawn": float(torch.rand(()))}), file=stream)
+        return images
+
+    @staticmethod
+    def notes(rank: int | str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in Path(f"seen-{rank}.txt").read_text().splitlines()]
+
+
+def test_two_processes_train_as_one(fit: Callable[..., Path]) -> None:
+    options = (*MLP, "--model.augmentation", "test_distributed.Witness")
+    ours, theirs = fit(*options), fit_two(*options)
+
+    alone, *both = (Witness.notes(each) for each in ("alone", 0, 1))
+    assert len(alone) == len(both[0]) == len(both[1]) == 20
+    for one, first, second in zip(alone, *both, strict=True):
+        assert sorted(one["seen"]) == sorted(first["seen"] + second["seen"])
+        assert first["drawn"] != second["drawn"]
+
+    one, other = (read_checkpoint(each / "checkpoints" / "last.ckpt") for each in (ours, theirs))
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(value, other["state_dict"][name], atol=1e-4, rtol=1e-3)
+    ours_read, theirs_read = curves(ours), curves(theirs)
+    for tag in ("train/loss", "train/acc", "val/loss", "val/acc", "val/ece"):
+        torch.testing.assert_close(
+            torch.tensor(ours_read[tag]), torch.tensor(theirs_read[tag]), atol=1e-3, rtol=1e-3
+        )
+    # Only the first process writes.
+    assert _files(ours) == _files(theirs)
+
+
+def _files(folder: Path) -> list[str]:
+    """The files of a run, without the parts of names that tell logs apart."""
+    return sorted(path.name.split(".tfevents")[0] for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("eval_batch_size", ["8", "104"])
+def test_each_picture_is_counted_once(
+    eval_batch_size: str, fit: Callable[..., Path], run: Run
+) -> None:
+    # 105 test pictures and 119 for validation; with 104, one process has a batch more.
+    odd = (*TINY, "--data.val_size", "119")
+    network = ("--model.network", "fmnist_lightning.RegularizedCNN")  # batch normalisation
+    folder = fit(*odd, *network)
+    for command, name in (("test", "test.json"), ("validate", "validate.json")):
+        options = (command, "--ckpt_path", "best.ckpt", "--data.eval_batch_size", eval_batch_size)
+        assert run(*options)[0] == 0
+        alone = json.loads((folder / name).read_text())
+        (folder / name).unlink()
+        run_two(*options)
+        both = json.loads((folder / name).read_text())
+        assert both["classes"] == alone["classes"]
+        assert both["correct"] == alone["correct"]
+        assert both["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+        assert both["ece"] == pytest.approx(alone["ece"], rel=1e-5)
+
+
+def test_batch_normalisation_and_shares_that_differ_in_fit(data_dir: Path) -> None:
+    network = ("--model.network", "fmnist_lightning.ResidualCNN", "--model.network.first", "4")
+    odd = ("--data.val_size", "105", "--data.eval_batch_size", "104", "--data.train_size", "481")
+    folder = fit_two(*network, "--model.network.widths", "[4, 8, 8]", *odd)
+    assert [step for step, _ in curves(folder)["val/loss"]] == [9, 19]

@@ -1,0 +1,136 @@
+"""Runs that are killed at any moment, resumed, and compared with one that was not."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, Run
+from processes import Fault, limit_file_size, start
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_configs import CONFIGS, tiny_options
+
+from fmnist_lightning.checkpoints import read_checkpoint
+
+PACKAGE = "fmnist_lightning"
+STEP = f"{PACKAGE}.classifier.FashionClassifier.training_step"  # 10 of them in an epoch
+MOMENTS = {
+    "before the first step": [Fault(STEP, 1)],
+    "within the first epoch": [Fault(STEP, 7)],
+    "within a later epoch": [Fault(STEP, 24)],
+    "in validation": [Fault(f"{PACKAGE}.classifier.FashionClassifier.validation_step", 2)],
+    "before best.ckpt leads to it": [Fault(f"{PACKAGE}.checkpoints.publish_best", 3)],
+    "while best.ckpt is written": [Fault("os.fsync", 4)],
+    "between best.ckpt and last.ckpt": [
+        Fault(f"{PACKAGE}.checkpoints.LastCheckpoint.on_train_epoch_end", 2)
+    ],
+    "while last.ckpt is written": [Fault("os.fsync", 5)],
+    "between two curves": [Fault(f"{PACKAGE}.dashboard.RunLogger.log_metrics", 9)],
+    "in the last pictures": [Fault(f"{PACKAGE}.insight.Insight.on_train_end", 1)],
+    "where the disk is full": [Fault(STEP, 25, signal=0, action=limit_file_size)],
+    "three times": [Fault(STEP, 4), Fault(STEP, 15), Fault("os.fsync", 2)],
+}
+QUICK = ("within a later epoch", "while last.ckpt is written", "three times")
+RANDOM = (
+    *("--model.augmentation", "fmnist_lightning.RandomAugmentation"),
+    *("--model.network", "fmnist_lightning.RegularizedCNN", "--model.network.dropout", "0.3"),
+    *("--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "2"),
+)
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The points of each curve, as TensorBoard itself reads them."""
+    reader = EventAccumulator(str(folder), {"scalars": 0, "images": 1, "tensors": 1}).Reload()
+    return {
+        tag: [(point.step, point.value) for point in reader.Scalars(tag)]
+        for tag in reader.Tags()["scalars"]
+    }
+
+
+def assert_equal(ours: Any, theirs: Any, at: str = "") -> None:
+    """That two nested values are the same to the bit."""
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), at
+        for key, value in ours.items():
+            assert_equal(value, theirs[key], f"{at}.{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), at
+        for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            assert_equal(one, other, f"{at}.{index}")
+    elif isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), at
+    else:
+        assert ours == theirs, at
+
+
+def scores(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The best scores that a checkpoint remembers, without the names of folders."""
+    return {
+        re.sub(r"'dirpath': '[^']*'", "", name): value["best_model_score"]
+        for name, value in checkpoint["callbacks"].items()
+        if "best_model_score" in value
+    }
+
+
+def assert_same_run(ours: Path, theirs: Path) -> None:
+    """That two runs came to the same weights, states, scores and curves."""
+    for name in ("best.ckpt", "last.ckpt"):
+        one, other = (read_checkpoint(folder / "checkpoints" / name) for folder in (ours, theirs))
+        for key in ("epoch", "global_step", "state_dict", "optimizer_states", "lr_schedulers"):
+            assert_equal(one[key], other[key], f"{name}: {key}")
+        assert_equal(scores(one), scores(other), name)
+    assert_equal(curves(ours), curves(theirs))
+
+
+def stop_and_resume(faults: list[Fault], options: tuple[str, ...], run: Run) -> Path:
+    """Stops a run with each of the faults in turn, lets it end, and gives its folder."""
+    before = set(Path("runs").iterdir())
+    command = ("fit", *TINY, *options)
+    for fault in faults:
+        process = start(*command, fault=fault)
+        assert process.wait() == (-fault.signal or 1), process.output.read_text()
+        command = ("fit", "--ckpt_path", "last")
+        time.sleep(1)  # TensorBoard sorts its files by the second in which they were begun
+    code, _, err = run(*command)
+    assert code == 0, err
+    (folder,) = set(Path("runs").iterdir()) - before
+    return folder
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in MOMENTS],
+)
+def test_a_run_that_was_killed_ends_as_one_that_was_not(
+    moment: str, fit: Callable[..., Path], run: Run
+) -> None:
+    whole = fit(*RANDOM)
+    assert_same_run(whole, stop_and_resume(MOMENTS[moment], RANDOM, run))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_so_does_every_config(
+    path: Path, num_workers: int, fit: Callable[..., Path], run: Run
+) -> None:
+    options = (
+        *("--config", str(path), "--data.num_workers", str(num_workers), *tiny_options(path)),
+        *("--trainer.max_epochs", "3", "--data.batch_size", "150"),
+    )
+    whole = fit(*options)
+    faults = [Fault(STEP, 2), Fault(STEP, 6)]
+    assert_same_run(whole, stop_and_resume(faults, options, run))
+
+
+def test_what_changes_a_resumed_run_is_named(fit: Callable[..., Path], run: Run) -> None:
+    folder = fit("--model.schedule", "constant")
+    _, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert out.splitlines()[0] == (
+        f"going on with {folder} after step 20, trainer.max_epochs 3 instead of 2"
+    )
+    _, out, _ = run("fit", "--ckpt_path", "last")
+    assert out.splitlines()[0] == f"going on with {folder} after step 30"
