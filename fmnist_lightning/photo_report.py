@@ -3,7 +3,7 @@
 import csv
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -74,7 +74,7 @@ class PhotoReport(Callback):
         self.run_dir = run_dir
         self.folder: Path | None = None
         self.num_skipped = 0
-        self.right: dict[str, list[bool]] = {}  # by the name of the folder
+        self.right: dict[str, list[int]] = {}  # by the name of the folder: how many, of how many
         self.stream: TextIO | None = None
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -115,7 +115,9 @@ class PhotoReport(Callback):
             right = answer in classes if classes else None
             folder = path.absolute().parent.name
             if right is not None:
-                self.right.setdefault(folder, []).append(right)
+                counts = self.right.setdefault(folder, [0, 0])
+                counts[0] += right
+                counts[1] += 1
             if self.stream:
                 cells = [f"{chance:.6f}" for chance in row.tolist()]
                 csv.writer(self.stream).writerow(
@@ -138,25 +140,35 @@ class PhotoReport(Callback):
             say(f"table and contact sheets: {os.path.relpath(self.folder)}")
 
 
-def as_summary(right: dict[str, list[bool]]) -> str:
+def as_summary(right: Mapping[str, Sequence[int]]) -> str:
     """Accuracy by folder, and the mean over the folders with its 95 % interval.
 
     Args:
-        right: For each folder, which answers are right.
+        right: For each folder, how many answers are right, and of how many.
     """
-    lines, shares, variance = [], [], 0.0
-    for name, hits in sorted(right.items()):
-        correct, total = sum(hits), len(hits)
-        lines.append(f"  {name:<12} {correct / total:7.2%} ({correct:,}/{total:,})")
-        shares.append(correct / total)
-        # With one more right and one more wrong, all or none right is not certainty.
-        likely = (correct + 1) / (total + 2)
-        variance += likely * (1 - likely) / total
-    mean, reach = sum(shares) / len(shares), 1.96 * math.sqrt(variance) / len(shares)
-    lines.insert(
-        0, f"balanced accuracy {mean:.2%} ± {reach:.2%} (the mean of {len(shares)} folders)"
+    mean, reach = balanced(right)
+    return "\n".join(
+        [
+            f"balanced accuracy {mean:.2%} ± {reach:.2%} (the mean of {len(right)} folders)",
+            *(
+                f"  {name:<12} {correct / total:7.2%} ({correct:,}/{total:,})"
+                for name, (correct, total) in sorted(right.items())
+            ),
+        ]
     )
-    return "\n".join(lines)
+
+
+def balanced(right: Mapping[str, Sequence[int]]) -> tuple[float, float]:
+    """The mean of the folders' accuracies, and the reach of its 95 % interval, 0 to 1 each.
+
+    Args:
+        right: For each folder, how many answers are right, and of how many.
+    """
+    shares = [correct / total for correct, total in right.values()]
+    # With one more right and one more wrong, all or none right is not certainty.
+    likely = [((correct + 1) / (total + 2), total) for correct, total in right.values()]
+    variance = sum(share * (1 - share) / total for share, total in likely)
+    return sum(shares) / len(shares), 1.96 * math.sqrt(variance) / len(shares)
 
 
 def printable(path: Path | str) -> str:

@@ -44,6 +44,15 @@ def test_finds_the_object() -> None:
     assert (mask & truth).sum() / (mask | truth).sum() > 0.95
 
 
+def test_a_speck_is_not_the_object() -> None:
+    image = Image.new("RGB", (200, 200), "#c8b090")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((92, 92, 108, 108), fill="#203050")  # 0.7 % of it
+    assert find_object(np.asarray(image)).all()
+    draw.rectangle((70, 70, 130, 130), fill="#203050")  # 9 %
+    assert find_object(np.asarray(image)).mean() == pytest.approx(0.093, abs=0.01)
+
+
 def test_makes_a_picture_like_those_of_the_data_set() -> None:
     picture = to_pictures(photo())[-1]
     assert picture.shape == (28, 28)

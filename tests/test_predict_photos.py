@@ -64,7 +64,7 @@ def test_answers_photos_and_skips_what_is_none(fit: Fit, run: Run, photos: Path)
         ]
         for name, classes in (("dress", ["Dress"]), ("shoes", ["Sandal", "Sneaker", "Ankle boot"]))
     }
-    assert as_summary(right) in out
+    assert as_summary({name: [sum(hits), len(hits)] for name, hits in right.items()}) in out
     wrong = sum(not each for hits in right.values() for each in hits)
     assert wrong > 0
     width, height = 232 + 16, 156 + 16
@@ -151,11 +151,11 @@ def test_one_test_picture_with_its_answer(fit: Fit, run: Run) -> None:
 
 
 def test_the_summary_and_its_interval() -> None:
-    lines = as_summary({"shoes": [True] * 3 + [False], "dress": [True, False]}).splitlines()
+    lines = as_summary({"shoes": [3, 4], "dress": [1, 2]}).splitlines()
     assert lines[0].startswith("balanced accuracy 62.50% ± ")
     assert lines[0].endswith("(the mean of 2 folders)")
     assert lines[1:] == ["  dress         50.00% (1/2)", "  shoes         75.00% (3/4)"]
     reach = float(lines[0].split()[4].rstrip("%"))
     assert reach == pytest.approx(98 * (0.25 / 2 + (4 / 6) * (2 / 6) / 4) ** 0.5, abs=0.01)
-    sure = as_summary({"dress": [True] * 20}).splitlines()[0]
+    sure = as_summary({"dress": [20, 20]}).splitlines()[0]
     assert float(sure.split()[4].rstrip("%")) > 5  # not certain
