@@ -74,8 +74,8 @@ class FashionClassifier(LightningModule):
             they are faster on most machines.
 
     Raises:
-        ValueError: If ``warmup`` is out of range, or the network, the optimiser or the augmentation
-            can't be written down in a checkpoint.
+        ValueError: If ``warmup`` or ``schedule`` is out of range, or the network, the optimiser or
+            the augmentation can't be written down in a checkpoint.
     """
 
     def __init__(
@@ -98,6 +98,8 @@ class FashionClassifier(LightningModule):
             augmentation = from_recipe(augmentation)
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup must be at least 0 and below 1, not {warmup}")
+        if schedule not in ("constant", "one_cycle"):
+            raise ValueError(f"schedule must be constant or one_cycle, not {schedule}")
         self.save_hyperparameters(
             {
                 "network": to_recipe(network),

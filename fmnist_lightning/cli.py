@@ -35,7 +35,7 @@ from fmnist_lightning.options import Origin, changes, check_agreement, find_orig
 from fmnist_lightning.photo_report import PhotoReport
 from fmnist_lightning.photos import PhotoDataset, photo_loader
 from fmnist_lightning.predictions import PredictionWriter
-from fmnist_lightning.recipes import to_recipe
+from fmnist_lightning.recipes import TRUSTED_PACKAGES, check_recipe, is_of, to_recipe
 from fmnist_lightning.report import EpochReport, EvalReport, say
 from fmnist_lightning.stopping import FiniteLoss, exit_code
 
@@ -97,6 +97,13 @@ class FashionCLI(LightningCLI):
         """Adds ``--debug``, and the default network and optimiser as configs have them."""
         parser.add_argument(
             "--debug", action="store_true", help="Show the traceback of an error, not one line."
+        )
+        parser.add_argument(
+            "--trust",
+            nargs="+",
+            default=[],
+            metavar="CLASS",
+            help="Classes that the checkpoint may name besides this package's and PyTorch's.",
         )
         parameters = inspect.signature(FashionClassifier).parameters
         defaults = {key: parameters[key].default for key in RECIPES}
@@ -165,8 +172,11 @@ class FashionCLI(LightningCLI):
         """Finds out early what would fail late.
 
         Raises:
-            ValueError: If there is no GPU where one is asked for, or ``best.ckpt`` is not ours.
+            ValueError: If there is no GPU where one is asked for, a setting is null that must not
+                be, or ``best.ckpt`` is not ours.
         """
+        for part, cls in (("model", FashionClassifier), ("data", FashionMNISTDataModule)):
+            _refuse_null(part, cls, self._get(self.config, part).as_dict())
         trainer = self._get(self.config, "trainer")
         if trainer.accelerator == "gpu" and not (
             torch.cuda.is_available() or torch.backends.mps.is_available()
@@ -285,8 +295,16 @@ class FashionCLI(LightningCLI):
                 say(
                     f"stopped after step {self.trainer.global_step:,}; to go on from step "
                     f"{last.step:,}: python -m fmnist_lightning fit --ckpt_path last{option}"
+                    + self._trust()
                 )
             raise
+
+    def _trust(self) -> str:
+        """The option that a command needs where the classifier is of classes from elsewhere."""
+        recipes = [self.model.hparams[key] for key in RECIPES if self.model.hparams[key]]
+        paths = {recipe["class_path"] for recipe in recipes}
+        strangers = sorted(path for path in paths if not is_of(TRUSTED_PACKAGES, path))
+        return " ".join([" --trust", *strangers]) if strangers else ""
 
     def _last_checkpoint(self) -> LastCheckpoint | None:
         """What keeps the checkpoint to resume from, where there is one."""
@@ -306,7 +324,8 @@ class FashionCLI(LightningCLI):
                 say(
                     f"best checkpoint: {runs.BEST} -> {path} (val loss {best.best_model_score:.4f})"
                 )
-                say(f"test it:         python -m fmnist_lightning test --ckpt_path {runs.BEST}")
+                command = f"python -m fmnist_lightning test --ckpt_path {runs.BEST}{self._trust()}"
+                say(f"test it:         {command}")
         if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
             root = self._get(self.config, "trainer").default_root_dir
             say(f"dashboard:       tensorboard --logdir {root}")
@@ -326,6 +345,23 @@ class FashionCLI(LightningCLI):
         if self.photos is not None:
             kwargs |= {"datamodule": None, "dataloaders": photo_loader(self.photos)}
         self.trainer.predict(**kwargs | {"ckpt_path": None}, return_predictions=False)
+
+
+def _refuse_null(name: str, cls: type, settings: dict[str, Any]) -> None:
+    """Refuses what is null though its default is not, which the parser lets through in configs.
+
+    Raises:
+        ValueError: If there is such a setting, of the class or of one that it is built with.
+    """
+    parameters = inspect.signature(cls).parameters
+    for key, value in settings.items():
+        default = parameters[key].default if key in parameters else None
+        if value is None and default is not None:
+            raise ValueError(f"--{name}.{key} must not be null; it has a default to leave it at")
+        if key in RECIPES and value:
+            recipe = {"init_args": {}, **value}
+            part = check_recipe(recipe, [recipe["class_path"]])
+            _refuse_null(f"{name}.{key}", part, recipe["init_args"])
 
 
 def _is_rank_zero() -> bool:

@@ -6,6 +6,8 @@ of its own, before the user's options; whatever the two disagree on is an error.
 
 import contextlib
 import json
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +17,9 @@ from fmnist_lightning import runs
 from fmnist_lightning.checkpoints import check_trust, read_checkpoint
 from fmnist_lightning.datamodule import SPLIT_KEYS
 from fmnist_lightning.defaults import ROOT
-from fmnist_lightning.recipes import flatten
+from fmnist_lightning.recipes import TRUSTED_PACKAGES, check_recipe, flatten
 
+PATH_KEYS = ("data_dir", "default_root_dir")  # the settings that are names of folders
 # What decides how many steps a run takes.
 LENGTH_KEYS = {
     "data": ("batch_size",),
@@ -58,18 +61,19 @@ def find_origin(options: list[str]) -> Origin | None:
     if path is None:
         return None
     root = Path(_peek(options, "trainer.default_root_dir") or ROOT)
+    # A class from elsewhere is imported only where the user names it, by whichever option.
+    trusted = {text for option in options for text in option.split("=", 1)}
     resumes = path == "last"
     configs = []
     if resumes:
-        latest = runs.latest_run(root)
-        configs = ["--config", str(latest / "config.yaml")]
-        path = str(latest / runs.CHECKPOINTS / "last.ckpt")
+        run_dir: Path | None = runs.latest_run(root)
+        assert run_dir is not None
+        configs = ["--config", json.dumps(_read_config(run_dir / "config.yaml", trusted))]
+        path = str(run_dir / runs.CHECKPOINTS / "last.ckpt")
+    else:
+        run_dir = runs.run_of(Path(path), root)
     checkpoint = read_checkpoint(path)
-    run_dir = latest if resumes else runs.run_of(Path(path), root)
-
-    # A class from elsewhere is imported only where a run made here, or the user, names it.
-    if run_dir is None or not run_dir.resolve().is_relative_to(root.resolve()):
-        check_trust(checkpoint, trusted=options)
+    check_trust(checkpoint, trusted)
     split = checkpoint.get("datamodule_hyper_parameters", {})
     trained = {
         "model": checkpoint["hyper_parameters"],
@@ -77,6 +81,33 @@ def find_origin(options: list[str]) -> Origin | None:
     }
     configs += ["--config", json.dumps(trained)]
     return Origin(path, checkpoint, run_dir, resumes, configs)
+
+
+def _read_config(path: Path, trusted: Collection[str]) -> dict[str, Any]:
+    """Reads the config of a run that goes on, without what its checkpoint knows better.
+
+    Raises:
+        ValueError: If it is damaged, or could lead to code that is not trusted.
+    """
+    try:
+        config = yaml.safe_load(path.read_text())
+        parts = {key: config[key] for key in ("seed_everything", "trainer", "data")}
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the config of a run: {error}") from error
+    _check_config(parts, path, trusted)
+    return parts
+
+
+def _check_config(part: Any, path: Path, trusted: Collection[str], key: str = "") -> None:
+    """Checks that no part of a run's config could stand for code that is not trusted."""
+    if isinstance(part, dict) and "class_path" in part:
+        check_recipe(part, trusted, (*TRUSTED_PACKAGES, "lightning.pytorch"))
+    elif isinstance(part, dict | list):
+        pairs = part.items() if isinstance(part, dict) else ((key, each) for each in part)
+        for name, value in pairs:
+            _check_config(value, path, trusted, name)
+    elif isinstance(part, str) and not (key in PATH_KEYS or re.fullmatch(r"[\w-]*", part)):
+        raise ValueError(f"{path} has {part!r} as {key}, which could stand for code")
 
 
 def check_agreement(origin: Origin, trained: Any, given: Any) -> None:
@@ -115,7 +146,8 @@ def changes(trained: Any, given: Any) -> list[str]:
     return [
         f", {key} {after.get(key, 'null')} instead of {before.get(key, 'null')}"
         for key in before | after
-        if after.get(key) != before.get(key) and key not in ("ckpt_path", "config", "debug")
+        if after.get(key) != before.get(key)
+        and key not in ("ckpt_path", "config", "debug", "trust")
     ]
 
 

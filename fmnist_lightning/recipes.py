@@ -6,8 +6,11 @@ have. It is what checkpoints hold in place of objects, so that they load with ``
 
 import functools
 import importlib
+import inspect
+import types
+import typing
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,8 @@ def to_recipe(factory: Callable[..., Any]) -> dict[str, Any]:
         The recipe.
 
     Raises:
-        ValueError: If it is anything else, such as a lambda, which can't be written down.
+        ValueError: If it is anything else, such as a lambda, which can't be written down, or
+            :func:`check_recipe` would refuse it.
     """
     cls: object = factory
     init_args: dict[str, Any] = {}
@@ -41,7 +45,9 @@ def to_recipe(factory: Callable[..., Any]) -> dict[str, Any]:
             f"cannot write down how to build {factory!r}; give a class that can be imported, or "
             "functools.partial(Class, argument=value)"
         )
-    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
+    recipe = {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
+    check_recipe(recipe, trusted=[str(recipe["class_path"])])  # or the checkpoint could not be read
+    return recipe
 
 
 def from_recipe(recipe: dict[str, Any], trusted: Collection[str] = ()) -> Callable[..., Any]:
@@ -55,41 +61,95 @@ def from_recipe(recipe: dict[str, Any], trusted: Collection[str] = ()) -> Callab
         A ``functools.partial`` that builds the object.
 
     Raises:
-        ValueError: If the recipe is malformed, or its class is not trusted, can't be imported, or
-            is neither a network nor an optimiser.
+        ValueError: If :func:`check_recipe` refuses it, or its class is neither a network nor an
+            optimiser.
     """
-    check_recipe(recipe, trusted)
-    module, _, name = recipe["class_path"].rpartition(".")
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"cannot import {recipe['class_path']}: {error}") from error
-    if not isinstance(cls, type) or not issubclass(cls, nn.Module | Optimizer):
+    cls = check_recipe(recipe, trusted)
+    if not issubclass(cls, nn.Module | Optimizer):
         raise ValueError(f"{recipe['class_path']} is neither an nn.Module nor an Optimizer")
     return functools.partial(cls, **recipe.get("init_args", {}))
 
 
-def check_recipe(recipe: object, trusted: Collection[str] = ()) -> None:
-    """Checks a recipe that may come from a stranger, without importing anything.
+def check_recipe(
+    recipe: object,
+    trusted: Collection[str] = (),
+    packages: Collection[str] = TRUSTED_PACKAGES,
+) -> type:
+    """Checks a recipe that may come from a stranger; only what is trusted is imported.
 
     Args:
         recipe: What to check.
-        trusted: Full class paths that are allowed besides those of ``TRUSTED_PACKAGES``.
+        trusted: Full class paths that are allowed besides those of ``packages``.
+        packages: All classes of these are allowed.
+
+    Returns:
+        Its class.
 
     Raises:
-        ValueError: If it is malformed or names a class that is not trusted.
+        ValueError: If it is malformed, its class is not trusted or can't be imported, or an
+            argument could lead the command line to import something else.
     """
-    if not isinstance(recipe, dict) or not isinstance(recipe.get("class_path"), str):
+    if (
+        not isinstance(recipe, dict)
+        or not isinstance(recipe.get("class_path"), str)
+        or not isinstance(recipe.get("init_args", {}), dict)
+    ):
         raise ValueError(f"expected a class_path with init_args, got {recipe!r}")
     class_path = recipe["class_path"]
-    if class_path not in trusted and not class_path.startswith(
-        tuple(f"{package}." for package in TRUSTED_PACKAGES)
-    ):
+    if class_path not in trusted and not is_of(packages, class_path):
         raise ValueError(
-            f"the checkpoint names the class {class_path}, which is neither of this package nor of "
-            "PyTorch; if you trust it, name it too: with --model.network, "
-            "with --trust (shifts, export), or in code with trusted"
+            f"the checkpoint or its run names the class {class_path}, which is neither of this "
+            f"package nor of PyTorch; if you trust it, add --trust {class_path}, or in code "
+            f"trusted=[{class_path!r}]"
         )
+    module, _, name = class_path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"cannot import {class_path}: {error}") from error
+    if not isinstance(cls, type):
+        raise ValueError(f"{class_path} is not a class")
+    annotations, parameters = _annotations_of(cls), inspect.signature(cls).parameters
+    for key, value in recipe.get("init_args", {}).items():
+        default = parameters[key].default if key in parameters else None
+        if inspect.isfunction(default):
+            default = f"{default.__module__}.{default.__name__}"  # as configs have it
+        if not (value == default or _is_number(value) or _is_plain_type(annotations.get(key))):
+            raise ValueError(
+                f"{key} of {class_path} is {value!r}, which could stand for code: only numbers "
+                "are taken there, as it is not annotated as text, or a list or dict of plain types"
+            )
+    return cls
+
+
+def is_of(packages: Collection[str], class_path: str) -> bool:
+    """Whether a class is in one of the packages, by its name."""
+    return class_path.startswith(tuple(f"{package}." for package in packages))
+
+
+def _annotations_of(cls: type) -> dict[str, Any]:
+    """The annotations of what a class is built with."""
+    try:
+        return typing.get_type_hints(cls.__init__)  # type: ignore[misc]
+    except (NameError, TypeError):  # they name what is imported for type checkers only
+        return {}
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_number, value))
+    return value is None or isinstance(value, bool | int | float)
+
+
+def _is_plain_type(annotation: Any) -> bool:
+    """Whether an annotation leaves no room for an object, which a text or dict could stand for."""
+    if annotation in (str, Path, bool, int, float, type(None)):
+        return True
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return True
+    plain = (typing.Union, types.UnionType, list, tuple, dict, Sequence, Mapping)
+    return origin in plain and all(_is_plain_type(each) for each in parts if each is not ...)
 
 
 def read_plain(path: Path, otherwise: str) -> Any:
@@ -103,17 +163,18 @@ def read_plain(path: Path, otherwise: str) -> Any:
         Its content, with tensors on the CPU.
 
     Raises:
+        OSError: If it can't be opened.
         ValueError: If it is damaged, or holds anything else.
     """
+    with path.open("rb"):  # what the system says of it, rather than the readers
+        pass
     try:
         if zipfile.is_zipfile(path):  # torch.load does not look at the check sums
             with zipfile.ZipFile(path) as archive:
                 if (name := archive.testzip()) is not None:
                     raise ValueError(f"the check sum of {name} is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # the reader may raise anything over a file of another kind
+    except Exception as error:  # a reader may raise anything over a file of another kind
         raise ValueError(
             f"{path} {otherwise} that can be read safely: it is damaged, or holds more than "
             "tensors and plain types"

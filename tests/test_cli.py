@@ -155,16 +155,19 @@ def test_a_network_from_the_current_folder(
     fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     Path("stranger_c.py").write_text(STRANGER)
-    fit("--model.network", "stranger_c.Net", "--model.network.width", "5")
-    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
-    # The same file as a stranger's: elsewhere, with no run beside it.
+    options = ("--model.network", "stranger_c.Net", "--model.network.width", "5")
+    code, out, _ = run("fit", *TINY, "--trainer.max_epochs=2", *options)
+    assert code == 0
+    assert "test --ckpt_path best.ckpt --trust stranger_c.Net\n" in out
+    for command in (("test", "--ckpt_path", "best.ckpt"), ("fit", "--ckpt_path", "last")):
+        code, _, err = run(*command)
+        assert code == 1
+        assert "if you trust it, add --trust stranger_c.Net" in err
+        for naming in ("--trust", "--model.network"):
+            assert run(*command, naming, "stranger_c.Net")[0] == 0
     shutil.copy("best.ckpt", "alone.ckpt")
     shutil.rmtree("runs")
-    code, _, err = run("test", "--ckpt_path", "alone.ckpt")
-    assert code == 1
-    assert "stranger_c.Net" in err
-    assert "--model.network" in err
-    assert run("test", "--ckpt_path", "alone.ckpt", "--model.network", "stranger_c.Net")[0] == 0
+    assert run("test", "--ckpt_path", "alone.ckpt", "--trust=stranger_c.Net")[0] == 0
     (folder,) = Path("runs").iterdir()  # it had no run folder, so it got one
     assert (folder / "test.json").exists()
 
@@ -336,7 +339,8 @@ def test_a_resumed_run_ends_as_if_it_had_not_stopped(
     assert read_checkpoint(stopped / "checkpoints" / "last.ckpt")["epoch"] == 1
 
     config = (stopped / "config.yaml").read_text()
-    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.callbacks", "null")
+    trust = ("--trust", "stopping.Stop")
+    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.callbacks", "null", *trust)
     assert code == 0, err
     assert re.findall(r"epoch +(\d)/4", out) == ["3", "4"]
     assert (stopped / "config.yaml").read_text() == config
@@ -402,6 +406,9 @@ def test_going_on_from_another_checkpoint_makes_a_run_of_its_own(fit: Fit) -> No
         ("fit --config unknown.yaml", "nonsense"),
         ("fit --model.network.depth 3", "'depth' is not accepted"),
         ("fit --model.network fmnist_lightning.MLP --model.network.hidden x", '"hidden"'),
+        ("fit --model.network fmnist_lightning.MLP --model.network.hidden null", "network.hidden"),
+        ("fit --model.optimizer.lr null", "--model.optimizer.lr must not be null"),
+        ("fit --config null.yaml", "--data.batch_size must not be null"),
         ("fit --model.network no.such.Network", "no.such.Network"),
         ("fit --model.schedule zigzag", "zigzag"),
         ("fit --data.train_size 50000", "at most 60,000"),
@@ -418,6 +425,7 @@ def test_going_on_from_another_checkpoint_makes_a_run_of_its_own(fit: Fit) -> No
 def test_mistakes_get_one_line(args: str, message: str, refused: Callable[..., str]) -> None:
     Path("broken.yaml").write_text("trainer: [")
     Path("unknown.yaml").write_text("trainer:\n  nonsense: 1\n")
+    Path("null.yaml").write_text("data:\n  batch_size: null\n")
     Path("text.ckpt").write_text("hello")
     torch.save({"state_dict": {}, "hyper_parameters": {"lr": 1}}, "other.ckpt")
     assert message in refused(*args.split())

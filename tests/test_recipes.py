@@ -1,5 +1,8 @@
+import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -7,7 +10,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from fmnist_lightning import MLP
-from fmnist_lightning.recipes import flatten, from_recipe, to_recipe
+from fmnist_lightning.recipes import check_recipe, flatten, from_recipe, to_recipe
 
 
 def test_there_and_back() -> None:
@@ -50,7 +53,7 @@ def test_strangers_are_refused(recipe: object) -> None:
     "class_path", ["torch.nn.Nothing", "torch.nn.nothing.Here", "torch.nn.utils.clip_grad_norm_"]
 )
 def test_only_networks_and_optimisers_are_built(class_path: str) -> None:
-    with pytest.raises(ValueError, match=r"cannot import|neither an nn\.Module nor"):
+    with pytest.raises(ValueError, match=r"cannot import|neither an nn\.Module nor|is not a class"):
         from_recipe({"class_path": class_path})
 
 
@@ -61,6 +64,57 @@ def test_a_stranger_can_be_trusted_by_name(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ValueError, match=r"stranger_a\.Net.*trust"):
         from_recipe(recipe)
     assert from_recipe(recipe, trusted=["stranger_a.Net"])().out_features == 3
+
+
+class Picky(nn.Module):
+    """Has arguments of all kinds."""
+
+    def __init__(  # type: ignore[no-untyped-def]
+        self,
+        name: Literal["a", "b"] = "a",
+        path: "str | None" = None,
+        sizes: Sequence[int] = (),
+        shares: dict[str, list[float]] | None = None,
+        activation: str | Callable[[float], float] = "relu",
+        layer: nn.Module | None = None,
+        function: Callable[..., Any] = dataclasses.astuple,
+        anything: Any = None,
+        untyped=None,
+    ) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "allowed"),
+    [
+        ("name", "b", True),
+        ("path", "weights.pth", True),
+        ("sizes", [1, 2], True),
+        ("shares", {"x": [0.5]}, True),
+        ("activation", "relu", True),  # as it is anyway
+        ("function", "dataclasses.astuple", True),
+        ("anything", 1, True),
+        ("layer", None, True),
+        ("activation", "os.abort", False),
+        ("activation", '{"class_path": "os.abort"}', False),
+        ("layer", {"class_path": "os.abort"}, False),
+        ("function", "os.abort", False),
+        ("anything", {"class_path": "os.abort"}, False),
+        ("anything", [{"class_path": "os.abort"}], False),
+        ("untyped", "os.abort", False),
+        ("unknown", "os.abort", False),
+    ],
+)
+def test_no_argument_can_stand_for_code(argument: str, value: Any, allowed: bool) -> None:
+    recipe = {"class_path": "test_recipes.Picky", "init_args": {argument: value}}
+    if allowed:
+        assert check_recipe(recipe, ["test_recipes.Picky"]).__name__ == "Picky"
+        return
+    with pytest.raises(ValueError, match=rf"{argument} of test_recipes\.Picky is .*for code"):
+        check_recipe(recipe, ["test_recipes.Picky"])
+    if argument == "activation":  # nor is a run begun whose checkpoint could not be read
+        with pytest.raises(ValueError, match="for code"):
+            to_recipe(functools.partial(Picky, activation=value))
 
 
 def test_flatten() -> None:

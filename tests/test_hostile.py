@@ -1,0 +1,222 @@
+"""Files made to run code, given to every way in: nothing of them is imported or called."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import Run
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_checkpoints import Payload
+
+from fmnist_lightning import FashionClassifier, load_classifier
+from fmnist_lightning.cli import FashionCLI
+from fmnist_lightning.photos import PhotoError, read_photo
+
+EVIL = """
+from pathlib import Path
+Path("mark").touch()
+import torch
+from lightning.pytorch import Callback
+class Net(torch.nn.Flatten):
+    pass
+class Spy(Callback):
+    pass
+def function(*args):
+    Path("mark").touch()
+"""
+NET = {"class_path": "evil.Net"}
+TRANSFORMER = "torch.nn.Transformer"  # takes other modules and functions
+
+
+def network(class_path: str, **init_args: Any) -> dict[str, Any]:
+    return {"network": {"class_path": class_path, "init_args": init_args}}
+
+
+# What a checkpoint may have in the place of its hyperparameters.
+HYPERPARAMETERS: dict[str, dict[str, Any]] = {
+    "a class of its own": network("evil.Net"),
+    "an optimiser of its own": {"optimizer": NET},
+    "an augmentation of its own": {"augmentation": NET},
+    "a function": network("evil.function"),
+    "a function of the system": network("os.system", command="touch mark"),
+    "a name that only begins like ours": network("fmnist_lightning_evil.Net"),
+    "a class as an argument": network(TRANSFORMER, custom_encoder=NET),
+    "a class as text": network(TRANSFORMER, activation=json.dumps(NET)),
+    "a function as text": network(TRANSFORMER, activation="evil.function"),
+    "a classifier in a classifier": network("fmnist_lightning.FashionClassifier", network=NET),
+    "no recipe": {"network": "evil.Net"},
+    "arguments that are none": {"network": NET | {"init_args": "evil.Net"}},
+    "what Lightning once called": {"_instantiator": "evil.function"},
+    "another key": {"evil": NET},
+    "a class in place of a number": {"warmup": NET},
+    "a class in place of a choice": {"schedule": NET},
+}
+COMMANDS = {
+    "test": ("test", "--ckpt_path", "best.ckpt"),
+    "validate": ("validate", "--ckpt_path", "best.ckpt"),
+    "predict": ("predict", "--ckpt_path", "best.ckpt"),
+    "fit": ("fit", "--ckpt_path", "best.ckpt"),
+    "last": ("fit", "--ckpt_path", "last"),
+    "shifts": ("shifts", "--ckpt_path", "best.ckpt"),
+    "export": ("export", "--ckpt_path", "best.ckpt"),
+}
+
+
+@pytest.fixture
+def victim(fit: Callable[..., Path]) -> Iterator[Path]:
+    """The folder of a run, beside a module that leaves a mark where it is imported."""
+    folder = fit()
+    for name in ("evil", "fmnist_lightning_evil"):
+        Path(f"{name}.py").write_text(EVIL)
+    yield folder
+    for name in ("evil", "fmnist_lightning_evil"):
+        assert name not in sys.modules
+    assert not Path("mark").exists()
+
+
+def assert_refused_everywhere(run: Run, commands: list[str]) -> None:
+    for command in commands:
+        code, out, err = run(*COMMANDS[command])
+        assert code in (1, 2), f"{command}: {out}"
+        assert err.splitlines()[-1].startswith("error: "), err
+        assert "Traceback" not in err
+        assert not Path("mark").exists(), command
+
+
+@pytest.mark.parametrize("attack", HYPERPARAMETERS)
+def test_hyperparameters_that_name_code(attack: str, victim: Path, run: Run) -> None:
+    for name in ("best.ckpt", "last.ckpt"):
+        path = victim / "checkpoints" / name
+        saved = torch.load(path, weights_only=True)
+        saved["hyper_parameters"] |= HYPERPARAMETERS[attack]
+        torch.save(saved, path)
+    assert_refused_everywhere(run, list(COMMANDS))
+    with pytest.raises(ValueError):  # noqa: PT011 (each attack has a message of its own)
+        load_classifier("best.ckpt")
+    with contextlib.suppress(ValueError, TypeError):  # it leaves out keys that it doesn't know
+        FashionClassifier.load_from_checkpoint("best.ckpt")
+
+
+@pytest.mark.parametrize("kind", ["payload", "truncated", "one bit", "another program", "reshaped"])
+def test_files_that_are_no_checkpoint_of_ours(kind: str, victim: Path, run: Run) -> None:
+    for name in ("best.ckpt", "last.ckpt"):
+        path = victim / "checkpoints" / name
+        saved, content = torch.load(path, weights_only=True), bytearray(path.read_bytes())
+        if kind == "payload":
+            torch.save(saved | {"extra": Payload()}, path)
+        elif kind == "another program":
+            torch.save({"state_dict": saved["state_dict"]}, path)
+        elif kind == "reshaped":
+            weights = saved["state_dict"]
+            first = next(iter(weights))
+            torch.save(saved | {"state_dict": weights | {first: weights[first][:1]}}, path)
+        else:
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content[:5000] if kind == "truncated" else content)
+    assert_refused_everywhere(run, list(COMMANDS))
+    with pytest.raises(ValueError, match=r"best\.ckpt"):
+        load_classifier("best.ckpt")
+
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "a callback": {"trainer": {"callbacks": [{"class_path": "evil.Spy"}]}},
+    "a callback as text": {"trainer": {"callbacks": ['{"class_path": "evil.Spy"}']}},
+    "a callback by its name": {"trainer": {"callbacks": "evil.Spy"}},
+    "a logger": {"trainer": {"logger": {"class_path": "evil.Spy"}}},
+    "a function for a callback": {
+        "trainer": {
+            "callbacks": [
+                {
+                    "class_path": "lightning.pytorch.callbacks.LambdaCallback",
+                    "init_args": {"on_train_start": "evil.function"},
+                }
+            ]
+        }
+    },
+    "text of a data setting": {"data": {"num_workers": '{"class_path": "evil.Spy"}'}},
+}
+
+
+@pytest.mark.parametrize("attack", CONFIGS)
+def test_the_config_of_a_run_that_is_resumed(attack: str, victim: Path, run: Run) -> None:
+    path = victim / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    for part, more in CONFIGS[attack].items():
+        config[part] |= more
+    path.write_text(yaml.safe_dump(config))
+    assert_refused_everywhere(run, ["last"])
+
+
+@pytest.mark.usefixtures("victim")
+@pytest.mark.parametrize("text", ["[1", "- 1", "trainer: 1", "!!python/name:evil.Net"])
+def test_a_config_of_another_kind(text: str, run: Run) -> None:
+    (path,) = Path("runs").glob("*/config.yaml")
+    path.write_text(text)
+    assert_refused_everywhere(run, ["last"])
+
+
+def test_a_url_is_not_followed(run: Run) -> None:
+    for command in ("test", "fit"):
+        code, _, err = run(command, "--ckpt_path", "http://127.0.0.1:9/x.ckpt")
+        assert code == 1
+        assert err == "error: there is no checkpoint file http://127.0.0.1:9/x.ckpt\n"
+
+
+HEADS = [
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"\xff\xd8\xff\xe0",
+    b"BM",
+    b"II*\0",
+    b"RIFF",
+    b"P6 9 9 255 ",
+]
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(head=st.sampled_from([b"", *HEADS]), rest=st.binary(max_size=300))
+def test_any_bytes_are_a_photo_or_an_error(head: bytes, rest: bytes) -> None:
+    Path("photo").write_bytes(head + rest)
+    try:
+        assert read_photo("photo").mode == "RGB"
+    except PhotoError as caught:
+        message = str(caught)
+        assert message
+        assert "Traceback" not in message
+
+
+VALUES = st.one_of(
+    *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9)),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
+)
+KEYS = ["batch_size", "eval_batch_size", "num_workers", "split_seed", "train_size", "val_size"]
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(key=st.sampled_from([*KEYS, "unknown"]), value=VALUES)
+def test_any_setting_is_taken_or_refused_by_its_name(run: Run, key: str, value: object) -> None:
+    Path("fuzz.yaml").write_text(yaml.safe_dump({"data": {key: value}}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FashionCLI, "fit", lambda *args, **kwargs: None)  # all but the training
+        code, _, err = run("fit", "--config", "fuzz.yaml")
+    if code:
+        assert key in err
+        assert "Traceback" not in err
+    else:
+        assert key in KEYS
+        assert not isinstance(value, bool | float | list | dict | None)
+    assert not Path("runs").exists()
