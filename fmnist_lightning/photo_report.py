@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fmnist_lightning import runs
 from fmnist_lightning.charts import INK, PAPER, RIGHT, WRONG
+from fmnist_lightning.conversion import LOOKS
 from fmnist_lightning.dataset import CLASSES
 from fmnist_lightning.photos import THUMBNAIL, classes_of
 from fmnist_lightning.pictures import GAP, enlarged, font_of
@@ -98,7 +99,12 @@ class PhotoReport(Callback):
         """Takes the answers to one batch: probabilities, shape (N, 10)."""
         pictures, thumbnails, numbers, errors = batch
         for row, picture, thumbnail, number, error in zip(
-            outputs.cpu(), pictures[:, -1].cpu(), thumbnails.cpu(), numbers, errors, strict=True
+            outputs.cpu(),
+            pictures[:, LOOKS // 2].cpu(),
+            thumbnails.cpu(),
+            numbers,
+            errors,
+            strict=True,
         ):
             path = self.paths[number]
             if error:

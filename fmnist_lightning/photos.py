@@ -14,7 +14,15 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fmnist_lightning.conversion import PICTURE, SIDES, in_the_middle, opencv, shrink, to_pictures
+from fmnist_lightning.conversion import (
+    LOOKS,
+    PICTURE,
+    SIDES,
+    in_the_middle,
+    opencv,
+    shrink,
+    to_pictures,
+)
 from fmnist_lightning.dataset import CLASSES
 from fmnist_lightning.pictures import BACKGROUND
 
@@ -38,7 +46,7 @@ class Photo(NamedTuple):
     """A photo on its way to an answer.
 
     Attributes:
-        pictures: What the network sees, uint8, shape (2, 28, 28); black where there was an error.
+        pictures: What the network sees, uint8, shape (9, 28, 28); black where there was an error.
         thumbnail: What people see, uint8, shape (112, 112, 3).
         number: Its place among the files.
         error: Why it could not be read; empty where it could.
@@ -70,7 +78,7 @@ class PhotoDataset(Dataset[Photo]):
 
     def __getitem__(self, index: int) -> Photo:
         thumbnail = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (BACKGROUND,) * 3)
-        pictures, error = torch.zeros(len(SIDES), PICTURE, PICTURE, dtype=torch.uint8), ""
+        pictures, error = torch.zeros(LOOKS, PICTURE, PICTURE, dtype=torch.uint8), ""
         try:
             photo = read_photo(self.paths[index])
         except PhotoError as caught:
@@ -177,7 +185,7 @@ def load_pictures(source: Picture) -> Tensor:
             (H, W, 4).
 
     Returns:
-        Pictures of one thing, uint8, shape (2, 28, 28), see
+        Pictures of one thing, uint8, shape (9, 28, 28), see
         :func:`~fmnist_lightning.conversion.to_pictures`.
 
     Raises:

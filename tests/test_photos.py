@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageOps
 
-from fmnist_lightning.conversion import SIDES, WIDTH, find_object, to_pictures
+from fmnist_lightning.conversion import LOOKS, WIDTHS, find_object, to_pictures
 from fmnist_lightning.photos import (
     PhotoDataset,
     PhotoError,
@@ -60,7 +60,7 @@ def test_makes_a_picture_like_those_of_the_data_set() -> None:
     rows, columns = (picture > 0).any(dim=1).nonzero(), (picture > 0).any(dim=0).nonzero()
     high, wide = (int(each.max() - each.min()) + 1 for each in (rows, columns))
     assert high == 28  # 160 by 160 pixels
-    assert abs(wide - 28 * WIDTH) <= 1
+    assert abs(wide - 28 * WIDTHS[-1]) <= 1
     assert int(picture[14, 14]) == pytest.approx(255 - 0x30, abs=12)  # dark became bright
     assert picture[27, :6].max() == 0  # beside the body
     tall = to_pictures(photo().crop((90, 30, 190, 210)).resize((100, 360)))[-1]
@@ -81,7 +81,7 @@ def test_a_picture_of_28_pixels_is_taken_as_it_is() -> None:
 def test_any_size_and_a_photo_of_nothing(size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     for image in (Image.fromarray(noise), Image.new("RGB", size, "gray")):
-        assert to_pictures(image).shape == (len(SIDES), 28, 28)
+        assert to_pictures(image).shape == (LOOKS, 28, 28)
     assert to_pictures(Image.new("RGB", (90, 90), "#808080"))[-1][14, 14] == 127
 
 
@@ -245,7 +245,7 @@ def test_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
             call()
     small = Image.new("L", (28, 28))
     assert to_pictures(small.convert("RGB")).shape == (
-        len(SIDES),
+        LOOKS,
         28,
         28,
     )  # needs no ground to be found
