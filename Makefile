@@ -23,7 +23,7 @@ test: .venv/installed  ## linters, types and tests, within 5 minutes
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest --numprocesses 2 -m "not slow"
 
 test-all: .venv/installed  ## the same, and the tests that take longer or need the real data
 	@$(BIN)/ruff check
