@@ -1,4 +1,4 @@
-"""Measures `predict --photos` on photos in folders named after classes, by halves of different use.
+"""Measures `predict --photos` on photos in folders named after classes, seen before and not.
 
     python benchmarks/photos.py FOLDER photos.ckpt photos-without.ckpt
 

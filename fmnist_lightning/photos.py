@@ -91,7 +91,7 @@ class PhotoDataset(Dataset[Photo]):
 
 
 def photo_loader(dataset: PhotoDataset) -> DataLoader[Photo]:
-    """Batches of 16, by processes of their own where there are many: 0.1 s a photo."""
+    """Batches of 16, by processes of their own where there are many: 0.3 s a photo."""
     num_workers = min(os.cpu_count() or 1, len(dataset) // 16, 8)
     return DataLoader(dataset, batch_size=16, num_workers=num_workers)
 
@@ -155,7 +155,7 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
         path: A file in any format and mode that Pillow reads.
 
     Returns:
-        The photo, see :func:`as_rgb`; a large JPEG is reduced to 400 pixels or somewhat more.
+        The photo, see :func:`as_rgb`; a large JPEG is reduced to 560 pixels or somewhat more.
 
     Raises:
         PhotoError: If it can't be read, or is so large that Pillow warns of it.
