@@ -1,10 +1,9 @@
 """Checkpoints: which are kept, how they are written, and how they are read without risk."""
 
-import contextlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -13,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fmnist_lightning.classifier import FashionClassifier
 from fmnist_lightning.dashboard import tensorboard_loggers
+from fmnist_lightning.files import replacing
 from fmnist_lightning.recipes import check_recipe, from_recipe, read_plain
 from fmnist_lightning.runs import publish_best
 
@@ -87,20 +87,6 @@ class LastCheckpoint(ModelCheckpoint):
             logger.experiment.flush()
         super().on_train_epoch_end(trainer, pl_module)
         self.step = trainer.global_step
-
-
-@contextlib.contextmanager
-def replacing(target: Path) -> Iterator[BinaryIO]:
-    """A file to write beside ``target``; it takes its place when it is whole, and only then."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

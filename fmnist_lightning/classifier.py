@@ -150,9 +150,14 @@ class FashionClassifier(LightningModule):
         self.resumed = True
 
     def on_fit_start(self) -> None:
-        """Loads the weights that a pre-trained network begins with."""
+        """Loads the weights that a pre-trained network begins with, downloaded once a machine."""
         if isinstance(self.network, PretrainedNetwork) and not self.resumed:
-            self.network.load_pretrained()
+            first = self.trainer.local_rank == 0
+            if first:
+                self.network.load_pretrained()
+            self.trainer.strategy.barrier()
+            if not first:
+                self.network.load_pretrained()  # from where the first has put it
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores each class.

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fmnist_lightning.checkpoints import load_classifier, replacing
+from fmnist_lightning.checkpoints import load_classifier
 from fmnist_lightning.classifier import FashionClassifier
 from fmnist_lightning.dataset import CLASSES, read_dataset
+from fmnist_lightning.files import replacing
 from fmnist_lightning.report import say
 from fmnist_lightning.sources import fetch, raw_folder
 

@@ -9,6 +9,8 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
+from fmnist_lightning.files import replacing
+
 CHECKPOINTS = "checkpoints"
 BEST = Path("best.ckpt")
 
@@ -107,7 +109,8 @@ def publish_best(checkpoint: Path) -> None:
     try:
         temporary.symlink_to(target)
     except (OSError, NotImplementedError):
-        if BEST.is_file() and filecmp.cmp(checkpoint, BEST):
-            return
-        shutil.copy2(checkpoint, temporary)
-    temporary.replace(BEST)
+        if not (BEST.is_file() and filecmp.cmp(checkpoint, BEST)):
+            with replacing(BEST) as stream, checkpoint.open("rb") as best:
+                shutil.copyfileobj(best, stream)
+    else:
+        temporary.replace(BEST)

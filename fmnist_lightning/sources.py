@@ -5,6 +5,7 @@ official mirror (plain http) nor torchvision's cache (which asks only whether a 
 trusted to hold Fashion-MNIST: both have been seen with plain MNIST under the same names.
 """
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -15,6 +16,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -22,8 +24,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
+
+from fmnist_lightning.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ MIRRORS: tuple[str, ...] = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
 )
 TIMEOUT = 10.0  # seconds without a byte before a mirror is given up
+DEADLINE = 600.0  # seconds for a whole file, however many bytes trickle in
 MAX_DOWNLOAD = 64 * 2**20  # bytes; the largest of the files is 26 MB packed
 
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
@@ -104,7 +109,7 @@ def fetch(data_dir: str | Path) -> Path:
         return raw
     try:
         raw.mkdir(parents=True, exist_ok=True)
-        with FileLock(raw / ".lock"):
+        with _alone(raw):
             faults = _faults(raw)  # another process may have been here while this one waited
             if faults:
                 _repair(raw, faults)
@@ -114,6 +119,21 @@ def fetch(data_dir: str | Path) -> Path:
             "Name a folder that can be written with --data.data_dir."
         ) from error
     return raw
+
+
+@contextlib.contextmanager
+def _alone(raw: Path) -> Iterator[None]:
+    """Waits until no other process is in the folder, and keeps the others out."""
+    lock = FileLock(raw / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("another process is filling %s; waiting for it", raw)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _faults(raw: Path) -> dict[DataFile, str]:
@@ -191,17 +211,19 @@ def _sources(raw: Path, scratch: Path) -> Iterator[tuple[str, Source]]:
 
 
 def _download(mirror: str, name: str) -> bytes:
+    until = time.monotonic() + DEADLINE
     with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=TIMEOUT) as response:
-        length = response.headers.get("Content-Length")
         content = bytearray()
-        with tqdm(
-            total=int(length) if length else None, unit="B", unit_scale=True, desc=name, leave=False
-        ) as bar:
-            while chunk := response.read(2**16):
+        with tqdm(total=response.length, unit="B", unit_scale=True, desc=name, leave=False) as bar:
+            while chunk := response.read1(2**16):  # whatever is there; read() would wait for all
                 content += chunk
                 bar.update(len(chunk))
                 if len(content) > MAX_DOWNLOAD:
                     raise OSError(f"{name}.gz: more than {MAX_DOWNLOAD:,} bytes")
+                if time.monotonic() > until:
+                    raise OSError(f"{name}.gz: not whole after {DEADLINE:.0f} s")
+        if response.length:
+            raise OSError(f"{name}.gz: the last {response.length:,} bytes did not come")
     return bytes(content)
 
 
@@ -248,21 +270,15 @@ def _unpack(content: bytes, size: int) -> bytes:
 
 
 def _install(path: Path, content: bytes) -> None:
-    """Puts a file in its place in one step; what stood there is set aside under another name."""
-    if path.exists() or path.is_symlink():
-        number = 1
-        while (aside := path.with_name(f"{path.name}.bad-{number}")).exists():
-            number += 1
-        path.rename(aside)
-        log.warning("the bad %s is kept as %s", path.name, aside.name)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would shut out others who share the folder
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Puts a file in its place once it is written; what stood there is kept under another name."""
+    for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed here
+        left.unlink()
+    with replacing(path) as stream:
+        stream.write(content)
+        stream.flush()
+        if path.exists() or path.is_symlink():
+            number = 1
+            while (aside := path.with_name(f"{path.name}.bad-{number}")).exists():
+                number += 1
+            path.rename(aside)
+            log.warning("the bad %s is kept as %s", path.name, aside.name)

@@ -27,6 +27,12 @@ def limit_file_size(size: int = 4096) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+def be_nobody() -> None:
+    """Gives root's rights up, which permissions don't bind."""
+    if os.geteuid() == 0:
+        os.setuid(65534)
+
+
 class Fault(NamedTuple):
     """What happens to a process when a function is called for the ``call``-th time.
 

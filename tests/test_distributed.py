@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from conftest import TINY, Run
 from processes import Process, start
 from test_resume import curves
 from torch import Tensor, nn
+from torchvision import models
 
 from fmnist_lightning.checkpoints import read_checkpoint
 
@@ -19,8 +21,12 @@ DEVICES = ("--trainer.accelerator", "cpu", "--trainer.devices", "2")
 MLP = ("--model.network", "fmnist_lightning.MLP")
 
 
-def start_two(*args: str) -> list[Process]:
-    """Starts two processes as ``torchrun`` does."""
+def start_two(
+    *args: str,
+    first: Callable[[], None] | None = None,
+    environment: dict[str, str] | None = None,
+) -> list[Process]:
+    """Starts two processes as ``torchrun`` does; see :func:`processes.start`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -28,15 +34,16 @@ def start_two(*args: str) -> list[Process]:
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"},
         **{"LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none"},
     }
+    common |= environment or {}
     return [
-        start(*args, *DEVICES, environment=common | {"RANK": rank, "LOCAL_RANK": rank})
+        start(*args, *DEVICES, first=first, environment=common | {"RANK": rank, "LOCAL_RANK": rank})
         for rank in ("0", "1")
     ]
 
 
-def run_two(*args: str) -> str:
+def run_two(*args: str, **kwargs: Any) -> str:
     """Runs two processes to their end, and gives what the first one printed."""
-    processes = start_two(*args)
+    processes = start_two(*args, **kwargs)
     codes = [process.wait() for process in processes]
     assert codes == [0, 0], "\n".join(process.output.read_text() for process in processes)
     return processes[0].output.read_text()
@@ -118,3 +125,25 @@ def test_batch_normalisation_and_shares_that_differ_in_fit(data_dir: Path) -> No
     odd = ("--data.val_size", "105", "--data.eval_batch_size", "104", "--data.train_size", "481")
     folder = fit_two(*network, "--model.network.widths", "[4, 8, 8]", *odd)
     assert [step for step, _ in curves(folder)["val/loss"]] == [9, 19]
+
+
+def count_downloads() -> None:
+    """Puts a download in the place of the real one that notes that it happened."""
+
+    def download(url: str, dst: str, hash_prefix: str | None = None, progress: bool = True) -> None:
+        with Path("downloads.txt").open("a") as stream:
+            print(url, file=stream)
+        time.sleep(1)  # or the second process might find it done by chance
+        torch.save(models.get_model("shufflenet_v2_x0_5").state_dict(), dst)
+
+    torch.hub.download_url_to_file = download
+
+
+def test_weights_are_downloaded_once(data_dir: Path, tmp_path: Path) -> None:
+    network = ("--model.network", "fmnist_lightning.PretrainedNetwork")
+    name = ("--model.network.name", "shufflenet_v2_x0_5", "--model.network.image_size", "32")
+    environment = {"TORCH_HOME": str(tmp_path / "weights")}
+    steps = ("--trainer.max_steps", "1", "--trainer.limit_val_batches", "1")
+    options = (*TINY, *network, *name, *steps)
+    run_two("fit", *options, first=count_downloads, environment=environment)
+    assert len(Path("downloads.txt").read_text().splitlines()) == 1

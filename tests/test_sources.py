@@ -1,17 +1,26 @@
+import contextlib
 import functools
 import gzip
 import http.server
 import logging
-import multiprocessing
+import os
 import shutil
+import signal
+import socket
+import socketserver
+import struct
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import as_data_files
+from processes import CONTEXT, Fault, be_nobody, limit_file_size
 
 from fmnist_lightning import sources
 from fmnist_lightning.sources import DataError, fetch
@@ -190,26 +199,264 @@ def test_a_bomb_does_not_fill_the_memory() -> None:
     assert len(sources._unpack(gzip.compress(bytes(10**7)), size=100)) == 101
 
 
-def _fetch_elsewhere(files: dict[str, bytes], url: str, folder: str) -> None:
+def answer(kind: str, name: str, content: bytes, connection: socket.socket) -> None:
+    """Answers a request for a file as a server or network with a fault does."""
+    length, body = len(content), content
+    status = {"404": b"404 Not Found", "500": b"500 Oops", "loop": b"302 Found"}.get(
+        kind, b"200 OK"
+    )
+    if kind == "says more":
+        length += 1000
+    elif kind == "says less":
+        length //= 2
+    elif kind == "endless":
+        length, body = 0, content * 100
+    elif kind in ("stalls", "resets", "ends early"):
+        body = content[: length // 2]
+    elif kind == "a bomb":
+        body = gzip.compress(bytes(10**7))
+        length = len(body)
+    elif kind == "another set":
+        body = gzip.compress(b"MNIST" + gzip.decompress(content)[5:])
+        length = len(body)
+    elif kind == "a page":
+        body = b"<html>Please log in to the network</html>"
+        length = len(body)
+    if kind == "no HTTP":
+        connection.sendall(b"220 welcome\r\n")
+        return
+    head = [b"HTTP/1.1 " + status, b"Connection: close", b"Location: /" + name.encode()]
+    if kind == "says nonsense":
+        head.append(b"Content-Length: many")
+    elif kind != "endless":
+        head.append(b"Content-Length: %d" % length)
+    connection.sendall(b"\r\n".join([*head, b"", b""]))
+    if kind == "says nothing":
+        return
+    if kind == "trickles":
+        for each in body:
+            connection.sendall(bytes([each]))
+            time.sleep(0.05)
+    connection.sendall(body)
+    if kind == "stalls":
+        time.sleep(2)
+    elif kind == "resets":
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+class FaultyServer(socketserver.ThreadingTCPServer):
+    """A real server on this machine that has one fault.
+
+    Args:
+        kind: Which, see :func:`answer`.
+        packed: The folder of what it would serve.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, kind: str, packed: Path) -> None:
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                name = self.rfile.readline().split()[1].decode().lstrip("/")
+                while self.rfile.readline().strip():
+                    pass
+                with contextlib.suppress(OSError):  # the other side has had enough
+                    answer(kind, name, (packed / name).read_bytes(), self.connection)
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+SERVERS = {
+    "stalls": "timed out",
+    "trickles": "not whole after",
+    "resets": "reset by peer",
+    "ends early": r"the last [\d,]+ bytes did not come",
+    "says more": "the last 1,000 bytes did not come",
+    "says less": "end-of-stream marker",
+    "says nothing": r"the last [\d,]+ bytes did not come",
+    "endless": "more than",
+    "a bomb": "bytes where",
+    "another set": "its SHA-256 differs",
+    "a page": "41 bytes where",
+    "no HTTP": "220 welcome",
+    "404": "404: Not Found",
+    "500": "500: Oops",
+    "loop": "infinite loop",
+}
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_server_with_a_fault_is_passed_over(
+    kind: str,
+    packed: Path,
+    server: Server,
+    tiny_files: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sources, "TIMEOUT", 0.3)
+    monkeypatch.setattr(sources, "DEADLINE", 0.3 if kind == "trickles" else 60)
+    monkeypatch.setattr(sources, "MAX_DOWNLOAD", 10**6)
+    with FaultyServer(kind, packed) as faulty:
+        monkeypatch.setattr(sources, "MIRRORS", (faulty.url,))
+        with pytest.raises(DataError, match=f"{faulty.url}: .*{SERVERS[kind]}"):
+            fetch("data")
+        assert not list(sources.raw_folder("data").glob("*idx*"))
+        monkeypatch.setattr(sources, "MIRRORS", (faulty.url, server.url))
+        check(fetch("data"), tiny_files)
+        faulty.shutdown()
+
+
+def test_a_length_that_is_no_number_is_not_needed(
+    packed: Path, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultyServer("says nonsense", packed) as server:
+        monkeypatch.setattr(sources, "MIRRORS", (server.url,))
+        check(fetch("data"), tiny_files)
+        server.shutdown()
+
+
+# ---- other processes, permissions, full disks ------------------------------------------------
+
+
+def _fetch_elsewhere(
+    files: dict[str, bytes], source: str | Path, first: Callable[[], None] | None = None
+) -> None:
+    """What happens in a process: it fetches into ``data``, from a mirror or a folder."""
     sources.FILES = as_data_files(files)
-    sources.MIRRORS = (url,)
-    fetch(folder)
+    sources.MIRRORS = (source,) if isinstance(source, str) else ()
+    sources.DEBIAN_FOLDER = source if isinstance(source, Path) else Path("/nowhere")
+    sources.DEBIAN_PACKAGE = "no-such-package"
+    os.environ["PATH"] = ""
+    if first is not None:
+        first()
+    try:
+        fetch("data")
+    except DataError as error:
+        Path("error.txt").write_text(str(error))
+        sys.exit(1)
 
 
-def test_two_processes_at_once(packed: Path, tiny_files: dict[str, bytes], tmp_path: Path) -> None:
-    slow = Server(packed, delay=0.3)
-    context = multiprocessing.get_context("spawn")
-    arguments = (tiny_files, slow.url, str(tmp_path / "data"))
-    processes = [context.Process(target=_fetch_elsewhere, args=arguments) for _ in range(2)]
-    for process in processes:
-        process.start()
+def fetching(*args: Any, folder: Path) -> ForkServerProcess:
+    """Starts such a process, in a folder."""
+    process = CONTEXT.Process(target=_in_folder, args=(folder, *args))
+    process.start()
+    return process
+
+
+def _in_folder(folder: Path, *args: Any) -> None:
+    os.chdir(folder)
+    _fetch_elsewhere(*args)
+
+
+def test_sixteen_processes_at_once(
+    packed: Path, tiny_files: dict[str, bytes], tmp_path: Path
+) -> None:
+    slow = Server(packed, delay=0.2)
+    processes = [fetching(tiny_files, slow.url, folder=tmp_path) for _ in range(16)]
     for process in processes:
         process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-    check(sources.raw_folder(tmp_path / "data"), tiny_files)
-    assert len(slow.asked) == 4  # the second waited for the first, and had nothing left to do
+    assert [process.exitcode for process in processes] == [0] * 16
+    check(sources.raw_folder("data"), tiny_files)
+    assert len(slow.asked) == 4  # the others waited for the first, and had nothing left to do
     slow.server.shutdown()
     slow.server.server_close()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "os.fsync",
+        *(pytest.param(f, marks=pytest.mark.slow) for f in ("gzip.open", "pathlib.Path.replace")),
+    ],
+)
+def test_others_go_on_where_the_one_that_fetches_is_killed(
+    function: str, packed: Path, tiny_files: dict[str, bytes], tmp_path: Path
+) -> None:
+    dying = [
+        fetching(tiny_files, packed, Fault(function, 1).inject, folder=tmp_path) for _ in range(4)
+    ]
+    dying[0].join()
+    healthy = [fetching(tiny_files, packed, folder=tmp_path) for _ in range(4)]
+    for process in (*dying, *healthy):
+        process.join()
+    assert [process.exitcode for process in healthy] == [0] * 4
+    assert {process.exitcode for process in dying} <= {0, -signal.SIGKILL}
+    assert dying[0].exitcode == -signal.SIGKILL
+    check(sources.raw_folder("data"), tiny_files)
+    assert not list(sources.raw_folder("data").glob(".t*"))
+
+
+def test_a_disk_that_is_full(packed: Path, tiny_files: dict[str, bytes], data_dir: Path) -> None:
+    bad = sources.raw_folder("data") / IMAGES
+    bad.write_bytes(b"bad")
+    process = fetching(tiny_files, packed, limit_file_size, folder=data_dir.parent)
+    process.join()
+    assert process.exitcode == 1
+    assert Path("error.txt").read_text().startswith("cannot write the data set into data/")
+    assert bad.read_bytes() == b"bad"
+    assert not list(bad.parent.glob(".train*"))
+    process = fetching(tiny_files, packed, folder=data_dir.parent)
+    process.join()
+    check(bad.parent, tiny_files)
+
+
+def test_what_a_killed_process_left_is_tidied_away(
+    packed: Path, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = sources.raw_folder("data")
+    raw.mkdir(parents=True)
+    (raw / f".{IMAGES}.4711").write_bytes(tiny_files[IMAGES][:1000])
+    (raw / f"{LABELS}.gz").write_bytes((packed / f"{LABELS}.gz").read_bytes()[:100])
+    (raw / LABELS).touch()
+    monkeypatch.setattr(sources, "DEBIAN_FOLDER", packed)
+    check(fetch("data"), tiny_files)
+    assert not list(raw.glob(".train*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "message"),
+    [
+        (IMAGES, 0o000, None),
+        (LABELS, 0o200, None),
+        ("", 0o555, None),  # the files are good, and nothing need be written
+        ("bad, in a folder that can't be written", 0o555, "cannot write the data set into data/"),
+        ("", 0o000, "cannot write the data set into data/"),
+    ],
+)
+def test_permissions(
+    name: str,
+    mode: int,
+    message: str | None,
+    data_dir: Path,
+    packed: Path,
+    tiny_files: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Tests may run as root, whom nothing binds, and pytest's folders let no one else in.
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(data_dir, Path(folder, "data"))
+        shutil.copytree(packed, Path(folder, "packed"))
+        monkeypatch.chdir(folder)
+        raw = sources.raw_folder("data")
+        if name.startswith("bad"):
+            (raw / IMAGES).write_bytes(b"bad")
+            name = ""
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            path.chmod(0o777)
+        (raw / name).chmod(mode)
+        process = fetching(tiny_files, Path("packed"), be_nobody, folder=Path(folder))
+        process.join()
+        raw.chmod(0o755)
+        if message:
+            assert process.exitcode == 1
+            assert message in Path("error.txt").read_text()
+        else:
+            assert process.exitcode == 0
+            check(raw, tiny_files)
+        assert (raw / f"{name}.bad-1").exists() == bool(name)
+        monkeypatch.chdir(data_dir)
 
 
 @pytest.mark.slow
