@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -65,7 +66,7 @@ def main(args: list[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, or 1 where something went wrong, or 2 where the command line itself is,
-        or 130 or 143 where Ctrl+C or SIGTERM stopped it.
+        or 130 or 143 where Ctrl+C or SIGTERM stopped it, or 141 where nobody reads the output.
     """
     args = sys.argv[1:] if args is None else args
     # Classes in the current folder can be named, with the console script as with `python -m`.
@@ -82,6 +83,9 @@ def main(args: list[str] | None = None) -> int:
         if code is None:
             raise
         return code
+    except BrokenPipeError:  # whoever read the output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain
+        return 141  # 128 + SIGPIPE, as other programs
     except (
         argparse.ArgumentError,
         ValueError,

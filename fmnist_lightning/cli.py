@@ -31,11 +31,11 @@ from fmnist_lightning.datamodule import FashionMNISTDataModule
 from fmnist_lightning.defaults import DESCRIPTION, ROOT, SEED, TRAINER_DEFAULTS, HelpFormatter
 from fmnist_lightning.insight import Insight
 from fmnist_lightning.loop import LeanEpochLoop
-from fmnist_lightning.options import Origin, changes, check_agreement, find_origin
+from fmnist_lightning.options import Origin, changes, check_agreement, find_origin, refuse_null
 from fmnist_lightning.photo_report import PhotoReport
 from fmnist_lightning.photos import PhotoDataset, photo_loader
 from fmnist_lightning.predictions import PredictionWriter
-from fmnist_lightning.recipes import TRUSTED_PACKAGES, check_recipe, is_of, to_recipe
+from fmnist_lightning.recipes import TRUSTED_PACKAGES, is_of, to_recipe
 from fmnist_lightning.report import EpochReport, EvalReport, say
 from fmnist_lightning.stopping import FiniteLoss, exit_code
 
@@ -176,7 +176,7 @@ class FashionCLI(LightningCLI):
                 be, or ``best.ckpt`` is not ours.
         """
         for part, cls in (("model", FashionClassifier), ("data", FashionMNISTDataModule)):
-            _refuse_null(part, cls, self._get(self.config, part).as_dict())
+            refuse_null(part, cls, self._get(self.config, part).as_dict())
         trainer = self._get(self.config, "trainer")
         if trainer.accelerator == "gpu" and not (
             torch.cuda.is_available() or torch.backends.mps.is_available()
@@ -345,23 +345,6 @@ class FashionCLI(LightningCLI):
         if self.photos is not None:
             kwargs |= {"datamodule": None, "dataloaders": photo_loader(self.photos)}
         self.trainer.predict(**kwargs | {"ckpt_path": None}, return_predictions=False)
-
-
-def _refuse_null(name: str, cls: type, settings: dict[str, Any]) -> None:
-    """Refuses what is null though its default is not, which the parser lets through in configs.
-
-    Raises:
-        ValueError: If there is such a setting, of the class or of one that it is built with.
-    """
-    parameters = inspect.signature(cls).parameters
-    for key, value in settings.items():
-        default = parameters[key].default if key in parameters else None
-        if value is None and default is not None:
-            raise ValueError(f"--{name}.{key} must not be null; it has a default to leave it at")
-        if key in RECIPES and value:
-            recipe = {"init_args": {}, **value}
-            part = check_recipe(recipe, [recipe["class_path"]])
-            _refuse_null(f"{name}.{key}", part, recipe["init_args"])
 
 
 def _is_rank_zero() -> bool:

@@ -1,10 +1,11 @@
-"""What the command line comes to where it names a checkpoint: the checkpoint's settings first.
+"""What the command line comes to, above all where it names a checkpoint, whose settings are first.
 
 The network, the optimiser and the split that a checkpoint was trained with are parsed as a config
 of its own, before the user's options; whatever the two disagree on is an error.
 """
 
 import contextlib
+import inspect
 import json
 import re
 from collections.abc import Collection
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from fmnist_lightning import runs
-from fmnist_lightning.checkpoints import check_trust, read_checkpoint
+from fmnist_lightning.checkpoints import RECIPES, check_trust, read_checkpoint
 from fmnist_lightning.datamodule import SPLIT_KEYS
 from fmnist_lightning.defaults import ROOT
 from fmnist_lightning.recipes import TRUSTED_PACKAGES, check_recipe, flatten
@@ -149,6 +150,28 @@ def changes(trained: Any, given: Any) -> list[str]:
         if after.get(key) != before.get(key)
         and key not in ("ckpt_path", "config", "debug", "trust")
     ]
+
+
+def refuse_null(name: str, cls: type, settings: dict[str, Any]) -> None:
+    """Refuses what is null though its default is not, which the parser lets through in configs.
+
+    Args:
+        name: Of the group of settings, as on the command line.
+        cls: What they build.
+        settings: By name.
+
+    Raises:
+        ValueError: If there is such a setting, of the class or of one that it is built with.
+    """
+    parameters = inspect.signature(cls).parameters
+    for key, value in settings.items():
+        default = parameters[key].default if key in parameters else None
+        if value is None and default is not None:
+            raise ValueError(f"--{name}.{key} must not be null; it has a default to leave it at")
+        if key in RECIPES and value:
+            recipe = {"init_args": {}, **value}
+            part = check_recipe(recipe, [recipe["class_path"]])
+            refuse_null(f"{name}.{key}", part, recipe["init_args"])
 
 
 def _settings(config: Any, length: bool) -> dict[str, Any]:

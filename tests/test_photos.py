@@ -1,6 +1,8 @@
 import os
+import struct
 import sys
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +170,40 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)  # an error of Pillow's, not a warning
     with pytest.raises(PhotoError, match="it has too many pixels"):
         read_photo(tmp_path / "huge.png")
+
+
+SIDE = 60_000  # pixels: 3.6 billion of them
+BOMBS = {
+    "png": b"\x89PNG\r\n\x1a\n"
+    + b"".join(
+        len(content).to_bytes(4, "big")
+        + name
+        + content
+        + zlib.crc32(name + content).to_bytes(4, "big")
+        for name, content in (
+            (b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(bytes(10**6))),
+            (b"IEND", b""),
+        )
+    ),
+    "gif": b"GIF89a"
+    + struct.pack("<HHBBB", SIDE, SIDE, 0, 0, 0)
+    + struct.pack("<cHHHHB", b",", 0, 0, SIDE, SIDE, 0)
+    + b"\2\2L\1\0;",
+    "bmp": b"BM"
+    + struct.pack("<IHHI", 60, 0, 0, 54)
+    + struct.pack("<IiiHH", 40, SIDE, SIDE, 1, 24)
+    + bytes(24),
+    "ppm": b"P6 60000 60000 255 " + bytes(9),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_bomb_is_not_unpacked(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"bomb.{kind}"
+    path.write_bytes(BOMBS[kind])
+    with pytest.raises(PhotoError, match="it has too many pixels"):
+        read_photo(path)
 
 
 @pytest.mark.parametrize(

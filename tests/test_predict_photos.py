@@ -115,6 +115,53 @@ def test_names_that_are_hard_to_print(fit: Fit, run: Run, tmp_path: Path) -> Non
     assert printable("a\tb") == "a\\tb"
 
 
+HOSTILE = [
+    *(
+        "-dash.png",
+        "--help",
+        "a b.png",
+        "new\nline.png",
+        "[1].png",
+        "a*b?.png",
+        "%s.png",
+        "wrong.txt",
+    ),
+    *(
+        "~",
+        "null",
+        "\x1b[31m.png",
+        os.fsdecode(b"caf\xe9.png"),
+        "\u202egnp.exe",
+        "'\".png",
+        "x" * 250,
+    ),
+]
+
+
+def test_any_name_is_read(fit: Fit, run: Run, tmp_path: Path) -> None:
+    run_dir = fit()
+    (tmp_path / "odd").mkdir()
+    for name in HOSTILE:
+        Image.new("L", (28, 28)).save(tmp_path / "odd" / name, format="PNG")
+    (tmp_path / "odd" / "loop").symlink_to("loop")
+    (tmp_path / "odd" / "back").symlink_to("../odd")
+    code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "odd/")
+    assert code == 1
+    assert "skipped odd/loop: there is no such file" in out
+    (folder,) = (run_dir / "photos").iterdir()
+    assert len(rows(folder)) == len(HOSTILE)
+    assert all(line.isprintable() for line in out.splitlines())
+    one_by_one = [f"odd/{name}" for name in HOSTILE]
+    code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", *one_by_one)
+    assert code == 0, err
+    os.chdir("odd")
+    best = ("--ckpt_path", "../best.ckpt", "--data.data_dir", "../data")
+    for option in (["--photos=-dash.png"], ["--photos", "./-dash.png", "./--help"]):
+        code, _, err = run("predict", *best, *option)
+        assert code == 0, err
+    os.chdir(tmp_path)
+
+
 @pytest.mark.usefixtures("photos")
 def test_mistakes_get_one_line(fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = fit()

@@ -1,6 +1,8 @@
 import functools
+import os
 import re
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,21 @@ def test_a_signal_stops_the_other_commands(
     process = start(command, "--ckpt_path", "best.ckpt", fault=Fault(forward, 1, number))
     assert process.wait() == code
     assert "Traceback" not in process.output.read_text()
+
+
+def nobody_reads() -> None:
+    """Makes the output a pipe whose reader is gone, as after ``| head -1``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, sys.stdout.fileno())
+
+
+def test_output_that_nobody_reads(fit: Callable[..., Path]) -> None:
+    fit()
+    process = start("test", "--ckpt_path", "best.ckpt", first=nobody_reads)
+    assert process.wait() == 141
+    said = process.output.read_text()
+    assert "error" not in said.lower()
 
 
 class Scale(torch.autograd.Function):

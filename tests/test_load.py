@@ -1,0 +1,95 @@
+"""Long runs and many photos: memory and open files must not grow with them."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Run
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+from processes import Process, start
+from test_configs import CONFIGS
+from test_photos import photo
+
+MIB = 2**20
+
+
+def resident(pid: int) -> int:
+    """The memory of a process in bytes, without what it shares with others; 0 if it is gone."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()
+    except OSError:
+        return 0
+    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def watch(process: Process) -> list[int]:
+    """The memory of a process and its workers, ten times a second until its end."""
+    pid, seen = process.process.pid, []
+    assert pid is not None
+    while process.process.exitcode is None:
+        seen.append(sum(resident(each) for each in (pid, *children(pid))))
+        time.sleep(0.1)
+    return seen
+
+
+@pytest.mark.slow
+def test_ten_thousand_photos_take_no_more_memory_than_a_thousand(
+    fit: Callable[..., Path], tmp_path: Path
+) -> None:
+    run_dir = fit()
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(10_000):
+        path = folder / f"{number:05}.png"
+        if number % 100 == 50:
+            photo().save(path)  # whose ground must be found
+        elif number < 100:
+            Image.new("L", (28, 28), number).save(path)
+        else:
+            path.hardlink_to(folder / f"{number % 100 or 1:05}.png")
+    process = start("predict", "--ckpt_path", "best.ckpt", "--photos", "many")
+    seen = watch(process)
+    assert process.process.exitcode == 0, process.output.read_text()
+    (answers,) = (run_dir / "photos").glob("*/photos.csv")
+    assert len(answers.read_text().splitlines()) == 10_001
+    assert len(list(answers.parent.glob("photos-*.png"))) == 250
+    tenth = len(seen) // 10
+    early, late = (
+        statistics.median(part) for part in (seen[tenth : 2 * tenth], seen[-2 * tenth :])
+    )
+    assert late - early < 30 * MIB, [each // MIB for each in seen[::tenth]]
+
+
+class Watch(Callback):
+    """Writes down the memory and the open files after each epoch."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with Path("watched.txt").open("a") as stream:
+            print(resident(os.getpid()), len(os.listdir("/proc/self/fd")), file=stream)
+
+
+@pytest.mark.slow
+def test_two_hundred_epochs_take_no_more_than_fifty(run: Run) -> None:
+    (smoke,) = (path for path in CONFIGS if path.name == "smoke.yaml")
+    process = start(
+        *("fit", "--config", str(smoke), *TINY, "--trainer.max_epochs", "200"),
+        *("--trainer.check_val_every_n_epoch", "1", "--trainer.callbacks+=test_load.Watch"),
+    )
+    assert process.wait(400) == 0, process.output.read_text()
+    lines = [line.split() for line in Path("watched.txt").read_text().splitlines()]
+    memory, files = zip(*((int(each), int(other)) for each, other in lines), strict=True)
+    assert len(memory) == 200
+    assert max(files[-50:]) <= max(files[:50])
+    early, late = (statistics.median(part) for part in (memory[40:60], memory[-20:]))
+    assert late - early < 10 * MIB, [each // MIB for each in memory[::10]]
