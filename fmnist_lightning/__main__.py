@@ -12,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from fmnist_lightning import export, shifts
 from fmnist_lightning.cli import FashionCLI
 from fmnist_lightning.sources import DataError
-from fmnist_lightning.stopping import DivergenceError, exit_code, terminable
+from fmnist_lightning.stopping import DivergenceError, exit_code, is_lost_peer, terminable
 
 COMMANDS = {"export": export.main, "shifts": shifts.main}  # besides those of the Trainer
 # What messages of Lightning have in them that a user here can do nothing with.
@@ -100,6 +100,13 @@ def main(args: list[str] | None = None) -> int:
         text = str(error) if isinstance(error, DataError) else " ".join(str(error).split())
         print(f"error: {text}", file=sys.stderr)
         return 2 if isinstance(error, argparse.ArgumentError) else 1
+    except RuntimeError as error:
+        if not is_lost_peer(error) or "--debug" in args:
+            raise
+        print(
+            "error: another process of this run has ended; its own output says why", file=sys.stderr
+        )
+        return 1
     num_skipped = cli.photo_report.num_skipped if cli.photo_report else 0
     if num_skipped:
         photos = "1 photo was" if num_skipped == 1 else f"{num_skipped:,} photos were"

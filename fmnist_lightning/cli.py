@@ -37,7 +37,7 @@ from fmnist_lightning.photos import PhotoDataset, photo_loader
 from fmnist_lightning.predictions import PredictionWriter
 from fmnist_lightning.recipes import TRUSTED_PACKAGES, is_of, to_recipe
 from fmnist_lightning.report import EpochReport, EvalReport, say
-from fmnist_lightning.stopping import FiniteLoss, exit_code
+from fmnist_lightning.stopping import FiniteLoss, exit_code, is_lost_peer
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -284,12 +284,13 @@ class FashionCLI(LightningCLI):
         gc.freeze()
 
     def fit(self, **kwargs: Any) -> None:
-        """Runs ``Trainer.fit``; where it is stopped by a signal, says how to go on."""
+        """Runs ``Trainer.fit``; where it is stopped from outside, says how to go on."""
         try:
             self.trainer.fit(**kwargs)
         except BaseException as error:
             last = self._last_checkpoint()
-            if exit_code(error) and last and self.trainer.is_global_zero:
+            stopped = exit_code(error) or is_lost_peer(error)
+            if stopped and last and self.trainer.is_global_zero:
                 root = self._get(self.config, "trainer").default_root_dir
                 option = "" if root == ROOT else f" --trainer.default_root_dir {root}"
                 say(

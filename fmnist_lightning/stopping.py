@@ -1,4 +1,4 @@
-"""How a run stops that must not go on: a loss that is no number, Ctrl+C, SIGTERM."""
+"""How a run stops: a loss that is no number, Ctrl+C, SIGTERM, a process of it that is gone."""
 
 import contextlib
 import signal
@@ -128,3 +128,13 @@ def exit_code(error: BaseException) -> int | None:
             return 128 + signal.SIGINT
         cause = cause.__context__
     return None
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether this is what a process is told when another one of its run has ended.
+
+    Args:
+        error: What ended the program.
+    """
+    nccl = getattr(torch.distributed, "DistBackendError", ())
+    return isinstance(error, nccl) or (isinstance(error, RuntimeError) and "gloo" in str(error))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from fmnist_lightning import sources
 
@@ -145,6 +146,9 @@ def _run(
     """What happens in the process."""
     os.chdir(folder)
     os.environ |= environment
+    if "RANK" in environment:
+        # Lightning read it when it was imported, before the fork.
+        rank_zero_only.rank = int(environment["RANK"])  # type: ignore[attr-defined]
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT, 0o644)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -1,6 +1,7 @@
 """Two real processes, which talk to each other over gloo, compared with one."""
 
 import json
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, Run
-from processes import Process, start
-from test_resume import curves
+from processes import Fault, Process, start
+from test_resume import assert_same_run, curves
 from torch import Tensor, nn
 from torchvision import models
 
@@ -25,6 +26,7 @@ def start_two(
     *args: str,
     first: Callable[[], None] | None = None,
     environment: dict[str, str] | None = None,
+    faults: tuple[Fault | None, Fault | None] = (None, None),
 ) -> list[Process]:
     """Starts two processes as ``torchrun`` does; see :func:`processes.start`."""
     with socket.socket() as free:
@@ -36,8 +38,13 @@ def start_two(
     }
     common |= environment or {}
     return [
-        start(*args, *DEVICES, first=first, environment=common | {"RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
+        start(
+            *(*args, *DEVICES),
+            first=first,
+            fault=fault,
+            environment=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank, fault in enumerate(faults)
     ]
 
 
@@ -147,3 +154,26 @@ def test_weights_are_downloaded_once(data_dir: Path, tmp_path: Path) -> None:
     options = (*TINY, *network, *name, *steps)
     run_two("fit", *options, first=count_downloads, environment=environment)
     assert len(Path("downloads.txt").read_text().splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_run_goes_on_after_one_of_its_processes_was_killed(
+    victim: int, fit: Callable[..., Path]
+) -> None:
+    network = ("--model.network=fmnist_lightning.RegularizedCNN", "--model.network.dropout=0.3")
+    options = (*network, "--model.augmentation=fmnist_lightning.RandomAugmentation")
+    whole = fit_two(*options)
+    step = "fmnist_lightning.classifier.FashionClassifier.training_step"
+    faults = (Fault(step, 15), None) if victim == 0 else (None, Fault(step, 15))
+    both = start_two("fit", *TINY, "--trainer.max_epochs", "2", *options, faults=faults)
+    assert both[victim].wait() == -signal.SIGKILL
+    assert both[1 - victim].wait() == 1
+    said = both[1 - victim].output.read_text()
+    assert "error: another process of this run has ended; its own output says why" in said
+    assert "Traceback" not in said
+    assert ("stopped after step 14; to go on from step 10: " in said) == (victim == 1)
+    time.sleep(1)  # TensorBoard sorts its files by the second in which they were begun
+    run_two("fit", "--ckpt_path", "last")
+    (resumed,) = set(Path("runs").iterdir()) - {whole}
+    assert_same_run(whole, resumed)
