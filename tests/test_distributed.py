@@ -22,6 +22,13 @@ DEVICES = ("--trainer.accelerator", "cpu", "--trainer.devices", "2")
 MLP = ("--model.network", "fmnist_lightning.MLP")
 
 
+def free_port() -> str:
+    """A port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
 def start_two(
     *args: str,
     first: Callable[[], None] | None = None,
@@ -29,11 +36,8 @@ def start_two(
     faults: tuple[Fault | None, Fault | None] = (None, None),
 ) -> list[Process]:
     """Starts two processes as ``torchrun`` does; see :func:`processes.start`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     common = {
-        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"},
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"},
         **{"LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none"},
     }
     common |= environment or {}

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY, Run
-from test_distributed import DEVICES, MLP
+from test_distributed import MLP, free_port
 from test_resume import curves
 
+from fmnist_lightning import sources
 from fmnist_lightning.checkpoints import read_checkpoint
 
 # Python runs this before anything else: the tiny data set is the right one also there.
@@ -25,53 +26,95 @@ sources.FILES = tuple(
 )
 sources.MIRRORS, sources.DEBIAN_FOLDER = (), pathlib.Path("/nowhere")
 """
-PYTHON = (sys.executable, "-m")
-TORCHRUN = (*PYTHON, "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-LAUNCHERS = {
-    "devices": (*PYTHON, "fmnist_lightning"),
-    "torchrun": (*TORCHRUN, "fmnist_lightning"),
-}
+MODULE = (sys.executable, "-m", "fmnist_lightning")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
+Command = tuple[dict[str, str], tuple[str, ...]]  # what is set in the environment, and the line
+
+
+def on_one_machine(*args: str) -> list[Command]:
+    return [({}, (*MODULE, *args, "--trainer.accelerator", "cpu", "--trainer.devices", "2"))]
+
+
+def by_torchrun(*args: str) -> list[Command]:
+    devices = ("--trainer.accelerator", "cpu", "--trainer.devices", "2")
+    return [({}, (*TORCHRUN, "2", "--standalone", "-m", "fmnist_lightning", *args, *devices))]
+
+
+def by_torchrun_on_two_machines(*args: str) -> list[Command]:
+    """Both of which are this one."""
+    port = ("--master-addr", "127.0.0.1", "--master-port", free_port())
+    devices = ("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "2")
+    return [
+        (
+            {},
+            (
+                *(*TORCHRUN, "1", "--nnodes", "2", "--node-rank", rank, *port),
+                *("-m", "fmnist_lightning", *args, *devices),
+            ),
+        )
+        for rank in ("0", "1")
+    ]
+
+
+def by_srun_on_two_machines(*args: str) -> list[Command]:
+    """What ``srun`` sets on two machines of a cluster; both are this one."""
+    devices = ("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "2")
+    job = {"SLURM_JOB_ID": free_port(), "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "2"}
+    job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1", "SLURM_LOCALID": "0"}
+    job |= {"MASTER_PORT": free_port()}
+    return [
+        (job | {"SLURM_PROCID": rank, "SLURM_NODEID": rank}, (*MODULE, *args, *devices))
+        for rank in ("0", "1")
+    ]
+
+
+LAUNCHERS = (on_one_machine, by_torchrun, by_torchrun_on_two_machines, by_srun_on_two_machines)
 
 
 @pytest.fixture
-def launch(data_dir: Path) -> Callable[..., str]:
-    """Runs a command line of its own, and gives what it prints."""
-    from fmnist_lightning import sources
-
+def launch(data_dir: Path) -> Callable[[list[Command]], str]:
+    """Runs command lines side by side, and gives what they print."""
     Path("files.pickle").write_bytes(pickle.dumps([tuple(file) for file in sources.FILES]))
     Path("site").mkdir()
     Path("site/sitecustomize.py").write_text(SITE)
+    paths = os.pathsep.join(["site", str(Path(__file__).parent)])
+    common = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
-    def launch(*command: str, code: int = 0) -> str:
-        paths = os.pathsep.join(["site", str(Path(__file__).parent)])
-        done = subprocess.run(
-            command,
-            env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+    def launch(commands: list[Command]) -> str:
+        running = [
+            subprocess.Popen(
+                line,
+                env=os.environ | common | environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for environment, line in commands
+        ]
+        said = [process.communicate(timeout=300)[0] for process in running]
+        assert not any(process.returncode for process in running), "\n".join(said)
+        return "\n".join(said)
 
     return launch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda launcher: launcher.__name__)
 def test_two_processes_come_to_what_one_does(
-    name: str, launch: Callable[..., str], fit: Callable[..., Path], run: Run
+    launcher: Callable[..., list[Command]],
+    launch: Callable[[list[Command]], str],
+    fit: Callable[..., Path],
+    run: Run,
 ) -> None:
     constant = (*MLP, "--model.schedule", "constant")
     ours = fit(*constant)
-    said = launch(*LAUNCHERS[name], "fit", *TINY, *constant, "--trainer.max_epochs=2", *DEVICES)
+    said = launch(launcher("fit", *TINY, *constant, "--trainer.max_epochs=2"))
     (theirs,) = set(Path("runs").iterdir()) - {ours}
     assert said.count("val loss") == 3  # only the first process speaks: two epochs, and the best
     assert_alike(ours, theirs)
 
     test = ("test", "--ckpt_path", "best.ckpt")
-    launch(*LAUNCHERS[name], *test, *DEVICES)
+    launch(launcher(*test))
     both = json.loads((theirs / "test.json").read_text())
     assert run(*test)[0] == 0
     alone = json.loads((theirs / "test.json").read_text())
@@ -82,7 +125,7 @@ def test_two_processes_come_to_what_one_does(
     more = ("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     for folder in (theirs, ours):
         os.utime(folder / "checkpoints" / "last.ckpt")
-        said = launch(*LAUNCHERS[name], *more, *DEVICES)
+        said = launch(launcher(*more))
         assert f"going on with {folder} after step 20" in said
     assert_alike(ours, theirs)
 
