@@ -42,6 +42,9 @@ class RunLogger(TensorBoardLogger):
     """
 
     def __init__(self, run_dir: Path, step: int | None = None, start: int | None = None) -> None:
+        # TensorBoard writes in a thread, which must not be led astray where jsonargparse, to save
+        # the config, changes the current folder for a moment.
+        run_dir = run_dir.absolute()
         super().__init__(run_dir, name="", version="", default_hp_metric=False, purge_step=start)
         self.step = step
 

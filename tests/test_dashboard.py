@@ -14,10 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+from test_resume import curves
 from torch import Tensor
 
 from fmnist_lightning import FashionMNISTDataModule, insight, load_classifier
 from fmnist_lightning.checkpoints import read_checkpoint
+from fmnist_lightning.dashboard import RunLogger
 from fmnist_lightning.dataset import CLASSES
 from fmnist_lightning.pictures import captioned_grid
 
@@ -250,3 +252,15 @@ def test_nothing_is_drawn_without_a_log(fit: Fit, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(insight, "confusion_chart", None)  # would raise
     folder = fit("--trainer.logger", "false")
     assert not (folder / "projector_config.pbtxt").exists()
+
+
+def test_the_log_stays_in_its_folder_where_the_current_one_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = RunLogger(Path("run"))
+    logger.log_metrics({"a": 1.0}, 0)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    logger.log_metrics({"a": 2.0}, 1)
+    logger.experiment.close()
+    assert [value for _, value in curves(tmp_path / "run")["a"]] == [1.0, 2.0]
