@@ -246,3 +246,13 @@ def test_photos_are_split_by_their_bytes_and_counted(fit: Callable[..., Path]) -
     (*_, line) = photos.table(rows).splitlines()
     assert line.startswith("| n | 8 held out | **50.0** ± ")
     assert line.endswith("| 1/4 | 3/4 |")
+
+
+def test_faults_shown_are_those_injected() -> None:
+    faults = importlib.import_module("faults")
+    cases = json.loads(faults.SAVED.read_text())["cases"]
+    assert shown(ROOT / "README.md", faults.MARKS) == faults.table(cases)
+    for name, (survived, injected) in cases.items():
+        file, function = name.split(".")
+        assert f"\ndef {function}(" in (ROOT / "tests" / f"{file}.py").read_text()
+        assert survived == injected > 0, name

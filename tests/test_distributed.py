@@ -144,12 +144,13 @@ def count_downloads() -> None:
     def download(url: str, dst: str, hash_prefix: str | None = None, progress: bool = True) -> None:
         with Path("downloads.txt").open("a") as stream:
             print(url, file=stream)
-        time.sleep(1)  # or the second process might find it done by chance
+        time.sleep(5)  # or the second process might find it done by chance
         torch.save(models.get_model("shufflenet_v2_x0_5").state_dict(), dst)
 
     torch.hub.download_url_to_file = download
 
 
+@pytest.mark.slow
 def test_weights_are_downloaded_once(data_dir: Path, tmp_path: Path) -> None:
     network = ("--model.network", "fmnist_lightning.PretrainedNetwork")
     name = ("--model.network.name", "shufflenet_v2_x0_5", "--model.network.image_size", "32")
