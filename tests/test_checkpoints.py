@@ -1,15 +1,19 @@
 import errno
 import functools
 import pickle
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch import nn
 
-from fmnist_lightning import MLP, FashionClassifier, load_classifier
+from fmnist_lightning import MLP, FashionClassifier, FashionMNISTDataModule, load_classifier
 from fmnist_lightning.checkpoints import AtomicCheckpointIO, read_checkpoint
 
 
@@ -176,3 +180,26 @@ def test_writes_what_it_reads(checkpoint: Path) -> None:
     assert again.keys() == saved.keys()
     with pytest.raises(OSError, match=r"some\.ckpt"):
         AtomicCheckpointIO().save_checkpoint(saved, checkpoint / "below-a-file.ckpt")
+
+
+@pytest.mark.slow
+def test_the_tools_of_others_read_our_checkpoints(fit: Callable[..., Path]) -> None:
+    folder = fit("--model.schedule", "constant")
+    last = str(folder / "checkpoints" / "last.ckpt")
+    torch.load(last, weights_only=True, mmap=True)
+    module = "lightning.pytorch.utilities.upgrade_checkpoint"
+    upgraded = shutil.copy(last, "upgraded.ckpt")
+    subprocess.run([sys.executable, "-W", "ignore", "-m", module, upgraded], check=True)
+    assert (
+        read_checkpoint(upgraded)["state_dict"].keys() == read_checkpoint(last)["state_dict"].keys()
+    )
+
+    # A trainer without anything of ours goes on from it, and what it saves is read here.
+    data = FashionMNISTDataModule(batch_size=50, train_size=480, val_size=120)
+    trainer = Trainer(max_epochs=3, logger=False, enable_progress_bar=False, accelerator="cpu")
+    with pytest.warns(UserWarning, match="callbacks used to create the checkpoint"):
+        trainer.fit(FashionClassifier(schedule="constant"), datamodule=data, ckpt_path=last)
+    assert trainer.global_step == 30
+    trainer.save_checkpoint("theirs.ckpt")
+    assert read_checkpoint("theirs.ckpt")["global_step"] == 30
+    load_classifier("theirs.ckpt")
