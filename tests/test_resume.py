@@ -1,6 +1,7 @@
 """Runs that are killed at any moment, resumed, and compared with one that was not."""
 
 import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from conftest import TINY, Run
 from processes import Fault, limit_file_size, start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.record_writer import RecordWriter
 from test_configs import CONFIGS, tiny_options
 
 from fmnist_lightning.checkpoints import read_checkpoint
@@ -109,6 +111,31 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
 ) -> None:
     whole = fit(*RANDOM)
     assert_same_run(whole, stop_and_resume(MOMENTS[moment], RANDOM, run))
+
+
+def write_curves_slowly() -> None:
+    """Makes TensorBoard's thread late, as a slow disk does."""
+    original = RecordWriter.write
+
+    def late(self: RecordWriter, data: bytes) -> None:
+        time.sleep(0.03)
+        original(self, data)
+
+    RecordWriter.write = late
+
+
+@pytest.mark.slow
+def test_curves_are_on_the_disk_before_the_checkpoint(fit: Callable[..., Path], run: Run) -> None:
+    whole = fit(*RANDOM)
+    # Killed once the second epoch's last.ckpt has its name.
+    fault = Fault("pathlib.Path.unlink", 6)
+    process = start("fit", *TINY, *RANDOM, fault=fault, first=write_curves_slowly)
+    assert process.wait() == -signal.SIGKILL
+    (folder,) = set(Path("runs").iterdir()) - {whole}
+    assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 20
+    time.sleep(1)  # TensorBoard sorts its files by the second in which they were begun
+    assert run("fit", "--ckpt_path", "last")[0] == 0
+    assert_same_run(whole, folder)
 
 
 @pytest.mark.slow
