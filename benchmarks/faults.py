@@ -15,7 +15,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import results
 
@@ -191,7 +191,7 @@ def measure() -> dict[str, list[int]]:
     return found
 
 
-def table(cases: dict[str, Any]) -> str:
+def table(cases: dict[str, list[int]]) -> str:
     """The README's table: a line for each kind of fault."""
     lines = ["| what happens | what is promised | tests | injected | survived |"]
     lines.append("| --- | --- | --- | ---: | ---: |")

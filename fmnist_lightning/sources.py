@@ -121,19 +121,14 @@ def fetch(data_dir: str | Path) -> Path:
     return raw
 
 
-@contextlib.contextmanager
-def _alone(raw: Path) -> Iterator[None]:
-    """Waits until no other process is in the folder, and keeps the others out."""
+def _alone(raw: Path) -> contextlib.AbstractContextManager[object]:
+    """Waits until no other process is in the folder, and keeps the others out within ``with``."""
     lock = FileLock(raw / ".lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         log.info("another process is filling %s; waiting for it", raw)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _faults(raw: Path) -> dict[DataFile, str]:

@@ -9,13 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import TINY, Run
-from test_distributed import MLP, free_port
-from test_resume import curves
+from test_distributed import DEVICES, MLP, assert_alike, free_port
 
 from fmnist_lightning import sources
-from fmnist_lightning.checkpoints import read_checkpoint
 
 # Python runs this before anything else: the tiny data set is the right one also there.
 SITE = """
@@ -28,28 +25,27 @@ sources.MIRRORS, sources.DEBIAN_FOLDER = (), pathlib.Path("/nowhere")
 """
 MODULE = (sys.executable, "-m", "fmnist_lightning")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
+ON_EACH = ("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "2")
 Command = tuple[dict[str, str], tuple[str, ...]]  # what is set in the environment, and the line
 
 
 def on_one_machine(*args: str) -> list[Command]:
-    return [({}, (*MODULE, *args, "--trainer.accelerator", "cpu", "--trainer.devices", "2"))]
+    return [({}, (*MODULE, *args, *DEVICES))]
 
 
 def by_torchrun(*args: str) -> list[Command]:
-    devices = ("--trainer.accelerator", "cpu", "--trainer.devices", "2")
-    return [({}, (*TORCHRUN, "2", "--standalone", "-m", "fmnist_lightning", *args, *devices))]
+    return [({}, (*TORCHRUN, "2", "--standalone", "-m", "fmnist_lightning", *args, *DEVICES))]
 
 
 def by_torchrun_on_two_machines(*args: str) -> list[Command]:
     """Both of which are this one."""
     port = ("--master-addr", "127.0.0.1", "--master-port", free_port())
-    devices = ("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "2")
     return [
         (
             {},
             (
                 *(*TORCHRUN, "1", "--nnodes", "2", "--node-rank", rank, *port),
-                *("-m", "fmnist_lightning", *args, *devices),
+                *("-m", "fmnist_lightning", *args, *ON_EACH),
             ),
         )
         for rank in ("0", "1")
@@ -58,12 +54,11 @@ def by_torchrun_on_two_machines(*args: str) -> list[Command]:
 
 def by_srun_on_two_machines(*args: str) -> list[Command]:
     """What ``srun`` sets on two machines of a cluster; both are this one."""
-    devices = ("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "2")
     job = {"SLURM_JOB_ID": free_port(), "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "2"}
     job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1", "SLURM_LOCALID": "0"}
     job |= {"MASTER_PORT": free_port()}
     return [
-        (job | {"SLURM_PROCID": rank, "SLURM_NODEID": rank}, (*MODULE, *args, *devices))
+        (job | {"SLURM_PROCID": rank, "SLURM_NODEID": rank}, (*MODULE, *args, *ON_EACH))
         for rank in ("0", "1")
     ]
 
@@ -128,16 +123,3 @@ def test_two_processes_come_to_what_one_does(
         said = launch(launcher(*more))
         assert f"going on with {folder} after step 20" in said
     assert_alike(ours, theirs)
-
-
-def assert_alike(ours: Path, theirs: Path) -> None:
-    """That two runs came to the same up to rounding."""
-    one, other = (read_checkpoint(each / "checkpoints" / "last.ckpt") for each in (ours, theirs))
-    assert one["global_step"] == other["global_step"]
-    for key, value in one["state_dict"].items():
-        torch.testing.assert_close(value, other["state_dict"][key], atol=1e-3, rtol=1e-3)
-    ours_read, theirs_read = curves(ours), curves(theirs)
-    for tag in ("train/loss", "train/acc", "val/loss", "val/acc"):
-        torch.testing.assert_close(
-            torch.tensor(ours_read[tag]), torch.tensor(theirs_read[tag]), atol=2e-3, rtol=2e-3
-        )

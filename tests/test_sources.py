@@ -322,9 +322,13 @@ def test_a_length_that_is_no_number_is_not_needed(
 
 
 def _fetch_elsewhere(
-    files: dict[str, bytes], source: str | Path, first: Callable[[], None] | None = None
+    folder: Path,
+    files: dict[str, bytes],
+    source: str | Path,
+    first: Callable[[], None] | None = None,
 ) -> None:
     """What happens in a process: it fetches into ``data``, from a mirror or a folder."""
+    os.chdir(folder)
     sources.FILES = as_data_files(files)
     sources.MIRRORS = (source,) if isinstance(source, str) else ()
     sources.DEBIAN_FOLDER = source if isinstance(source, Path) else Path("/nowhere")
@@ -341,14 +345,9 @@ def _fetch_elsewhere(
 
 def fetching(*args: Any, folder: Path) -> ForkServerProcess:
     """Starts such a process, in a folder."""
-    process = CONTEXT.Process(target=_in_folder, args=(folder, *args))
+    process = CONTEXT.Process(target=_fetch_elsewhere, args=(folder, *args))
     process.start()
     return process
-
-
-def _in_folder(folder: Path, *args: Any) -> None:
-    os.chdir(folder)
-    _fetch_elsewhere(*args)
 
 
 def test_sixteen_processes_at_once(
