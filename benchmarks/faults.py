@@ -63,48 +63,48 @@ ROWS = (
         (
             "test_stopping.test_a_disk_that_is_full_is_known_at_the_start",
             "test_stopping.test_so_is_a_folder_that_cannot_be_written",
-            "test_checkpoints.test_a_failed_write_leaves_the_old_checkpoint",
-            "test_sources.test_a_disk_that_is_full",
-            "test_sources.test_permissions",
+            "test_checkpoint.test_a_failed_write_leaves_the_old_checkpoint",
+            "test_download.test_a_disk_that_is_full",
+            "test_download.test_permissions",
         ),
     ),
     Row(
         "data truncated, swapped, with a flipped bit, left half-written",
         "good data or one error, never wrong pictures; the bad file is kept aside",
         (
-            "test_sources.test_sets_a_bad_file_aside_and_replaces_it",
-            "test_sources.test_leaves_a_bad_file_where_it_is_if_there_is_no_good_one",
-            "test_sources.test_what_a_killed_process_left_is_tidied_away",
+            "test_download.test_sets_a_bad_file_aside_and_replaces_it",
+            "test_download.test_leaves_a_bad_file_where_it_is_if_there_is_no_good_one",
+            "test_download.test_what_a_killed_process_left_is_tidied_away",
         ),
     ),
     Row(
         "a mirror that stalls, trickles, resets, lies, or serves something else",
         "the next source is asked",
         (
-            "test_sources.test_a_server_with_a_fault_is_passed_over",
-            "test_sources.test_a_length_that_is_no_number_is_not_needed",
-            "test_sources.test_gives_a_silent_mirror_up",
-            "test_sources.test_goes_on_to_the_next_mirror",
+            "test_download.test_a_server_with_a_fault_is_passed_over",
+            "test_download.test_a_length_that_is_no_number_is_not_needed",
+            "test_download.test_gives_a_silent_mirror_up",
+            "test_download.test_goes_on_to_the_next_mirror",
         ),
     ),
     Row(
         "sixteen processes at once, or the one that fetches is killed",
         "each file is fetched once, and all have it",
         (
-            "test_sources.test_sixteen_processes_at_once",
-            "test_sources.test_others_go_on_where_the_one_that_fetches_is_killed",
+            "test_download.test_sixteen_processes_at_once",
+            "test_download.test_others_go_on_where_the_one_that_fetches_is_killed",
         ),
     ),
     Row(
         "a checkpoint that is damaged, another program's, or holds code",
         "refused in one line; nothing of it is run",
         (
-            "test_checkpoints.test_a_file_of_another_kind",
-            "test_checkpoints.test_damaged_file",
-            "test_checkpoints.test_a_payload_is_not_run",
-            "test_checkpoints.test_a_checkpoint_of_another_program",
-            "test_checkpoints.test_weights_that_do_not_fit",
-            "test_checkpoints.test_a_url_is_not_followed",
+            "test_checkpoint.test_a_file_of_another_kind",
+            "test_checkpoint.test_damaged_file",
+            "test_checkpoint.test_a_payload_is_not_run",
+            "test_checkpoint.test_a_checkpoint_of_another_program",
+            "test_checkpoint.test_weights_that_do_not_fit",
+            "test_checkpoint.test_a_url_is_not_followed",
             "test_hostile.test_files_that_are_no_checkpoint_of_ours",
             "test_hostile.test_a_url_is_not_followed",
         ),
@@ -113,7 +113,7 @@ ROWS = (
         "a checkpoint, or a run's config, whose settings name code",
         "nothing is imported or called, by any command or the library",
         (
-            "test_checkpoints.test_a_strangers_class_is_not_even_imported",
+            "test_checkpoint.test_a_strangers_class_is_not_even_imported",
             "test_hostile.test_hyperparameters_that_name_code",
             "test_hostile.test_the_config_of_a_run_that_is_resumed",
         ),
@@ -131,8 +131,8 @@ ROWS = (
         "pictures that are bombs, cut off, empty, or no pictures; any file name",
         "skipped by name; the others are answered",
         (
-            "test_photos.test_a_bomb_is_not_unpacked",
-            "test_photos.test_what_is_wrong_with_a_file",
+            "test_images.test_a_bomb_is_not_unpacked",
+            "test_images.test_what_is_wrong_with_a_file",
             "test_predict_photos.test_any_name_is_read",
             "test_hostile.test_any_bytes_are_a_photo_or_an_error",
         ),
@@ -180,7 +180,7 @@ def measure() -> dict[str, list[int]]:
     with tempfile.TemporaryDirectory() as here:
         report = Path(here, "report.xml")
         command = [sys.executable, "-m", "pytest", "--numprocesses", "2", f"--junitxml={report}"]
-        command += [f"{TESTS / file}.py::{function}" for file, function in names]
+        command += [f"{next(TESTS.rglob(f'{file}.py'))}::{function}" for file, function in names]
         subprocess.run(command, cwd=TESTS.parent, check=False)
         found: dict[str, list[int]] = {f"{file}.{function}": [0, 0] for file, function in names}
         for case in ElementTree.parse(report).iter("testcase"):

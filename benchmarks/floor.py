@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fmnist_lightning import ArticleCNN
-from fmnist_lightning.dataset import read_dataset, split_indices
-from fmnist_lightning.sources import raw_folder
+from fmnist_lightning.data.dataset import read_dataset, split_indices
+from fmnist_lightning.data.download import raw_folder
 
 
 def main() -> None:

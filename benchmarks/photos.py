@@ -21,8 +21,8 @@ from typing import Any
 
 import results
 
-from fmnist_lightning.photo_report import balanced
-from fmnist_lightning.photos import classes_of, find_photos
+from fmnist_lightning.photos.images import classes_of, find_photos
+from fmnist_lightning.photos.report import balanced
 
 SAVED = results.SAVED / "photo-accuracy.json"
 MARKS = "<!-- photos: written by benchmarks/photos.py -->\n", "<!-- end of photos -->\n"

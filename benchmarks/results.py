@@ -25,7 +25,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fmnist_lightning import load_classifier, sources
+from fmnist_lightning import load_classifier
+from fmnist_lightning.data import download as sources
 
 ROOT = Path(__file__).parent.parent
 SAVED = ROOT / "benchmarks" / "results"

@@ -25,7 +25,7 @@ from typing import Any
 
 from results import ROOT, machine, machine_text, pyplot, replace_between
 
-from fmnist_lightning import sources
+from fmnist_lightning.data import download as sources
 
 HERE = ROOT / "benchmarks"
 SAVED = HERE / "results" / "speed.json"

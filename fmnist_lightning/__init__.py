@@ -1,12 +1,18 @@
 """Fashion-MNIST with PyTorch Lightning: a small reference, and a fast, repeatable baseline."""
 
-from fmnist_lightning.augmentation import RandomAugmentation
-from fmnist_lightning.checkpoints import load_classifier
-from fmnist_lightning.classifier import Answer, FashionClassifier
-from fmnist_lightning.datamodule import FashionMNISTDataModule
-from fmnist_lightning.networks import MLP, ArticleCNN, RegularizedCNN, ResidualCNN, ResidualEnsemble
-from fmnist_lightning.photo_augmentation import PhotoAugmentation
-from fmnist_lightning.pretrained import PretrainedNetwork
+from fmnist_lightning.data.augmentation import RandomAugmentation
+from fmnist_lightning.data.datamodule import FashionMNISTDataModule
+from fmnist_lightning.models.cnn import (
+    MLP,
+    ArticleCNN,
+    RegularizedCNN,
+    ResidualCNN,
+    ResidualEnsemble,
+)
+from fmnist_lightning.models.pretrained import PretrainedNetwork
+from fmnist_lightning.photos.augmentation import PhotoAugmentation
+from fmnist_lightning.training.checkpoint import load_classifier
+from fmnist_lightning.training.module import Answer, FashionClassifier
 
 __all__ = [
     "MLP",

@@ -9,10 +9,11 @@ import warnings
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from fmnist_lightning import export, shifts
+from fmnist_lightning import shifts
 from fmnist_lightning.cli import FashionCLI
-from fmnist_lightning.sources import DataError
-from fmnist_lightning.stopping import DivergenceError, exit_code, is_lost_peer, terminable
+from fmnist_lightning.data.download import DataError
+from fmnist_lightning.export import onnx as export
+from fmnist_lightning.internals.stopping import DivergenceError, exit_code, is_lost_peer, terminable
 
 COMMANDS = {"export": export.main, "shifts": shifts.main}  # besides those of the Trainer
 # What messages of Lightning have in them that a user here can do nothing with.

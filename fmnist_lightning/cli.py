@@ -16,8 +16,19 @@ from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from fmnist_lightning import runs
-from fmnist_lightning.checkpoints import (
+from fmnist_lightning.data.datamodule import FashionMNISTDataModule
+from fmnist_lightning.defaults import DESCRIPTION, ROOT, SEED, TRAINER_DEFAULTS, HelpFormatter
+from fmnist_lightning.internals.fast_loop import LeanEpochLoop
+from fmnist_lightning.internals.specs import TRUSTED_PACKAGES, is_of, to_recipe
+from fmnist_lightning.internals.stopping import FiniteLoss, exit_code, is_lost_peer
+from fmnist_lightning.options import Origin, changes, check_agreement, find_origin, refuse_null
+from fmnist_lightning.photos.images import PhotoDataset, photo_loader
+from fmnist_lightning.photos.report import PhotoReport
+from fmnist_lightning.tensorboard.callback import Dashboard, RunLogger, hyperparameters
+from fmnist_lightning.tensorboard.evaluation import Insight
+from fmnist_lightning.training import runs
+from fmnist_lightning.training.callbacks import EpochReport, EvalReport, say
+from fmnist_lightning.training.checkpoint import (
     RECIPES,
     AtomicCheckpointIO,
     BestCheckpoint,
@@ -25,19 +36,8 @@ from fmnist_lightning.checkpoints import (
     load_weights,
     read_checkpoint,
 )
-from fmnist_lightning.classifier import FashionClassifier
-from fmnist_lightning.dashboard import Dashboard, RunLogger, hyperparameters
-from fmnist_lightning.datamodule import FashionMNISTDataModule
-from fmnist_lightning.defaults import DESCRIPTION, ROOT, SEED, TRAINER_DEFAULTS, HelpFormatter
-from fmnist_lightning.insight import Insight
-from fmnist_lightning.loop import LeanEpochLoop
-from fmnist_lightning.options import Origin, changes, check_agreement, find_origin, refuse_null
-from fmnist_lightning.photo_report import PhotoReport
-from fmnist_lightning.photos import PhotoDataset, photo_loader
-from fmnist_lightning.predictions import PredictionWriter
-from fmnist_lightning.recipes import TRUSTED_PACKAGES, is_of, to_recipe
-from fmnist_lightning.report import EpochReport, EvalReport, say
-from fmnist_lightning.stopping import FiniteLoss, exit_code, is_lost_peer
+from fmnist_lightning.training.module import FashionClassifier
+from fmnist_lightning.training.predictions import PredictionWriter
 
 
 class SaveRunConfig(SaveConfigCallback):

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from fmnist_lightning import runs
-from fmnist_lightning.checkpoints import RECIPES, check_trust, read_checkpoint
-from fmnist_lightning.datamodule import SPLIT_KEYS
+from fmnist_lightning.data.datamodule import SPLIT_KEYS
 from fmnist_lightning.defaults import ROOT
-from fmnist_lightning.recipes import TRUSTED_PACKAGES, check_recipe, flatten
+from fmnist_lightning.internals.specs import TRUSTED_PACKAGES, check_recipe, flatten
+from fmnist_lightning.training import runs
+from fmnist_lightning.training.checkpoint import RECIPES, check_trust, read_checkpoint
 
 PATH_KEYS = ("data_dir", "default_root_dir")  # the settings that are names of folders
 # What decides how many steps a run takes.

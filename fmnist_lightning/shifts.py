@@ -13,14 +13,14 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
-from fmnist_lightning import runs
-from fmnist_lightning.charts import line_chart
-from fmnist_lightning.checkpoints import load_classifier
-from fmnist_lightning.classifier import FashionClassifier
-from fmnist_lightning.dataset import PictureDataset, read_dataset
+from fmnist_lightning.data.dataset import PictureDataset, read_dataset
+from fmnist_lightning.data.download import fetch, raw_folder
 from fmnist_lightning.defaults import ROOT
-from fmnist_lightning.report import say
-from fmnist_lightning.sources import fetch, raw_folder
+from fmnist_lightning.tensorboard.figures import line_chart
+from fmnist_lightning.training import runs
+from fmnist_lightning.training.callbacks import say
+from fmnist_lightning.training.checkpoint import load_classifier
+from fmnist_lightning.training.module import FashionClassifier
 
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 TAG = "accuracy by shift"

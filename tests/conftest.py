@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fmnist_lightning import sources
 from fmnist_lightning.__main__ import main
+from fmnist_lightning.data import download as sources
 
 # The tests' networks are tiny: more threads would only get into each other's way.
 torch.set_num_threads(1)
@@ -21,6 +21,8 @@ TINY = [
     *("--data.train_size", "480", "--data.val_size", "120", "--data.batch_size", "50"),
     *("--trainer.log_every_n_steps", "5"),
 ]
+DEVICES = ("--trainer.accelerator", "cpu", "--trainer.devices", "2")
+MLP = ("--model.network", "fmnist_lightning.MLP")
 
 
 def _pictures(num: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from fmnist_lightning import sources
+from fmnist_lightning.data import download as sources
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # Imported once, in a process that has no threads and is copied for each run.
@@ -39,7 +39,7 @@ class Fault(NamedTuple):
 
     Attributes:
         function: Where it is, such as ``os.fsync`` or
-            ``fmnist_lightning.classifier.FashionClassifier.training_step``.
+            ``fmnist_lightning.training.module.FashionClassifier.training_step``.
         call: Which call, from 1.
         signal: What the process sends to itself before the call; 0 is none.
         action: What else it does before.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_photos import photo
+from samples import photo
 
 from fmnist_lightning import load_classifier
 
@@ -254,5 +254,5 @@ def test_faults_shown_are_those_injected() -> None:
     assert shown(ROOT / "README.md", faults.MARKS) == faults.table(cases)
     for name, (survived, injected) in cases.items():
         file, function = name.split(".")
-        assert f"\ndef {function}(" in (ROOT / "tests" / f"{file}.py").read_text()
+        assert f"\ndef {function}(" in next((ROOT / "tests").rglob(f"{file}.py")).read_text()
         assert survived == injected > 0, name

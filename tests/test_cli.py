@@ -15,7 +15,7 @@ from conftest import TINY, Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import FashionMNISTDataModule, __main__, load_classifier
-from fmnist_lightning.checkpoints import read_checkpoint
+from fmnist_lightning.training.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
 STRANGER = """

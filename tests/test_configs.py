@@ -2,12 +2,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from conftest import Run
-from torchvision.models import resnet18
-
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+from samples import CONFIGS, tiny_options
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -39,18 +36,6 @@ def assert_contains(whole: object, part: object) -> None:
             assert_contains(one, other)
     else:
         assert whole == part
-
-
-def tiny_options(path: Path) -> list[str]:
-    """What makes a config run on the tiny data set, and offline."""
-    tiny = [
-        *("--data.train_size=480", "--data.val_size=120", "--trainer.log_every_n_steps=1"),
-        "--trainer.check_val_every_n_epoch=1",
-    ]
-    if path.stem == "pretrained":
-        torch.save(resnet18().state_dict(), "resnet18.pth")
-        tiny += ["--model.network.weights", "resnet18.pth"]
-    return tiny
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

@@ -13,11 +13,11 @@ import yaml
 from conftest import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_checkpoints import Payload
+from samples import Payload
 
 from fmnist_lightning import FashionClassifier, load_classifier
 from fmnist_lightning.cli import FashionCLI
-from fmnist_lightning.photos import PhotoError, read_photo
+from fmnist_lightning.photos.images import PhotoError, read_photo
 
 EVIL = """
 from pathlib import Path

@@ -11,8 +11,7 @@ from conftest import TINY, Run
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from processes import Process, start
-from test_configs import CONFIGS
-from test_photos import photo
+from samples import CONFIGS, photo
 
 MIB = 2**20
 

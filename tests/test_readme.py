@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from test_photos import photo
+from samples import photo
 
 from fmnist_lightning import load_classifier
 
@@ -105,10 +105,3 @@ def test_the_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
     answers = re.findall(r"'[^']+'", out.splitlines()[-1])
     assert len(answers) == 5
     assert "test/acc" in out
-
-
-def test_modules_in_reading_order_are_all_there_is() -> None:
-    section = README.split("## The way of a batch")[1].split("\n## ")[0]
-    named = set(re.findall(r"`(\w+\.py)`", section))
-    package = {path.name for path in (ROOT / "fmnist_lightning").glob("*.py")}
-    assert named == package - {"__init__.py"}

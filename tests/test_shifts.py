@@ -9,9 +9,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import load_classifier
-from fmnist_lightning.dataset import read_dataset
+from fmnist_lightning.data.dataset import read_dataset
+from fmnist_lightning.data.download import raw_folder
 from fmnist_lightning.shifts import accuracy_by_shift, shift
-from fmnist_lightning.sources import raw_folder
 
 Fit = Callable[..., Path]
 

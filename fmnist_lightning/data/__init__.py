@@ -1,0 +1,1 @@
+"""The dataset: download, tensors, split, data module, augmentation."""

@@ -1,0 +1,1 @@
+"""What protects and speeds up a run. Skip on first reading."""

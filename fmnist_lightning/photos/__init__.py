@@ -1,0 +1,1 @@
+"""Photos of clothes: reading, segmentation, augmentation, prediction."""

@@ -1,0 +1,161 @@
+import gc
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import seed_everything
+from lightning.pytorch.loops.progress import _Progress
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler
+
+from fmnist_lightning import FashionMNISTDataModule
+from fmnist_lightning.data.download import DataError
+
+
+def make(
+    stage: str = "fit", world: tuple[int, int] = (0, 1), device: str = "cpu", **kwargs: Any
+) -> Any:
+    """A data module that is ready for a stage, as process ``world[0]`` of ``world[1]``."""
+    arguments = {"train_size": 480, "val_size": 120, "batch_size": 50} | kwargs
+    data = FashionMNISTDataModule(**arguments)
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_rank=world[0],
+        world_size=world[1],
+        fit_loop=SimpleNamespace(epoch_progress=_Progress()),
+        strategy=SimpleNamespace(root_device=torch.device(device)),
+    )
+    data.prepare_data()
+    data.setup(stage)
+    return data
+
+
+def order(loader: DataLoader[Any], epoch: int = 0) -> list[Tensor]:
+    assert isinstance(loader.sampler, DistributedSampler)
+    loader.sampler.set_epoch(epoch)
+    return [images.flatten(1) for images, _ in loader]
+
+
+def pictures_on_the_cpu() -> int:
+    """How many tensors of pictures there are."""
+    gc.collect()
+    tensors = [thing for thing in gc.get_objects() if type(thing) is Tensor]
+    return sum(each.device.type == "cpu" and each.shape[1:] == (28, 28) for each in tensors)
+
+
+def same(one: list[Tensor], two: list[Tensor]) -> bool:
+    return torch.equal(torch.cat(one), torch.cat(two))
+
+
+def test_serves_uint8_batches_of_the_split(data_dir: Path) -> None:
+    data = make()
+    images, labels = next(iter(data.train_dataloader()))
+    assert (images.shape, images.dtype) == ((50, 28, 28), torch.uint8)
+    assert (labels.shape, labels.dtype) == ((50,), torch.int64)
+    assert [len(labels) for _, labels in data.train_dataloader()] == [50] * 9 + [30]
+    assert sum(len(labels) for _, labels in data.val_dataloader()) == 120
+    data.setup("test")
+    assert torch.equal(next(iter(data.test_dataloader()))[1], torch.arange(105) % 10)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    seed_everything(3)
+    first = order(make().train_dataloader())
+    torch.rand(7)  # the state of the global generator must not matter
+    assert same(first, order(make().train_dataloader()))
+    assert not same(first, order(make().train_dataloader(), epoch=1))
+    seed_everything(4)
+    assert not same(first, order(make().train_dataloader()))
+
+
+@pytest.mark.usefixtures("data_dir")
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_loader_made_in_a_later_epoch_has_its_order(num_workers: int) -> None:
+    third = order(make().train_dataloader(), epoch=2)
+    data = make(num_workers=num_workers)
+    data.trainer.fit_loop.epoch_progress.current.processed = 2
+    assert same(third, [images.flatten(1) for images, _ in data.train_dataloader()])
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_order_is_the_same_with_workers() -> None:
+    assert same(order(make().train_dataloader()), order(make(num_workers=2).train_dataloader()))
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_two_processes_share_the_batches_of_one() -> None:
+    whole = order(make().train_dataloader())
+    parts = [order(make(world=(rank, 2)).train_dataloader()) for rank in (0, 1)]
+    for batch, part0, part1 in zip(whole, *parts, strict=True):
+        assert len(part0) == len(part1)
+        assert torch.equal(batch, torch.stack([part0, part1], dim=1).flatten(0, 1))
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_evaluation_shows_every_picture_once_also_where_shares_differ() -> None:
+    whole = torch.cat(order(make("test").test_dataloader()))
+    parts = [torch.cat(order(make("test", (rank, 2)).test_dataloader())) for rank in (0, 1)]
+    assert [len(part) for part in parts] == [53, 52]
+    assert torch.equal(whole[0::2], parts[0])
+    assert torch.equal(whole[1::2], parts[1])
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"batch_size 50 .* choose a multiple of 3"):
+        make(world=(0, 3))
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_the_pictures_live_on_the_device_and_nowhere_else() -> None:
+    before = pictures_on_the_cpu()
+    data = make(device="meta")  # stands for a GPU
+    assert {data.train_set.images.device.type, data.val_set.labels.device.type} == {"meta"}
+    images, labels = next(iter(data.train_dataloader()))
+    assert (images.device.type, images.dtype, images.shape) == ("meta", torch.uint8, (50, 28, 28))
+    assert labels.device.type == "meta"
+    assert pictures_on_the_cpu() == before
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_workers_beside_pictures_on_a_device_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_workers must be 0 on meta, not 2"):
+        make(device="meta", num_workers=2)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_the_device_of_the_trainer_in_charge_counts() -> None:
+    data = make()
+    images = data.train_set.images
+    data.trainer.strategy.root_device = torch.device("meta")
+    data.setup("fit")
+    assert data.train_set.images.device.type == "meta"
+    assert images.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("batch_size", 0), ("eval_batch_size", -1), ("num_workers", -1), ("split_seed", -1)],
+)
+def test_arguments_out_of_range_are_refused_by_name(argument: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{argument} must be at least .*{value}"):
+        FashionMNISTDataModule(**{argument: value})  # type: ignore[arg-type]
+
+
+def test_a_split_larger_than_the_data_is_refused_before_any_work() -> None:
+    with pytest.raises(ValueError, match="at most 60,000"):
+        FashionMNISTDataModule(train_size=48_001)
+
+
+def test_setup_without_the_files_says_what_to_call() -> None:
+    with pytest.raises(DataError, match=r"call prepare_data\(\)"):
+        FashionMNISTDataModule().setup("test")
+
+
+def test_the_split_of_a_checkpoint_must_be_ours() -> None:
+    state = FashionMNISTDataModule(split_seed=1).state_dict()
+    FashionMNISTDataModule(split_seed=1, batch_size=7, data_dir="x").load_state_dict(state)
+    with pytest.raises(ValueError, match=r"split_seed=1.*split_seed=2"):
+        FashionMNISTDataModule(split_seed=2).load_state_dict(state)

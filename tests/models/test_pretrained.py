@@ -1,0 +1,179 @@
+"""Transfer learning, with weight files that the tests make: there is no network here."""
+
+import functools
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, Run
+from torch import Tensor, nn
+from torchvision import models
+
+from fmnist_lightning import FashionClassifier, load_classifier
+from fmnist_lightning.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, PretrainedNetwork
+
+SMALL = "mobilenet_v3_small"
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Weights of a ``SMALL`` of torchvision, as a file."""
+    torch.manual_seed(7)
+    network = models.get_model(SMALL, weights=None)
+    path = tmp_path / "small.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def in_color(images: Tensor, size: int) -> Tensor:
+    """What torchvision's own networks are shown: red, green and blue, normalised."""
+    large = nn.functional.interpolate(images, size=(size, size), mode="bilinear")
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    return (large.repeat(1, 3, 1, 1) - mean[:, None, None]) / std[:, None, None]
+
+
+def test_features_are_those_of_torchvisions_network(weights: Path) -> None:
+    ours = PretrainedNetwork(SMALL, weights=str(weights), image_size=56)
+    ours.load_pretrained()
+    theirs: Any = models.get_model(SMALL, weights=None)
+    theirs.load_state_dict(torch.load(weights))
+    theirs.classifier[-1] = nn.Identity()
+    images = torch.rand(3, 1, 28, 28)
+    features = theirs.eval()(in_color(images, 56))
+    assert torch.allclose(ours.eval().backbone(in_color(images, 56)), features)
+    assert torch.allclose(ours(images), ours.head(features), atol=1e-5)
+    assert ours(images).shape == (3, 10)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "vgg11", "densenet121", "efficientnet_b0", "convnext_tiny", "swin_t"]
+)
+def test_families_of_networks(name: str) -> None:
+    network = PretrainedNetwork(name, weights=None, image_size=64).eval()
+    with torch.no_grad():
+        assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet19", "torchvision has no network resnet19; it has alexnet, .*resnet18"),
+        ("squeezenet1_1", "squeezenet1_1 does not end in one linear layer"),
+        ("inception_v3", "inception_v3 does not end in one linear layer"),
+    ],
+)
+def test_networks_that_will_not_do(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PretrainedNetwork(name, weights=None)
+
+
+OPTIONS = (
+    *("--model.network", "fmnist_lightning.PretrainedNetwork"),
+    *(f"--model.network.name={SMALL}", "--model.network.image_size=32"),
+)
+
+
+def test_is_trained_tested_and_rebuilt_without_the_file(
+    weights: Path, fit: Callable[..., Path], run: Run
+) -> None:
+    folder = fit(*OPTIONS, f"--model.network.weights={weights}")
+    weights.unlink()
+    code, out, err = run("test", "--ckpt_path", "best.ckpt")
+    assert (code, err) == (0, "")
+    assert "test accuracy" in out
+    network = load_classifier(folder / "checkpoints" / "last.ckpt").network
+    assert isinstance(network, PretrainedNetwork)
+
+
+def test_begins_with_the_weights_of_the_file(weights: Path, fit: Callable[..., Path]) -> None:
+    frozen = ("--model.optimizer=SGD", "--model.optimizer.lr=0", "--model.optimizer.weight_decay=0")
+    fit(*OPTIONS, f"--model.network.weights={weights}", *frozen)
+    network = load_classifier("best.ckpt").network
+    kept = torch.load(weights)["features.0.0.weight"]
+    assert torch.equal(network.get_parameter("backbone.features.0.0.weight"), kept)
+
+
+def test_resumes_without_the_file(weights: Path, fit: Callable[..., Path], run: Run) -> None:
+    fit(*OPTIONS, f"--model.network.weights={weights}", "--model.schedule=constant")
+    weights.unlink()
+    code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert code == 0, err
+
+
+def test_backbone_is_frozen_then_trained(weights: Path, fit: Callable[..., Path], run: Run) -> None:
+    """In stages: the new last layer at first, all of the network from the second epoch on."""
+    finetuning = (
+        "--trainer.callbacks=BackboneFinetuning",
+        "--trainer.callbacks.unfreeze_backbone_at_epoch=1",
+        "--trainer.callbacks.train_bn=false",
+        "--model.schedule=constant",
+    )
+    options = (*OPTIONS, f"--model.network.weights={weights}", *finetuning)
+    fit(*options, "--trainer.max_epochs=1")
+    name = "features.0.0.weight"
+    before, after = torch.load(weights)[name], f"backbone.{name}"
+    one = load_classifier("best.ckpt").network
+    assert torch.equal(one.get_parameter(after), before)
+    folder = fit(*options, "--trainer.max_epochs=2")
+    last = str(folder / "checkpoints" / "last.ckpt")
+    assert not torch.equal(load_classifier(last).network.get_parameter(after), before)
+    assert run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")[0] == 0
+
+
+def test_one_cycle_can_not_take_in_what_is_unfrozen(weights: Path, run: Run) -> None:
+    code, _, err = run(
+        "fit", *OPTIONS, f"--model.network.weights={weights}",
+        "--trainer.callbacks=BackboneFinetuning",
+        "--data.train_size=480", "--data.val_size=120",
+    )  # fmt: skip
+    assert code == 1
+    assert "set --model.schedule constant" in err
+
+
+def test_networks_without_a_backbone_are_not_finetuned(run: Run) -> None:
+    code, _, err = run(
+        "fit", "--trainer.callbacks=BackboneFinetuning", "--model.schedule=constant",
+        "--data.train_size=480", "--data.val_size=120",
+    )  # fmt: skip
+    assert code == 1
+    assert "backbone" in err
+    assert len(err.splitlines()) == 1
+
+
+def problem(**kwargs: Any) -> str:
+    network = PretrainedNetwork(**{"name": SMALL} | kwargs)
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        network.load_pretrained()
+    return str(caught.value)
+
+
+def test_weights_that_will_not_do(weights: Path, tmp_path: Path) -> None:
+    assert "neither a file nor the name of weights of mobilenet_v3_small" in problem(weights="no")
+    assert "are not those of a resnet18" in problem(name="resnet18", weights=str(weights))
+    (tmp_path / "text.pth").write_text("hello")
+    assert "holds no weights that can be read safely" in problem(weights=str(tmp_path / "text.pth"))
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert "holds a list where weights by name" in problem(weights=str(tmp_path / "list.pth"))
+
+
+def test_where_there_is_no_network_the_error_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Run
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    code, _, err = run("fit", *TINY, *OPTIONS)
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "mobilenet_v3_small from https://" in err
+    assert "--model.network.weights FILE" in err
+
+
+def test_backbone_is_that_of_the_network() -> None:
+    network = functools.partial(PretrainedNetwork, name=SMALL, weights=None)
+    classifier = FashionClassifier(network=network)
+    assert classifier.backbone is classifier.network.get_submodule("backbone")

@@ -1,0 +1,99 @@
+"""TensorBoard on a real run, as a browser shows it."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run
+
+from fmnist_lightning.data.dataset import CLASSES
+
+sync_api: Any = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: make browser"
+)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: make browser")
+QUIET = [  # it may be root's, without a GPU, and need not call home
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+PICTURES = [
+    *("confusion", "reliability", "most confident mistakes", "least sure hits"),
+    *("filters of the first layer", "feature maps"),
+]
+
+
+@pytest.fixture
+def address(fit: Callable[..., Path], run: Run) -> Iterator[str]:
+    """Where TensorBoard shows a run of one epoch and its test."""
+    fit("--trainer.max_epochs", "1")
+    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", "runs", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        found = (re.search(r"http://localhost:\d+", line) for line in server.stderr)
+        yield next(match[0] for match in found if match)
+        server.kill()
+
+
+def test_all_of_it_renders(address: str) -> None:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
+        page = browser.new_page(viewport={"width": 1600, "height": 1200})
+        page.set_default_timeout(40_000)
+        sync_api.expect.set_options(timeout=40_000)
+
+        def show(tab: str) -> None:
+            page.goto(f"{address}/#{tab}")
+            page.reload()
+
+        def sees(text: str) -> None:
+            sync_api.expect(page.get_by_text(text, exact=True).first).to_be_visible()
+
+        show("custom_scalars")
+        for title in ("training and validation", "loss", "accuracy", "each class, validation"):
+            sees(title)
+        sync_api.expect(page.get_by_text("Matches (2)")).to_have_count(2)  # two curves in each
+        sync_api.expect(page.get_by_text("Matches (10)")).to_have_count(2)  # a curve for each class
+
+        show("images")
+        for stage in ("test", "val"):
+            heading = page.locator("tf-category-paginated-view .heading").filter(has_text=stage)
+            heading.wait_for()
+            if heading.get_attribute("open-button") is None:
+                heading.click()
+        cards = page.locator("tf-image-loader")
+        tags = [f"{stage}/{picture}" for stage in ("test", "val") for picture in PICTURES]
+        sync_api.expect(cards).to_have_count(len(tags) + 1)  # and the training pictures
+        assert {*tags, "training pictures"} == set(
+            cards.evaluate_all("cards => cards.map(card => card.tag)")
+        )
+        for card in cards.all():
+            card.scroll_into_view_if_needed()
+            width = card.locator("img").evaluate(
+                "image => image.decode().then(() => image.naturalWidth)"
+            )
+            assert width > 300
+
+        show("text")
+        for name in CLASSES:
+            sync_api.expect(page.get_by_role("cell", name=name, exact=True).first).to_be_visible()
+        sync_api.expect(page.get_by_text("split_seed: 0").first).to_be_attached()
+
+        show("hparams")
+        for title in ("network", "val/loss", "test/acc"):
+            sync_api.expect(page.get_by_text(title, exact=True).first).to_be_attached()
+        sync_api.expect(page.get_by_text("none", exact=True).first).to_be_visible()  # augmentation
+
+        show("projector")
+        projector = page.frame_locator("main iframe").frame_locator("iframe")
+        sync_api.expect(projector.get_by_text(re.compile("Points: (120|105)"))).to_be_visible()
+        sync_api.expect(projector.locator("#scatter canvas").first).to_be_visible()
+        browser.close()

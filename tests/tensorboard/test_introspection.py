@@ -1,0 +1,67 @@
+import torch
+from torch import Tensor, nn
+
+from fmnist_lightning import MLP, ArticleCNN, ResidualCNN, ResidualEnsemble
+from fmnist_lightning.tensorboard.introspection import embeddings, feature_maps, first_filters
+
+
+def test_feature_maps_of_the_article() -> None:
+    network = ArticleCNN().eval()
+    pixels = torch.rand(1, 1, 28, 28)
+    maps = feature_maps(network, pixels)
+    assert [(name.split()[1], tuple(each.shape)) for name, each in maps] == [
+        ("Conv2d", (6, 24, 24)),
+        ("HalvingMaxPool2d", (6, 12, 12)),
+        ("Conv2d", (10, 8, 8)),
+        ("HalvingMaxPool2d", (10, 4, 4)),
+    ]
+    first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
+    assert torch.allclose(maps[0][1], first(pixels)[0])
+    assert not any(layer._forward_hooks for layer in network.modules())
+
+
+def test_no_more_layers_than_asked_for() -> None:
+    network = ResidualEnsemble(members=2, first=4, widths=[4, 4]).eval()
+    assert len(feature_maps(network, torch.rand(1, 1, 28, 28), most=5)) == 5
+
+
+def test_first_filters() -> None:
+    network = ResidualCNN(first=8, widths=[8])
+    filters = first_filters(network)
+    assert filters is not None
+    assert filters.shape == (8, 3, 3)
+    assert not filters.requires_grad
+    assert first_filters(MLP()) is None
+
+
+class Unusual(nn.Module):
+    """A network whose layers do otherwise than most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+        self.linear = nn.Linear(14, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows, _ = self.pool(images)  # (N, 1, 14, 14)
+        logits: Tensor = self.linear(rows[:, 0]).mean(dim=1)  # of each row
+        return logits
+
+
+def test_layers_that_do_otherwise_are_left_out() -> None:
+    network, pixels = Unusual().eval(), torch.rand(3, 1, 28, 28)
+    assert feature_maps(network, pixels[:1]) == []
+    with torch.no_grad():
+        assert torch.equal(embeddings(network, pixels), network(pixels))
+
+
+@torch.no_grad()
+def test_the_embedding_is_what_the_last_layer_sees() -> None:
+    network = MLP(hidden=32).eval()
+    pixels = torch.rand(5, 1, 28, 28)
+    points = embeddings(network, pixels)
+    assert points.shape == (5, 32)
+    last = list(network.modules())[-1]
+    assert torch.allclose(last(points), network(pixels))
+    convolution = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten()).eval()  # no linear layer
+    assert torch.equal(embeddings(convolution, pixels), convolution(pixels))

@@ -1,0 +1,199 @@
+import errno
+import functools
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from samples import Payload
+from torch import nn
+
+from fmnist_lightning import MLP, FashionClassifier, FashionMNISTDataModule, load_classifier
+from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, read_checkpoint
+
+
+def content(classifier: FashionClassifier) -> dict[str, Any]:
+    return {
+        "state_dict": classifier.state_dict(),
+        "hyper_parameters": dict(classifier.hparams),
+    }
+
+
+@pytest.fixture
+def checkpoint() -> Path:
+    path = Path("some.ckpt")
+    torch.save(content(FashionClassifier(network=functools.partial(MLP, hidden=4))), path)
+    return path
+
+
+def test_load_classifier_gives_the_same_answers(fit: Callable[..., Path]) -> None:
+    folder = fit("--model.network", "fmnist_lightning.MLP", "--model.network.hidden", "9")
+    classifier = load_classifier("best.ckpt")
+    assert isinstance(classifier.network, MLP)
+    assert classifier.network.layers[1].out_features == 9
+    assert not classifier.training
+    saved = read_checkpoint(folder / "checkpoints" / "best.ckpt")["state_dict"]
+    lightnings_own = FashionClassifier.load_from_checkpoint("best.ckpt")
+    for name, value in classifier.state_dict().items():
+        assert torch.equal(value, saved[name])
+        assert torch.equal(value, lightnings_own.state_dict()[name])
+
+
+def test_a_checkpoint_in_bf16_loads(checkpoint: Path) -> None:
+    saved = torch.load(checkpoint)
+    saved["state_dict"] = {
+        name: value.bfloat16() if value.is_floating_point() else value
+        for name, value in saved["state_dict"].items()
+    }
+    torch.save(saved, checkpoint)
+    assert next(load_classifier(checkpoint).network.parameters()).dtype == torch.float32
+
+
+def test_missing_file() -> None:
+    with pytest.raises(ValueError, match=r"no checkpoint file gone\.ckpt"):
+        read_checkpoint("gone.ckpt")
+
+
+def test_a_url_is_not_followed() -> None:
+    with pytest.raises(ValueError, match=r"no checkpoint file http://127\.0\.0\.1:9/x\.ckpt"):
+        read_checkpoint("http://127.0.0.1:9/x.ckpt")
+
+
+@pytest.mark.parametrize("text", ["export A=1", "test", "a", "R", ".", "\x80", ""])
+def test_a_file_of_another_kind(text: str) -> None:
+    Path("some.ckpt").write_text(text)  # some letters are instructions to the reader
+    with pytest.raises(ValueError, match=r"some\.ckpt is not a checkpoint"):
+        read_checkpoint("some.ckpt")
+
+
+def test_dangling_link() -> None:
+    Path("best.ckpt").symlink_to("runs/deleted/checkpoints/best.ckpt")
+    with pytest.raises(ValueError, match=r"best\.ckpt leads to runs/deleted.*gone"):
+        read_checkpoint("best.ckpt")
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "truncated"])
+def test_damaged_file(kind: str, checkpoint: Path) -> None:
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes({"text": b"hello", "empty": b"", "truncated": whole[:3000]}[kind])
+    with pytest.raises(ValueError, match="damaged"):
+        read_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_payload_is_not_run(raw: bool, checkpoint: Path) -> None:
+    if raw:
+        checkpoint.write_bytes(pickle.dumps(Payload(), protocol=2))
+    else:
+        torch.save(torch.load(checkpoint) | {"extra": Payload()}, checkpoint)
+    with pytest.raises(ValueError, match="more than tensors and plain types"):
+        load_classifier(checkpoint)
+    assert not Path("mark").exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        nn.Linear(2, 2).state_dict(),
+        {"state_dict": {}, "hyper_parameters": {"lr": 1}},
+        {"state_dict": {}},
+        [1, 2],
+        torch.zeros(3),
+    ],
+)
+def test_a_checkpoint_of_another_program(other: object) -> None:
+    torch.save(other, "other.ckpt")
+    with pytest.raises(ValueError, match=r"other\.ckpt is a checkpoint of another program"):
+        read_checkpoint("other.ckpt")
+
+
+def test_weights_that_do_not_fit(checkpoint: Path) -> None:
+    saved = torch.load(checkpoint)
+    del saved["state_dict"]["network.layers.1.bias"]
+    torch.save(saved, checkpoint)
+    with pytest.raises(ValueError, match=r"don't fit.*network\.layers\.1\.bias"):
+        load_classifier(checkpoint)
+
+
+def test_arguments_that_do_not_fit(checkpoint: Path) -> None:
+    saved = torch.load(checkpoint)
+    saved["hyper_parameters"]["network"]["init_args"]["depth"] = 3
+    torch.save(saved, checkpoint)
+    with pytest.raises(ValueError, match=r"some\.ckpt: .*depth"):
+        load_classifier(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("key", "base"), [("network", "fmnist_lightning.MLP"), ("augmentation", "torch.nn.Identity")]
+)
+def test_a_strangers_class_is_not_even_imported(
+    key: str, base: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = f"stranger_{key}"
+    Path(f"{module}.py").write_text(
+        "from pathlib import Path\nPath('mark').touch()\n"
+        f"import torch, fmnist_lightning\nclass Net({base}): ...\n"
+    )
+    saved = torch.load(checkpoint)
+    recipe = {"init_args": {}} | (saved["hyper_parameters"][key] or {})
+    saved["hyper_parameters"][key] = recipe | {"class_path": f"{module}.Net"}
+    torch.save(saved, checkpoint)
+    with pytest.raises(ValueError, match=rf"{module}\.Net"):
+        load_classifier(checkpoint)
+    assert not Path("mark").exists()
+    classifier = load_classifier(checkpoint, trusted=[f"{module}.Net"])
+    assert type(getattr(classifier, key)).__name__ == "Net"
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = checkpoint.read_bytes()
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(9)}, checkpoint)
+    assert checkpoint.read_bytes() == before
+    assert list(Path().iterdir()) == [checkpoint]
+
+
+def test_writes_what_it_reads(checkpoint: Path) -> None:
+    saved = read_checkpoint(checkpoint)
+    AtomicCheckpointIO().save_checkpoint(saved, "folder/that/is/new.ckpt")
+    again = AtomicCheckpointIO().load_checkpoint("folder/that/is/new.ckpt", weights_only=False)
+    assert again.keys() == saved.keys()
+    with pytest.raises(OSError, match=r"some\.ckpt"):
+        AtomicCheckpointIO().save_checkpoint(saved, checkpoint / "below-a-file.ckpt")
+
+
+@pytest.mark.slow
+def test_the_tools_of_others_read_our_checkpoints(fit: Callable[..., Path]) -> None:
+    folder = fit("--model.schedule", "constant")
+    last = str(folder / "checkpoints" / "last.ckpt")
+    torch.load(last, weights_only=True, mmap=True)
+    module = "lightning.pytorch.utilities.upgrade_checkpoint"
+    upgraded = shutil.copy(last, "upgraded.ckpt")
+    subprocess.run([sys.executable, "-W", "ignore", "-m", module, upgraded], check=True)
+    assert (
+        read_checkpoint(upgraded)["state_dict"].keys() == read_checkpoint(last)["state_dict"].keys()
+    )
+
+    # A trainer without anything of ours goes on from it, and what it saves is read here.
+    data = FashionMNISTDataModule(batch_size=50, train_size=480, val_size=120)
+    trainer = Trainer(max_epochs=3, logger=False, enable_progress_bar=False, accelerator="cpu")
+    with pytest.warns(UserWarning, match="callbacks used to create the checkpoint"):
+        trainer.fit(FashionClassifier(schedule="constant"), datamodule=data, ckpt_path=last)
+    assert trainer.global_step == 30
+    trainer.save_checkpoint("theirs.ckpt")
+    assert read_checkpoint("theirs.ckpt")["global_step"] == 30
+    load_classifier("theirs.ckpt")

@@ -1,0 +1,421 @@
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, AdamW
+
+from fmnist_lightning import (
+    MLP,
+    ArticleCNN,
+    FashionClassifier,
+    FashionMNISTDataModule,
+    RandomAugmentation,
+    RegularizedCNN,
+)
+from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.internals.specs import from_recipe
+from fmnist_lightning.training.metrics import MOST_UNSEEN
+
+ROOT = Path(__file__).parents[2]
+
+
+class Recorder(Callback):
+    """Keeps the loss and the learning rate of every step."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.rates: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.losses.append(float(outputs["loss"]))
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def train(
+    classifier: FashionClassifier,
+    data: FashionMNISTDataModule,
+    epochs: int = 2,
+    callbacks: Sequence[Callback] = (),
+) -> tuple[Trainer, Recorder]:
+    recorder = Recorder()
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=epochs,
+        callbacks=[recorder, *callbacks],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=5,
+    )
+    trainer.fit(classifier, datamodule=data)
+    return trainer, recorder
+
+
+def tiny_data(**kwargs: Any) -> FashionMNISTDataModule:
+    return FashionMNISTDataModule(**{"train_size": 480, "val_size": 120, "batch_size": 50} | kwargs)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_the_article_config_is_the_articles_loop() -> None:
+    """From the same weights and batches, the plain loop's loss at every step, to 1e-5."""
+    config = yaml.safe_load((ROOT / "configs" / "article.yaml").read_text())
+    seed_everything(0)
+    model = config["model"]
+    for key in ("network", "optimizer"):
+        model[key] = from_recipe(model[key] | {"class_path": _full(model[key]["class_path"])})
+    classifier = FashionClassifier(**model)
+    data = tiny_data(batch_size=config["data"]["batch_size"])
+
+    # The article's network, loss and optimiser, in plain PyTorch and by its own words.
+    network = nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.Conv2d(6, 10, 5), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(160, 56), nn.ReLU(), nn.Linear(56, 10), nn.Sigmoid(),
+    )  # fmt: skip
+    start = [weight.detach().clone() for weight in classifier.network.parameters()]
+    network.load_state_dict(dict(zip(network.state_dict(), start, strict=True)))
+    _, recorder = train(classifier, data)
+
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.04)
+    losses = []
+    loader: Any = data.train_dataloader()
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        for images, labels in loader:
+            optimizer.zero_grad()
+            loss = nn.CrossEntropyLoss()(network(images.unsqueeze(1).float() / 255), labels)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert len(losses) == 48
+    assert recorder.losses == pytest.approx(losses, abs=1e-5)
+    for ours, theirs, before in zip(
+        classifier.network.parameters(), network.parameters(), start, strict=True
+    ):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-5)
+        assert (ours - before).abs().max() > 1e-4  # it is training that was compared
+
+
+def _full(class_path: str) -> str:
+    return class_path.replace(
+        "fmnist_lightning.ArticleCNN", "fmnist_lightning.models.cnn.ArticleCNN"
+    )
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_metrics_count_every_picture_once() -> None:
+    data = tiny_data(eval_batch_size=50)  # 120 pictures: the last batch is smaller
+    classifier = FashionClassifier()
+    trainer, _ = train(classifier, data, epochs=1)
+    assert_figures(trainer, classifier, data.val_set, "val")
+    trainer.test(classifier, datamodule=data, verbose=False)
+    assert_figures(trainer, classifier, data.test_set, "test")
+    trainer.test(classifier, datamodule=data, verbose=False)  # nothing is left of the first time
+    assert classifier.test_metrics["confusion"].compute().sum() == 105
+
+
+def assert_figures(
+    trainer: Trainer, classifier: FashionClassifier, dataset: Any, stage: str
+) -> None:
+    with torch.no_grad():
+        logits = classifier.eval()(dataset.images)
+    metrics = trainer.callback_metrics
+    accuracy = (logits.argmax(1) == dataset.labels).double().mean().item()
+    assert metrics[f"{stage}/acc"].item() == pytest.approx(accuracy)
+    loss = F.cross_entropy(logits, dataset.labels).item()
+    assert metrics[f"{stage}/loss"].item() == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_training_metrics_are_means_over_the_pictures() -> None:
+    trainer, recorder = train(FashionClassifier(), tiny_data(), epochs=1)
+    sizes = [50] * 9 + [30]
+    mean = sum(loss * size for loss, size in zip(recorder.losses, sizes, strict=True)) / 480
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_learns() -> None:
+    trainer, _ = train(
+        FashionClassifier(optimizer=functools.partial(AdamW, lr=0.01)), tiny_data(), 4
+    )
+    assert trainer.callback_metrics["val/acc"] > 0.95
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_one_cycle_moves_every_step_and_ends_near_zero() -> None:
+    classifier = FashionClassifier(optimizer=functools.partial(SGD, lr=0.1), warmup=0.25)
+    _, recorder = train(classifier, tiny_data())
+    assert len(set(recorder.rates)) == 20
+    peak = recorder.rates.index(max(recorder.rates))
+    assert max(recorder.rates) == pytest.approx(0.1)
+    assert peak == 4  # a quarter of the 20 steps
+    assert recorder.rates[-1] < 1e-5
+
+
+@pytest.mark.usefixtures("data_dir")
+@pytest.mark.parametrize("warmup", [0, 0.05, 0.1, 0.9])
+def test_one_cycle_of_ten_steps(warmup: float) -> None:
+    optimizer = functools.partial(SGD, lr=0.1)
+    _, recorder = train(FashionClassifier(optimizer=optimizer, warmup=warmup), tiny_data(), 1)
+    assert len(recorder.rates) == 10
+    assert 0.09 < max(recorder.rates) <= 0.1
+    assert recorder.rates[-1] < 1e-5
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_constant_schedule() -> None:
+    optimizer = functools.partial(SGD, lr=0.1)
+    _, recorder = train(FashionClassifier(optimizer=optimizer, schedule="constant"), tiny_data())
+    assert set(recorder.rates) == {0.1}
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_one_cycle_needs_an_end() -> None:
+    with pytest.raises(ValueError, match=r"one_cycle .*max_epochs"):
+        train(FashionClassifier(), tiny_data(), epochs=-1)
+
+
+def test_forward_takes_pictures_as_they_are() -> None:
+    class Looking(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            assert images.shape == (2, 1, 28, 28)
+            assert images.dtype == torch.float32
+            return images.flatten(1)[:, :10]
+
+    classifier = FashionClassifier()
+    classifier.network = Looking()
+    images = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    images[0, 0, 0] = 255
+    assert classifier(images)[0, 0] == 1
+    probabilities = classifier.predict_step((images, torch.zeros(2)), 0)
+    assert torch.allclose(probabilities.sum(dim=1), torch.ones(2))
+
+
+def test_hyperparameters_are_plain() -> None:
+    classifier = FashionClassifier(network=functools.partial(MLP, hidden=3), warmup=0.2)
+    assert dict(classifier.hparams) == {
+        "network": {"class_path": "fmnist_lightning.models.cnn.MLP", "init_args": {"hidden": 3}},
+        "optimizer": {
+            "class_path": "torch.optim.adamw.AdamW",
+            "init_args": {"lr": 0.01, "weight_decay": 0.05},
+        },
+        "augmentation": None,
+        "mirror": False,
+        "schedule": "one_cycle",
+        "warmup": 0.2,
+        "compile": False,
+        "channels_last": True,
+    }
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_augmentation_is_for_training_only() -> None:
+    seen: dict[str, list[Tensor]] = {"train": [], "val": []}
+
+    class Looking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = ArticleCNN()
+
+        def forward(self, images: Tensor) -> Tensor:
+            seen["train" if self.training else "val"].append(images.detach())
+            return self.network(images)  # type: ignore[no-any-return]
+
+    classifier = FashionClassifier(
+        augmentation=functools.partial(RandomAugmentation, flip=False, shift=27)
+    )
+    classifier.network = Looking()
+    data = tiny_data()
+    train(classifier, data, epochs=1)
+    validated = torch.cat(seen["val"])[-120:, 0].mul(255).round()
+    assert torch.equal(validated, data.val_set.images.float())
+    originals = {image.numpy().tobytes() for image in data.train_set.images}
+    shown = torch.cat(seen["train"]).mul(255).round().to(torch.uint8)
+    assert sum(image.numpy().tobytes() in originals for image in shown) < 10
+
+
+def test_mirror_averages_both_ways_round_in_evaluation() -> None:
+    torch.manual_seed(0)
+    classifier = FashionClassifier(mirror=True).eval()
+    images = torch.randint(0, 256, (6, 28, 28), dtype=torch.uint8)
+    both = classifier(images)
+    assert torch.allclose(both, classifier(images.flip(2)), atol=1e-6)
+    classifier.mirror = False
+    one, other = classifier(images), classifier(images.flip(2))
+    assert torch.allclose(both, (one + other) / 2, atol=1e-6)
+    classifier.mirror = True
+    assert torch.equal(classifier.train()(images), one)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_calibration_error_is_that_of_the_probabilities() -> None:
+    """Also where the outputs are all between 0 and 1, as after the article's sigmoid."""
+    data = tiny_data()
+    classifier = FashionClassifier(network=functools.partial(ArticleCNN, sigmoid=True))
+    trainer, _ = train(classifier, data, epochs=1)
+    with torch.no_grad():
+        confidence, answers = classifier.eval()(data.val_set.images).softmax(dim=1).max(dim=1)
+    right = (answers == data.val_set.labels).float()
+    bins = (confidence * 15).int()
+    gaps = [(confidence - right)[bins == each].sum().abs() for each in range(15)]
+    assert trainer.callback_metrics["val/ece"].item() == pytest.approx(
+        float(sum(gaps)) / 120, abs=1e-5
+    )
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_lightnings_weight_averaging_is_what_is_validated_and_kept() -> None:
+    """The averaged weights in validation and in the checkpoint's place for weights."""
+    seed_everything(0)
+    classifier, data = FashionClassifier(), tiny_data()
+    averaging = EMAWeightAveraging(decay=0.9)
+    trainer, _ = train(classifier, data, 2, [averaging])
+    assert_figures(trainer, classifier, data.val_set, "val")  # after fit, it has the average
+    seed_everything(0)
+    other = FashionClassifier()
+    train(other, tiny_data(), 2)
+    assert not torch.allclose(
+        other.get_parameter("network.classifier.3.bias"),
+        classifier.get_parameter("network.classifier.3.bias"),
+    )
+
+
+@pytest.mark.parametrize("warmup", [-0.1, 1.0])
+def test_warmup_out_of_range(warmup: float) -> None:
+    with pytest.raises(ValueError, match=f"warmup must be .* not {warmup}"):
+        FashionClassifier(warmup=warmup)
+
+
+def test_article_cnn_is_the_default_and_gives_logits() -> None:
+    network = FashionClassifier().network
+    assert isinstance(network, ArticleCNN)
+    assert not network.sigmoid
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_channels_last_changes_the_speed_and_not_the_training() -> None:
+    runs: list[Recorder] = []
+    for channels_last in (False, True):
+        seed_everything(0)
+        classifier = FashionClassifier(channels_last=channels_last)
+        runs.append(train(classifier, tiny_data())[1])
+        weight = classifier.network.get_parameter("features.2.weight")
+        assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+    assert runs[1].losses == pytest.approx(runs[0].losses, abs=1e-4)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_metrics_are_up_to_date_within_an_epoch() -> None:
+    counts = []
+
+    class Looking(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+            figure = pl_module.train_metrics["acc"]
+            counts.append(int(figure.tp + figure.fn))
+
+    train(FashionClassifier(), tiny_data(), 2, [Looking()])
+    assert counts == [*range(50, 500, 50), 480] * 2
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_metrics_count_more_batches_than_are_kept() -> None:
+    classifier = FashionClassifier()
+    trainer, recorder = train(classifier, tiny_data(batch_size=3, eval_batch_size=1), 1)
+    assert len(recorder.losses) == 160 > MOST_UNSEEN
+    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(
+        sum(recorder.losses) / 160, rel=1e-5
+    )
+    assert classifier.val_metrics["confusion"].compute().sum() == 120
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_batches_from_workers_are_let_go() -> None:
+    """A tensor from a worker keeps a file open; an epoch of them is more than a system allows."""
+    shared = []
+
+    class Looking(Callback):
+        def on_train_batch_end(
+            self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            kept = [tensor for pair in pl_module.train_metrics.unseen for tensor in pair]
+            shared.append((batch[1].is_shared(), any(tensor.is_shared() for tensor in kept)))
+
+    train(FashionClassifier(), tiny_data(num_workers=2), 1, [Looking()])
+    assert shared == [(True, False)] * 10
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("data_dir")
+def test_compiling_changes_the_speed_and_not_the_training() -> None:
+    runs: list[Recorder] = []
+    for compile in (False, True):
+        seed_everything(0)
+        classifier = FashionClassifier(compile=compile)
+        names = set(classifier.state_dict())
+        runs.append(train(classifier, tiny_data())[1])
+        assert set(classifier.state_dict()) == names
+        assert (classifier.network._compiled_call_impl is not None) == compile
+    assert runs[1].losses == pytest.approx(runs[0].losses, abs=1e-3)
+
+
+# ---- predict -----------------------------------------------------------------------------------
+
+
+def test_predict_takes_files_pillow_images_and_arrays(tmp_path: Path) -> None:
+    classifier = FashionClassifier(mirror=True)
+    images = torch.randint(0, 256, (7, 28, 28), dtype=torch.uint8)
+    Image.fromarray(images[1].numpy()).save(tmp_path / "1.png")
+    mixed: list[Any] = [
+        images[0],
+        str(tmp_path / "1.png"),
+        tmp_path / "1.png",
+        Image.fromarray(images[2].numpy()),
+        images[3].numpy(),
+    ]
+    with torch.no_grad():
+        expected = classifier.eval()(images).softmax(dim=1)
+    answers = classifier.predict(mixed, batch_size=2)
+    assert len(answers) == 5
+    for answer, row in zip(answers, expected[[0, 1, 1, 2, 3]], strict=True):
+        assert list(answer.probabilities) == list(CLASSES)
+        assert list(answer.probabilities.values()) == pytest.approx(row.tolist(), abs=1e-6)
+        assert answer.label == CLASSES[int(row.argmax())]
+        assert answer.probability == pytest.approx(float(row.max()), abs=1e-6)
+    assert [answer.label for answer in classifier.predict(images.numpy())] == [
+        CLASSES[number] for number in expected.argmax(dim=1)
+    ]
+    assert classifier.predict([]) == []
+
+
+def test_predict_leaves_the_mode_of_each_module_as_it_was() -> None:
+    classifier = FashionClassifier(network=RegularizedCNN).train()
+    classifier.network.get_submodule("features").eval()
+    before = [module.training for module in classifier.modules()]
+    image = torch.zeros(28, 28, dtype=torch.uint8)
+    assert classifier.predict([image]) == classifier.predict([image])  # no dropout
+    with pytest.raises(ValueError, match=r"gone\.png: there is no such file"):
+        classifier.predict(["gone.png"])
+    assert [module.training for module in classifier.modules()] == before
+    for single in ("1.png", image, np.zeros((90, 60, 3), np.uint8), Image.new("RGB", (9, 9))):
+        with pytest.raises(ValueError, match="predict takes a list of pictures"):
+            classifier.predict(single)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+        classifier.predict([image], batch_size=0)

@@ -1,0 +1,116 @@
+"""Runs that are killed at any moment, resumed, and compared with one that was not."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from comparing import assert_same_run
+from conftest import TINY, Run
+from processes import Fault, limit_file_size, start
+from samples import CONFIGS, tiny_options
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from fmnist_lightning.training.checkpoint import read_checkpoint
+
+PACKAGE = "fmnist_lightning"
+STEP = f"{PACKAGE}.training.module.FashionClassifier.training_step"  # 10 of them in an epoch
+MOMENTS = {
+    "before the first step": [Fault(STEP, 1)],
+    "within the first epoch": [Fault(STEP, 7)],
+    "within a later epoch": [Fault(STEP, 24)],
+    "in validation": [Fault(f"{PACKAGE}.training.module.FashionClassifier.validation_step", 2)],
+    "before best.ckpt leads to it": [Fault(f"{PACKAGE}.training.checkpoint.publish_best", 3)],
+    "while best.ckpt is written": [Fault("os.fsync", 4)],
+    "between best.ckpt and last.ckpt": [
+        Fault(f"{PACKAGE}.training.checkpoint.LastCheckpoint.on_train_epoch_end", 2)
+    ],
+    "while last.ckpt is written": [Fault("os.fsync", 5)],
+    "between two curves": [Fault(f"{PACKAGE}.tensorboard.callback.RunLogger.log_metrics", 9)],
+    "in the last pictures": [Fault(f"{PACKAGE}.tensorboard.evaluation.Insight.on_train_end", 1)],
+    "where the disk is full": [Fault(STEP, 25, signal=0, action=limit_file_size)],
+    "three times": [Fault(STEP, 4), Fault(STEP, 15), Fault("os.fsync", 2)],
+}
+QUICK = ("within a later epoch", "while last.ckpt is written", "three times")
+RANDOM = (
+    *("--model.augmentation", "fmnist_lightning.RandomAugmentation"),
+    *("--model.network", "fmnist_lightning.RegularizedCNN", "--model.network.dropout", "0.3"),
+    *("--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "2"),
+)
+
+
+def stop_and_resume(faults: list[Fault], options: tuple[str, ...], run: Run) -> Path:
+    """Stops a run with each of the faults in turn, lets it end, and gives its folder."""
+    before = set(Path("runs").iterdir())
+    command = ("fit", *TINY, *options)
+    for fault in faults:
+        process = start(*command, fault=fault)
+        assert process.wait() == (-fault.signal or 1), process.output.read_text()
+        command = ("fit", "--ckpt_path", "last")
+        time.sleep(1)  # TensorBoard sorts its files by the second in which they were begun
+    code, _, err = run(*command)
+    assert code == 0, err
+    (folder,) = set(Path("runs").iterdir()) - before
+    return folder
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in MOMENTS],
+)
+def test_a_run_that_was_killed_ends_as_one_that_was_not(
+    moment: str, fit: Callable[..., Path], run: Run
+) -> None:
+    whole = fit(*RANDOM)
+    assert_same_run(whole, stop_and_resume(MOMENTS[moment], RANDOM, run))
+
+
+def write_curves_slowly() -> None:
+    """Makes TensorBoard's thread late, as a slow disk does."""
+    original = RecordWriter.write
+
+    def late(self: RecordWriter, data: bytes) -> None:
+        time.sleep(0.03)
+        original(self, data)
+
+    RecordWriter.write = late
+
+
+@pytest.mark.slow
+def test_curves_are_on_the_disk_before_the_checkpoint(fit: Callable[..., Path], run: Run) -> None:
+    whole = fit(*RANDOM)
+    # Killed once the second epoch's last.ckpt has its name.
+    fault = Fault("pathlib.Path.unlink", 6)
+    process = start("fit", *TINY, *RANDOM, fault=fault, first=write_curves_slowly)
+    assert process.wait() == -signal.SIGKILL
+    (folder,) = set(Path("runs").iterdir()) - {whole}
+    assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 20
+    time.sleep(1)  # TensorBoard sorts its files by the second in which they were begun
+    assert run("fit", "--ckpt_path", "last")[0] == 0
+    assert_same_run(whole, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_so_does_every_config(
+    path: Path, num_workers: int, fit: Callable[..., Path], run: Run
+) -> None:
+    options = (
+        *("--config", str(path), "--data.num_workers", str(num_workers), *tiny_options(path)),
+        *("--trainer.max_epochs", "3", "--data.batch_size", "150"),
+    )
+    whole = fit(*options)
+    faults = [Fault(STEP, 2), Fault(STEP, 6)]
+    assert_same_run(whole, stop_and_resume(faults, options, run))
+
+
+def test_what_changes_a_resumed_run_is_named(fit: Callable[..., Path], run: Run) -> None:
+    folder = fit("--model.schedule", "constant")
+    _, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert out.splitlines()[0] == (
+        f"going on with {folder} after step 20, trainer.max_epochs 3 instead of 2"
+    )
+    _, out, _ = run("fit", "--ckpt_path", "last")
+    assert out.splitlines()[0] == f"going on with {folder} after step 30"
