@@ -27,7 +27,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     official = read_dataset(raw_folder(options.data_dir), train=True)
     train, val = split_indices(len(official), options.train_size, options.val_size, seed=0)
-    train_set = official.subset(train)
+    train_dataset = official.subset(train)
     val_batches = torch.split(official.images[val], 500)
     network: Any = ArticleCNN(sigmoid=True)
     if not options.contiguous:
@@ -43,7 +43,7 @@ def main() -> None:
     first_batch, epochs = None, []
     for _ in range(options.epochs):
         order = torch.randperm(options.train_size)
-        batches = [train_set[index] for index in torch.split(order, options.batch_size)]
+        batches = [train_dataset[index] for index in torch.split(order, options.batch_size)]
         start = time.perf_counter()
         network.train()
         for images, labels in batches:

@@ -21,7 +21,7 @@ from typing import Any
 
 import results
 
-from fmnist_lightning.photos.images import classes_of, find_photos
+from fmnist_lightning.photos.images import find_photos, labels_from_folder
 from fmnist_lightning.photos.report import balanced
 
 SAVED = results.SAVED / "photo-accuracy.json"
@@ -60,7 +60,7 @@ def split(folder: Path) -> dict[str, list[Path]]:
     """The photos of each part."""
     parts: dict[str, list[Path]] = {part: [] for part in PARTS}
     for path in find_photos([str(folder)]):
-        if classes_of(path):
+        if labels_from_folder(path):
             number = int(hashlib.sha256(path.read_bytes()).hexdigest(), 16)
             parts[PARTS[0] if number % 3 == 0 else PARTS[1]].append(path)
     return parts
@@ -86,7 +86,7 @@ def measure(checkpoint: Path, paths: list[Path]) -> dict[str, list[int]]:
     right: dict[str, list[int]] = {}
     for row in rows:
         counts = right.setdefault(row["folder"], [0, 0])
-        counts[0] += row["prediction"] in classes_of(Path(row["file"]))
+        counts[0] += row["prediction"] in labels_from_folder(Path(row["file"]))
         counts[1] += 1
     return dict(sorted(right.items()))
 

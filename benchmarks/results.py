@@ -47,7 +47,7 @@ ROWS: dict[str, tuple[list[str], range]] = {
         [
             *("--config", "configs/photos.yaml"),
             *("--model.augmentation", "fmnist_lightning.RandomAugmentation"),
-            *("--model.augmentation.erase", "0.5"),
+            *("--model.augmentation.erase_prob", "0.5"),
         ],
         range(1),
     ),
@@ -143,7 +143,7 @@ def replace_between(path: Path, marks: tuple[str, str], text: str) -> None:
     path.write_text(before + marks[0] + text + marks[1] + after)
 
 
-def summarize(saved: dict[str, Any]) -> dict[str, str]:
+def compute_summary(saved: dict[str, Any]) -> dict[str, str]:
     """The figures of a row as text."""
     runs = saved["runs"]
     seconds = statistics.mean(run["fit_seconds"] for run in runs)
@@ -175,7 +175,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, saved in rows.items():
-        row = summarize(saved)
+        row = compute_summary(saved)
         cells = [
             name,
             *(row[key] for key in ("parameters", "epochs", "seconds", "validate")),
@@ -195,7 +195,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 def header(saved: dict[str, Any]) -> str:
     """The line of a config that says what it gives."""
-    row, runs = summarize(saved), len(saved["runs"])
+    row, runs = compute_summary(saved), len(saved["runs"])
     seeds = f"{runs} seeds" if runs > 1 else "1 seed"
     return (
         f"# Result: {row['test']} % test accuracy ({seeds}), fit in {row['seconds']} "

@@ -6,11 +6,10 @@ from fmnist_lightning.models.cnn import (
     MLP,
     ArticleCNN,
     RegularizedCNN,
-    ResidualCNN,
-    ResidualEnsemble,
+    ResNetEnsemble,
+    SmallResNet,
 )
 from fmnist_lightning.models.pretrained import PretrainedNetwork
-from fmnist_lightning.photos.augmentation import PhotoAugmentation
 from fmnist_lightning.training.checkpoint import load_classifier
 from fmnist_lightning.training.module import Answer, FashionClassifier
 
@@ -20,11 +19,10 @@ __all__ = [
     "ArticleCNN",
     "FashionClassifier",
     "FashionMNISTDataModule",
-    "PhotoAugmentation",
     "PretrainedNetwork",
     "RandomAugmentation",
     "RegularizedCNN",
-    "ResidualCNN",
-    "ResidualEnsemble",
+    "ResNetEnsemble",
+    "SmallResNet",
     "load_classifier",
 ]

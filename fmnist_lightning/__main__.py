@@ -13,7 +13,12 @@ from fmnist_lightning import shifts
 from fmnist_lightning.cli import FashionCLI
 from fmnist_lightning.data.download import DataError
 from fmnist_lightning.export import onnx as export
-from fmnist_lightning.internals.stopping import DivergenceError, exit_code, is_lost_peer, terminable
+from fmnist_lightning.internals.stopping import (
+    DivergenceError,
+    is_dead_rank_error,
+    raise_on_sigterm,
+    signal_exit_code,
+)
 
 COMMANDS = {"export": export.main, "shifts": shifts.main}  # besides those of the Trainer
 # What messages of Lightning have in them that a user here can do nothing with.
@@ -74,13 +79,13 @@ def main(args: list[str] | None = None) -> int:
     sys.path.insert(0, "")
     _quieten()
     try:
-        with terminable():
+        with raise_on_sigterm():
             if args[:1] and args[0] in COMMANDS:
                 COMMANDS[args[0]]([arg for arg in args[1:] if arg != "--debug"])
                 return 0
             cli = FashionCLI(args)
     except (KeyboardInterrupt, SystemExit) as error:
-        code = exit_code(error)
+        code = signal_exit_code(error)
         if code is None:
             raise
         return code
@@ -102,7 +107,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"error: {text}", file=sys.stderr)
         return 2 if isinstance(error, argparse.ArgumentError) else 1
     except RuntimeError as error:
-        if not is_lost_peer(error) or "--debug" in args:
+        if not is_dead_rank_error(error) or "--debug" in args:
             raise
         print(
             "error: another process of this run has ended; its own output says why", file=sys.stderr

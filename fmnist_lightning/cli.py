@@ -18,18 +18,26 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from fmnist_lightning.data.datamodule import FashionMNISTDataModule
 from fmnist_lightning.defaults import DESCRIPTION, ROOT, SEED, TRAINER_DEFAULTS, HelpFormatter
-from fmnist_lightning.internals.fast_loop import LeanEpochLoop
-from fmnist_lightning.internals.specs import TRUSTED_PACKAGES, is_of, to_recipe
-from fmnist_lightning.internals.stopping import FiniteLoss, exit_code, is_lost_peer
+from fmnist_lightning.internals.fast_loop import FastEpochLoop
+from fmnist_lightning.internals.specs import ALLOWED_PACKAGES, is_allowed, to_spec
+from fmnist_lightning.internals.stopping import (
+    TerminateOnNonFinite,
+    is_dead_rank_error,
+    signal_exit_code,
+)
 from fmnist_lightning.options import Origin, changes, check_agreement, find_origin, refuse_null
 from fmnist_lightning.photos.images import PhotoDataset, photo_loader
 from fmnist_lightning.photos.report import PhotoReport
-from fmnist_lightning.tensorboard.callback import Dashboard, RunLogger, hyperparameters
-from fmnist_lightning.tensorboard.evaluation import Insight
+from fmnist_lightning.tensorboard.callback import (
+    FixedStepTensorBoardLogger,
+    TensorBoardSetup,
+    hyperparameters,
+)
+from fmnist_lightning.tensorboard.evaluation import TensorBoardEvaluation
 from fmnist_lightning.training import runs
-from fmnist_lightning.training.callbacks import EpochReport, EvalReport, say
+from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, print_line
 from fmnist_lightning.training.checkpoint import (
-    RECIPES,
+    SPEC_KEYS,
     AtomicCheckpointIO,
     BestCheckpoint,
     LastCheckpoint,
@@ -106,9 +114,9 @@ class FashionCLI(LightningCLI):
             help="Classes that the checkpoint may name besides this package's and PyTorch's.",
         )
         parameters = inspect.signature(FashionClassifier).parameters
-        defaults = {key: parameters[key].default for key in RECIPES}
+        defaults = {key: parameters[key].default for key in SPEC_KEYS}
         parser.set_defaults(
-            {f"model.{key}": to_recipe(value) for key, value in defaults.items() if value}
+            {f"model.{key}": to_spec(value) for key, value in defaults.items() if value}
         )
 
     def _prepare_subcommand_parser(
@@ -161,7 +169,9 @@ class FashionCLI(LightningCLI):
         if self._resumes() and _is_rank_zero():
             changed = changes(trained[command], self.config[command])
             done = self.origin.checkpoint["global_step"]
-            say(f"going on with {self.origin.run_dir} after step {done:,}" + "".join(changed))
+            print_line(
+                f"going on with {self.origin.run_dir} after step {done:,}" + "".join(changed)
+            )
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: ``parse_arguments`` has done it, with checks that the base class lacks."""
@@ -186,7 +196,7 @@ class FashionCLI(LightningCLI):
                 "out to use what there is, or install a PyTorch build that fits your GPU"
             )
         if self.subcommand == "fit" and _saves(trainer) and _is_rank_zero():
-            runs.check_best(Path(trainer.default_root_dir))
+            runs.check_overwrite(Path(trainer.default_root_dir))
 
     def instantiate_classes(self) -> None:
         """Builds everything, and loads the checkpoint's weights once to see that they fit."""
@@ -201,29 +211,31 @@ class FashionCLI(LightningCLI):
         run_dir = Path(config.default_root_dir) if dry else self._make_run_dir()
         logger = config.logger
         if logger is None or logger is True:
-            logger = self.subcommand != "predict" and RunLogger(run_dir, *self._steps())
+            logger = self.subcommand != "predict" and FixedStepTensorBoardLogger(
+                run_dir, *self._steps()
+            )
         callbacks = _as_list(config.callbacks)
         if self.subcommand == "fit":
-            callbacks.insert(0, FiniteLoss())
+            callbacks.insert(0, TerminateOnNonFinite())
         if config.enable_progress_bar is not False and not any(
             isinstance(callback, ProgressBar) for callback in callbacks
         ):
             # In a file or a pipe, the bar would be thousands of lines; those of the epochs remain.
             callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stdout.isatty() else 0))
         if self.subcommand != "predict" and logger is not False and not dry:
-            callbacks.append(Insight())
+            callbacks.append(TensorBoardEvaluation())
         if self.subcommand == "fit":
-            callbacks.append(EpochReport())
+            callbacks.append(EpochSummary())
             if logger is not False and not dry and not self._steps()[1]:
                 compared = hyperparameters(self.config["fit"])
-                callbacks.append(Dashboard(run_dir / "config.yaml", compared))
+                callbacks.append(TensorBoardSetup(run_dir / "config.yaml", compared))
             if _saves(config):
                 folder = run_dir / runs.CHECKPOINTS
                 callbacks += [BestCheckpoint(folder), LastCheckpoint(folder)]
         elif self.subcommand == "predict":
             callbacks.append(self._predictor(None if dry else run_dir))
         else:
-            callbacks.append(EvalReport(None if dry else run_dir))
+            callbacks.append(EvaluationSummary(None if dry else run_dir))
 
         plugins = _as_list(config.plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -233,7 +245,7 @@ class FashionCLI(LightningCLI):
         )
         if self.subcommand == "predict" and trainer.world_size > 1:
             raise ValueError(f"predict runs on one device, not on {trainer.world_size}")
-        trainer.fit_loop.epoch_loop = LeanEpochLoop(trainer)
+        trainer.fit_loop.epoch_loop = FastEpochLoop(trainer)
         return trainer
 
     def _predictor(self, run_dir: Path | None) -> Callback:
@@ -262,11 +274,11 @@ class FashionCLI(LightningCLI):
         root = Path(self._get(self.config, "trainer").default_root_dir)
         if not _is_rank_zero():
             return root  # writes nothing; Lightning tells it where rank 0 keeps its checkpoints
-        self.new_run_dir = runs.new_run(root)
+        self.new_run_dir = runs.create_run_dir(root)
         return self.new_run_dir
 
     def _steps(self) -> tuple[int | None, int | None]:
-        """Where the TensorBoard log writes and where it starts, see :class:`RunLogger`."""
+        """Where the TensorBoard log writes and where it starts, see :class:`FixedStepTensorBoardLogger`."""
         done = int(self.origin.checkpoint.get("global_step", 0)) if self.origin else 0
         if self.subcommand == "fit":
             return None, done if self._resumes() else 0
@@ -289,11 +301,11 @@ class FashionCLI(LightningCLI):
             self.trainer.fit(**kwargs)
         except BaseException as error:
             last = self._last_checkpoint()
-            stopped = exit_code(error) or is_lost_peer(error)
+            stopped = signal_exit_code(error) or is_dead_rank_error(error)
             if stopped and last and self.trainer.is_global_zero:
                 root = self._get(self.config, "trainer").default_root_dir
                 option = "" if root == ROOT else f" --trainer.default_root_dir {root}"
-                say(
+                print_line(
                     f"stopped after step {self.trainer.global_step:,}; to go on from step "
                     f"{last.step:,}: python -m fmnist_lightning fit --ckpt_path last{option}"
                     + self._trust()
@@ -302,9 +314,9 @@ class FashionCLI(LightningCLI):
 
     def _trust(self) -> str:
         """The option that a command needs where the classifier is of classes from elsewhere."""
-        recipes = [self.model.hparams[key] for key in RECIPES if self.model.hparams[key]]
-        paths = {recipe["class_path"] for recipe in recipes}
-        strangers = sorted(path for path in paths if not is_of(TRUSTED_PACKAGES, path))
+        specs = [self.model.hparams[key] for key in SPEC_KEYS if self.model.hparams[key]]
+        paths = {spec["class_path"] for spec in specs}
+        strangers = sorted(path for path in paths if not is_allowed(ALLOWED_PACKAGES, path))
         return " ".join([" --trust", *strangers]) if strangers else ""
 
     def _last_checkpoint(self) -> LastCheckpoint | None:
@@ -322,23 +334,23 @@ class FashionCLI(LightningCLI):
         for best in self.trainer.checkpoint_callbacks:
             if isinstance(best, BestCheckpoint) and best.best_model_score is not None:
                 path = os.path.relpath(best.best_model_path)
-                say(
+                print_line(
                     f"best checkpoint: {runs.BEST} -> {path} (val loss {best.best_model_score:.4f})"
                 )
                 command = f"python -m fmnist_lightning test --ckpt_path {runs.BEST}{self._trust()}"
-                say(f"test it:         {command}")
+                print_line(f"test it:         {command}")
         if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
             root = self._get(self.config, "trainer").default_root_dir
-            say(f"dashboard:       tensorboard --logdir {root}")
+            print_line(f"dashboard:       tensorboard --logdir {root}")
 
     # The weights of --ckpt_path are in the model already, and these three need nothing else of it.
 
     def validate(self, **kwargs: Any) -> None:
-        """Runs ``Trainer.validate``; :class:`EvalReport` prints the figures."""
+        """Runs ``Trainer.validate``; :class:`EvaluationSummary` prints the figures."""
         self.trainer.validate(**kwargs | {"ckpt_path": None}, verbose=False)
 
     def test(self, **kwargs: Any) -> None:
-        """Runs ``Trainer.test``; :class:`EvalReport` prints the figures."""
+        """Runs ``Trainer.test``; :class:`EvaluationSummary` prints the figures."""
         self.trainer.test(**kwargs | {"ckpt_path": None}, verbose=False)
 
     def predict(self, **kwargs: Any) -> None:

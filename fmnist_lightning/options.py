@@ -16,9 +16,9 @@ import yaml
 
 from fmnist_lightning.data.datamodule import SPLIT_KEYS
 from fmnist_lightning.defaults import ROOT
-from fmnist_lightning.internals.specs import TRUSTED_PACKAGES, check_recipe, flatten
+from fmnist_lightning.internals.specs import ALLOWED_PACKAGES, check_spec, flatten
 from fmnist_lightning.training import runs
-from fmnist_lightning.training.checkpoint import RECIPES, check_trust, read_checkpoint
+from fmnist_lightning.training.checkpoint import SPEC_KEYS, check_trust, read_checkpoint
 
 PATH_KEYS = ("data_dir", "default_root_dir")  # the settings that are names of folders
 # What decides how many steps a run takes.
@@ -67,12 +67,12 @@ def find_origin(options: list[str]) -> Origin | None:
     resumes = path == "last"
     configs = []
     if resumes:
-        run_dir: Path | None = runs.latest_run(root)
+        run_dir: Path | None = runs.latest_run_dir(root)
         assert run_dir is not None
         configs = ["--config", json.dumps(_read_config(run_dir / "config.yaml", trusted))]
         path = str(run_dir / runs.CHECKPOINTS / "last.ckpt")
     else:
-        run_dir = runs.run_of(Path(path), root)
+        run_dir = runs.find_run_dir(Path(path), root)
     checkpoint = read_checkpoint(path)
     check_trust(checkpoint, trusted)
     split = checkpoint.get("datamodule_hyper_parameters", {})
@@ -102,7 +102,7 @@ def _read_config(path: Path, trusted: Collection[str]) -> dict[str, Any]:
 def _check_config(part: Any, path: Path, trusted: Collection[str], key: str = "") -> None:
     """Checks that no part of a run's config could stand for code that is not trusted."""
     if isinstance(part, dict) and "class_path" in part:
-        check_recipe(part, trusted, (*TRUSTED_PACKAGES, "lightning.pytorch"))
+        check_spec(part, trusted, (*ALLOWED_PACKAGES, "lightning.pytorch"))
     elif isinstance(part, dict | list):
         pairs = part.items() if isinstance(part, dict) else ((key, each) for each in part)
         for name, value in pairs:
@@ -123,7 +123,7 @@ def check_agreement(origin: Origin, trained: Any, given: Any) -> None:
         ValueError: If they do; it names the option.
     """
     # A one_cycle run that is resumed must end where it meant to.
-    length = origin.resumes and given.model.schedule == "one_cycle"
+    length = origin.resumes and given.model.lr_schedule == "one_cycle"
     expected, found = _settings(trained, length), _settings(given, length)
     for key in expected | found:
         if found.get(key) != expected.get(key):
@@ -168,10 +168,10 @@ def refuse_null(name: str, cls: type, settings: dict[str, Any]) -> None:
         default = parameters[key].default if key in parameters else None
         if value is None and default is not None:
             raise ValueError(f"--{name}.{key} must not be null; it has a default to leave it at")
-        if key in RECIPES and value:
-            recipe = {"init_args": {}, **value}
-            part = check_recipe(recipe, [recipe["class_path"]])
-            refuse_null(f"{name}.{key}", part, recipe["init_args"])
+        if key in SPEC_KEYS and value:
+            spec = {"init_args": {}, **value}
+            part = check_spec(spec, [spec["class_path"]])
+            refuse_null(f"{name}.{key}", part, spec["init_args"])
 
 
 def _settings(config: Any, length: bool) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _peek(options: list[str], key: str) -> str | None:
         if name == f"--{key}":
             value = text
         elif name in ("--config", "-c"):
-            # What is wrong with the file is for the real parser to say.
+            # What is wrong with the file is for the real parser to print_line.
             with contextlib.suppress(OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
                 found = yaml.safe_load(Path(text).read_text())
                 for part in key.split("."):

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
-from fmnist_lightning.data.dataset import PictureDataset, read_dataset
+from fmnist_lightning.data.dataset import TensorImageDataset, read_dataset
 from fmnist_lightning.data.download import fetch, raw_folder
 from fmnist_lightning.defaults import ROOT
-from fmnist_lightning.tensorboard.figures import line_chart
+from fmnist_lightning.tensorboard.figures import plot_lines
 from fmnist_lightning.training import runs
-from fmnist_lightning.training.callbacks import say
+from fmnist_lightning.training.callbacks import print_line
 from fmnist_lightning.training.checkpoint import load_classifier
 from fmnist_lightning.training.module import FashionClassifier
 
@@ -41,7 +41,7 @@ def shift(images: Tensor, down: int, right: int) -> Tensor:
 
 
 @torch.inference_mode()
-def accuracy(classifier: FashionClassifier, dataset: PictureDataset) -> float:
+def accuracy(classifier: FashionClassifier, dataset: TensorImageDataset) -> float:
     """Accuracy on a data set on the device of the classifier, 0 to 1."""
     parts = (torch.split(each, 500) for each in (dataset.images, dataset.labels))
     right = [
@@ -52,7 +52,7 @@ def accuracy(classifier: FashionClassifier, dataset: PictureDataset) -> float:
 
 
 def accuracy_by_shift(
-    classifier: FashionClassifier, dataset: PictureDataset, largest: int, title: str = ""
+    classifier: FashionClassifier, dataset: TensorImageDataset, largest: int, title: str = ""
 ) -> dict[str, list[float]]:
     """Accuracy on pictures that are moved by 0 to ``largest`` pixels, as it goes a progress bar.
 
@@ -70,7 +70,9 @@ def accuracy_by_shift(
     with tqdm(total=len(found) * largest, desc=title, leave=False, disable=None) as bar:
         for name, (down, right) in DIRECTIONS.items():
             for by in range(1, largest + 1):
-                moved = PictureDataset(shift(dataset.images, down * by, right * by), dataset.labels)
+                moved = TensorImageDataset(
+                    shift(dataset.images, down * by, right * by), dataset.labels
+                )
                 found[name].append(accuracy(classifier, moved))
                 bar.update()
     return found
@@ -111,7 +113,7 @@ def main(args: Sequence[str]) -> None:
         f"{name} ({path})" if names.count(name) > 1 else name: classifier.to(device)
         for name, (path, classifier) in zip(names, loaded.items(), strict=True)
     }
-    folder = runs.new_run(Path(asked.root))
+    folder = runs.create_run_dir(Path(asked.root))
     fetch(asked.data_dir)
     dataset = read_dataset(raw_folder(asked.data_dir), train=False).to(torch.device(device))
     results = {
@@ -122,13 +124,13 @@ def main(args: Sequence[str]) -> None:
         name: [sum(each) / len(each) for each in zip(*found.values(), strict=True)]
         for name, found in results.items()
     }
-    say(as_table(means))
+    print_line(format_metrics(means))
     with (folder / "shifts.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["network", "direction", *range(asked.largest + 1)])
         for name, found in results.items():
             writer.writerows([name, direction, *found[direction]] for direction in found)
-    chart = line_chart(
+    chart = plot_lines(
         means,
         "Test accuracy on pictures that are moved",
         "pixels, left, right, up or down",
@@ -141,10 +143,10 @@ def main(args: Sequence[str]) -> None:
         for name, values in means.items():
             for by, value in enumerate(values):
                 log.add_scalar(f"{TAG}/{name}", value, by)
-    say(f"table, chart and TensorBoard log: {os.path.relpath(folder)}")
+    print_line(f"table, chart and TensorBoard log: {os.path.relpath(folder)}")
 
 
-def as_table(means: dict[str, list[float]]) -> str:
+def format_metrics(means: dict[str, list[float]]) -> str:
     """Formats accuracies, in per cent, with a line for each number of pixels."""
     widths = [max(len(name), 7) for name in means]
     lines = ["pixels  " + "  ".join(name.rjust(w) for name, w in zip(means, widths, strict=True))]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from samples import photo
 
 from fmnist_lightning import load_classifier
@@ -47,13 +46,6 @@ def test_the_speed_shown_is_that_of_the_saved_runs(page: str) -> None:
     assert shown(ROOT / page, speed.TABLE) == text
 
 
-def test_the_profile_shown_is_the_saved_one() -> None:
-    profile = importlib.import_module("profile_step")
-    assert shown(profile.PAGE, profile.TABLE) == profile.table(
-        json.loads(profile.SAVED.read_text())
-    )
-
-
 def test_the_search_shown_is_the_saved_log() -> None:
     search = importlib.import_module("search")
     assert shown(search.PAGE, search.MARKS) == search.table(search.load())
@@ -86,7 +78,6 @@ def test_a_search_trains_validates_and_leaves_the_test_set_alone(
     ("program", "options", "message"),
     [
         ("search", ["tiny", "less"], "or --report"),
-        ("profile_step", ["--batch-size=256", "--save=after"], "batches of 20, not 256"),
     ],
 )
 def test_options_that_will_not_do(
@@ -100,37 +91,6 @@ def test_options_that_will_not_do(
     with pytest.raises(SystemExit, match="2"):
         importlib.import_module(program).main()
     assert message in capsys.readouterr().err
-
-
-def test_the_augmentation_shown_is_the_saved_one() -> None:
-    augment = importlib.import_module("augment")
-    assert shown(augment.PAGE, augment.MARKS) == augment.table(json.loads(augment.FILE.read_text()))
-
-
-def test_the_augmentations_that_are_compared_do_the_same_kind_of_thing() -> None:
-    augment = importlib.import_module("augment")
-    torch.manual_seed(0)
-    image = torch.arange(784, dtype=torch.float).div(4).byte().view(1, 28, 28)
-    images = image.repeat(64, 1, 1)
-    for name, change in augment.contestants().items():
-        out = change(images).view(64, 28, 28)
-        assert out.dtype == torch.uint8
-        kinds = len(out.flatten(1).unique(dim=0))
-        assert (kinds == 1) == ("one draw" in name), name
-
-
-def test_candidates_take_pictures_and_stay_in_training() -> None:
-    candidates = importlib.import_module("candidates")
-    for network in (
-        candidates.Padded(res=True, head="max", stemk=5, act="gelu"),
-        candidates.TwoStages(k=3, convs=2),
-        candidates.Stages(),
-        candidates.Stages(((8,), (8, 8)), hidden=16),
-        candidates.Plan("8 8p r 16s"),
-        candidates.Plan("8p r", se=True, head="max"),
-    ):
-        assert all(module.training for module in network.modules())
-        assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
 
 def run(contestant: str, round: int, seconds: list[float], **kwargs: Any) -> dict[str, Any]:
@@ -198,13 +158,6 @@ def test_contestants(
     assert len(taken["epochs"]) == 2
     assert all(0 < epoch["train"] < epoch["epoch"] for epoch in taken["epochs"])
     assert all(("accuracy" in epoch) == (contestant != "floor") for epoch in taken["epochs"])
-
-
-def test_the_profile_finds_the_parts_of_a_step(fit: Callable[..., Path]) -> None:
-    profile = importlib.import_module("profile_step")
-    fit("--trainer.callbacks", "profile_step.Sampler", "--trainer.max_epochs", "4")
-    assert profile.Sampler.steps == 30
-    assert {"forward pass and loss", "backward pass"} <= profile.Sampler.samples.keys()
 
 
 def test_photos_shown_are_those_measured() -> None:

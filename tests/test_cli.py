@@ -63,8 +63,8 @@ def test_fit_then_test(fit: Fit, run: Run) -> None:
     data = FashionMNISTDataModule()
     data.setup("test")
     with torch.no_grad():
-        answers = load_classifier("best.ckpt")(data.test_set.images).argmax(1)
-    assert figures["correct"] == int((answers == data.test_set.labels).sum())
+        answers = load_classifier("best.ckpt")(data.test_dataset.images).argmax(1)
+    assert figures["correct"] == int((answers == data.test_dataset.labels).sum())
     assert list(Path("runs").iterdir()) == [folder]  # the test made no folder of its own
 
 
@@ -95,7 +95,14 @@ def test_an_epoch_without_validation_has_no_validation_figures(run: Run) -> None
 def test_best_is_the_epoch_with_the_lowest_loss(fit: Fit, run: Run) -> None:
     """A learning rate that ruins the network again: the best is not the last."""
     folder = fit(
-        *("--trainer.max_epochs", "4", "--model.schedule", "one_cycle", "--model.warmup", "0.9"),
+        *(
+            "--trainer.max_epochs",
+            "4",
+            "--model.lr_schedule",
+            "one_cycle",
+            "--model.warmup_fraction",
+            "0.9",
+        ),
         *("--model.optimizer", "SGD", "--model.optimizer.lr", "0.9"),
     )
     best, last = (
@@ -117,8 +124,8 @@ def test_validate_is_for_the_split_of_the_checkpoint(fit: Fit, run: Run) -> None
     data = FashionMNISTDataModule(train_size=480, val_size=120, split_seed=5)
     data.setup("validate")
     with torch.no_grad():
-        answers = load_classifier("best.ckpt")(data.val_set.images).argmax(1)
-    correct = int((answers == data.val_set.labels).sum())
+        answers = load_classifier("best.ckpt")(data.val_dataset.images).argmax(1)
+    correct = int((answers == data.val_dataset.labels).sum())
     assert f"({correct}/120)" in out
 
 
@@ -252,14 +259,14 @@ def test_averaged_weights_are_validated_and_kept(fit: Fit, run: Run) -> None:
         "--trainer.callbacks+=EMAWeightAveraging",
         "--trainer.callbacks.decay=0.9",
         *("--model.network", "fmnist_lightning.RegularizedCNN"),  # has averages of its own
-        *("--model.schedule", "constant"),
+        *("--model.lr_schedule", "constant"),
     )
     log = EventAccumulator(str(folder)).Reload()
     best = min(event.value for event in log.Scalars("val/loss"))
     assert run("validate", "--ckpt_path", "best.ckpt")[0] == 0
     assert json.loads((folder / "validate.json").read_text())["loss"] == pytest.approx(best)
     last = read_checkpoint(folder / "checkpoints" / "last.ckpt")
-    name = "network.classifier.2.weight"
+    name = "network.head.2.weight"
     assert not torch.equal(last["state_dict"][name], last["current_model_state"][name])
     code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert code == 0, err
@@ -278,7 +285,15 @@ def test_a_printed_config_can_be_loaded(
     fit: Fit, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="0"):
-        run("fit", *TINY, "--model.warmup", "0.2", "--trainer.max_epochs", "1", "--print_config")
+        run(
+            "fit",
+            *TINY,
+            "--model.warmup_fraction",
+            "0.2",
+            "--trainer.max_epochs",
+            "1",
+            "--print_config",
+        )
     Path("my.yaml").write_text(capsys.readouterr().out)
     folder = fit("--config", "my.yaml")
     saved = yaml.safe_load((folder / "config.yaml").read_text())
@@ -370,21 +385,21 @@ def test_a_one_cycle_run_cannot_be_stretched(fit: Fit, refused: Callable[..., st
 
 
 def test_a_constant_run_can_be_prolonged(fit: Fit, run: Run) -> None:
-    fit("--model.schedule", "constant")
+    fit("--model.lr_schedule", "constant")
     code, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert code == 0
     assert re.findall(r"epoch +(\d)/3", out) == ["3"]
 
 
 def test_going_on_from_another_checkpoint_makes_a_run_of_its_own(fit: Fit) -> None:
-    first = fit("--model.schedule", "constant", "--data.split_seed", "3")
+    first = fit("--model.lr_schedule", "constant", "--data.split_seed", "3")
     path = str(first / "checkpoints" / "last.ckpt")
     second = fit("--ckpt_path", path, "--trainer.max_epochs", "3")
     assert second != first
     assert read_checkpoint(second / "checkpoints" / "last.ckpt")["epoch"] == 2
     saved = yaml.safe_load((second / "config.yaml").read_text())
     assert saved["data"]["split_seed"] == 3
-    assert saved["model"]["schedule"] == "constant"
+    assert saved["model"]["lr_schedule"] == "constant"
 
 
 # ---- mistakes ----------------------------------------------------------------------------------
@@ -405,12 +420,15 @@ def test_going_on_from_another_checkpoint_makes_a_run_of_its_own(fit: Fit) -> No
         ("fit --config broken.yaml", "Problems parsing config"),
         ("fit --config unknown.yaml", "nonsense"),
         ("fit --model.network.depth 3", "'depth' is not accepted"),
-        ("fit --model.network fmnist_lightning.MLP --model.network.hidden x", '"hidden"'),
-        ("fit --model.network fmnist_lightning.MLP --model.network.hidden null", "network.hidden"),
+        ("fit --model.network fmnist_lightning.MLP --model.network.hidden_dim x", '"hidden_dim"'),
+        (
+            "fit --model.network fmnist_lightning.MLP --model.network.hidden_dim null",
+            "network.hidden",
+        ),
         ("fit --model.optimizer.lr null", "--model.optimizer.lr must not be null"),
         ("fit --config null.yaml", "--data.batch_size must not be null"),
         ("fit --model.network no.such.Network", "no.such.Network"),
-        ("fit --model.schedule zigzag", "zigzag"),
+        ("fit --model.lr_schedule zigzag", "zigzag"),
         ("fit --data.train_size 50000", "at most 60,000"),
         ("fit --ckpt_path gone.ckpt", "no checkpoint file gone.ckpt"),
         ("test --ckpt_path gone.ckpt", "no checkpoint file gone.ckpt"),
@@ -444,7 +462,7 @@ def test_no_gpu(refused: Callable[..., str]) -> None:
         "--model.network=fmnist_lightning.MLP",
         "--model.network.sigmoid=true",
         "--model.optimizer.lr=0.5",
-        "--model.warmup=0.5",
+        "--model.warmup_fraction=0.5",
         "--data.split_seed=1",
         "--data.train_size=470",
         "--data.val_size=100",
@@ -462,7 +480,7 @@ def test_what_contradicts_the_checkpoint_is_refused(
 
 def test_what_agrees_with_the_checkpoint_is_not(fit: Fit, run: Run) -> None:
     fit("--data.split_seed", "2")
-    options = ("--data.split_seed=2", "--model.warmup=0.1", "--data.num_workers=1")
+    options = ("--data.split_seed=2", "--model.warmup_fraction=0.1", "--data.num_workers=1")
     assert run("test", "--ckpt_path", "best.ckpt", *options)[0] == 0
 
 

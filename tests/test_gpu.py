@@ -39,7 +39,7 @@ def test_nothing_waits_for_the_gpu_between_log_steps(
             *("--trainer.accelerator", "gpu", "--trainer.precision", precision),
             *("--trainer.callbacks", "strict.NoWaiting"),
             *("--model.augmentation", f"fmnist_lightning.{augmentation}"),
-            *(["--model.augmentation.erase", "0.5"] if augmentation[0] == "R" else []),
+            *(["--model.augmentation.erase_prob", "0.5"] if augmentation[0] == "R" else []),
         )
     finally:
         torch.cuda.set_sync_debug_mode("default")

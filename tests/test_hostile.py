@@ -51,12 +51,12 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "a class as text": network(TRANSFORMER, activation=json.dumps(NET)),
     "a function as text": network(TRANSFORMER, activation="evil.function"),
     "a classifier in a classifier": network("fmnist_lightning.FashionClassifier", network=NET),
-    "no recipe": {"network": "evil.Net"},
+    "no spec": {"network": "evil.Net"},
     "arguments that are none": {"network": NET | {"init_args": "evil.Net"}},
     "what Lightning once called": {"_instantiator": "evil.function"},
     "another key": {"evil": NET},
-    "a class in place of a number": {"warmup": NET},
-    "a class in place of a choice": {"schedule": NET},
+    "a class in place of a number": {"warmup_fraction": NET},
+    "a class in place of a choice": {"lr_schedule": NET},
 }
 COMMANDS = {
     "test": ("test", "--ckpt_path", "best.ckpt"),

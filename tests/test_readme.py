@@ -71,7 +71,7 @@ def test_the_table_counts_right(results: ModuleType) -> None:
         }
         for seconds, accuracy in ((10.0, 0.90), (21.0, 0.91), (20.0, 0.92))
     ]
-    row = results.summarize({"runs": runs})
+    row = results.compute_summary({"runs": runs})
     assert row["seconds"] == "17 s"
     assert row["validate"] == "91.00 ± 1.00"
     assert row["test"] == "90.00 ± 1.00"

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from fmnist_lightning.data.dataset import (
     CLASSES,
     Batch,
-    BatchSampler,
-    PictureDataset,
+    DistributedBatchSampler,
+    TensorImageDataset,
     read_dataset,
     split_indices,
 )
@@ -23,7 +23,7 @@ SPLIT_KEYS = ("split_seed", "train_size", "val_size")
 
 
 def _as_is(batch: Any) -> Any:
-    """The collate function: ``PictureDataset`` gives whole batches already."""
+    """The collate function: ``TensorImageDataset`` gives whole batches already."""
     return batch
 
 
@@ -52,9 +52,9 @@ class FashionMNISTDataModule(LightningDataModule):
     """
 
     classes = CLASSES
-    train_set: PictureDataset
-    val_set: PictureDataset
-    test_set: PictureDataset
+    train_dataset: TensorImageDataset
+    val_dataset: TensorImageDataset
+    test_dataset: TensorImageDataset
 
     def __init__(
         self,
@@ -120,13 +120,16 @@ class FashionMNISTDataModule(LightningDataModule):
         folder = raw_folder(self.data_dir)
         try:
             if stage in ("fit", "validate"):
-                if not hasattr(self, "train_set"):
+                if not hasattr(self, "train_dataset"):
                     self._read_split(folder)
-                self.train_set, self.val_set = self.train_set.to(device), self.val_set.to(device)
+                self.train_dataset, self.val_dataset = (
+                    self.train_dataset.to(device),
+                    self.val_dataset.to(device),
+                )
             if stage in ("test", "predict"):
-                if not hasattr(self, "test_set"):
-                    self.test_set = read_dataset(folder, train=False)
-                self.test_set = self.test_set.to(device)
+                if not hasattr(self, "test_dataset"):
+                    self.test_dataset = read_dataset(folder, train=False)
+                self.test_dataset = self.test_dataset.to(device)
         except FileNotFoundError as error:
             raise DataError(f"{error.filename} is missing; call prepare_data() first") from error
 
@@ -138,7 +141,7 @@ class FashionMNISTDataModule(LightningDataModule):
             self.split["val_size"],
             self.split["split_seed"],
         )
-        self.train_set, self.val_set = official.subset(train), official.subset(val)
+        self.train_dataset, self.val_dataset = official.subset(train), official.subset(val)
 
     def teardown(self, stage: str) -> None:
         """Forgets a resumed run's epochs, and brings the pictures back to the CPU.
@@ -147,31 +150,33 @@ class FashionMNISTDataModule(LightningDataModule):
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
         """
         self.epochs_resumed = 0
-        for name in ("train_set", "val_set", "test_set"):
+        for name in ("train_dataset", "val_dataset", "test_dataset"):
             if hasattr(self, name):
                 setattr(self, name, getattr(self, name).to(torch.device("cpu")))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training pictures, shuffled in an order that depends on seed and epoch alone."""
-        return self._loader(self.train_set, self.batch_size, shuffle=True)
+        return self._loader(self.train_dataset, self.batch_size, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation pictures, each once."""
-        return self._eval_loader(self.val_set)
+        return self._eval_loader(self.val_dataset)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The official test set in its own order, each picture once."""
-        return self._eval_loader(self.test_set)
+        return self._eval_loader(self.test_dataset)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The official test set in its own order, each picture once."""
-        return self._eval_loader(self.test_set)
+        return self._eval_loader(self.test_dataset)
 
-    def _eval_loader(self, dataset: PictureDataset) -> DataLoader[Batch]:
+    def _eval_loader(self, dataset: TensorImageDataset) -> DataLoader[Batch]:
         return self._loader(dataset, self.eval_batch_size, shuffle=False)
 
-    def _loader(self, dataset: PictureDataset, batch_size: int, shuffle: bool) -> DataLoader[Batch]:
-        sampler = BatchSampler(
+    def _loader(
+        self, dataset: TensorImageDataset, batch_size: int, shuffle: bool
+    ) -> DataLoader[Batch]:
+        sampler = DistributedBatchSampler(
             dataset,
             batch_size=max(1, batch_size // self._world_size),
             shuffle=shuffle,

@@ -26,7 +26,7 @@ NUM_CLASSES = len(CLASSES)
 Batch = tuple[Tensor, Tensor]
 
 
-class PictureDataset(Dataset[Batch]):
+class TensorImageDataset(Dataset[Batch]):
     """Pictures and labels as two tensors, decoded once.
 
     Args:
@@ -61,18 +61,18 @@ class PictureDataset(Dataset[Batch]):
             return self.images.index_select(0, index), self.labels.index_select(0, index)
         return self.images[index], self.labels[index]
 
-    def subset(self, indices: Tensor) -> "PictureDataset":
+    def subset(self, indices: Tensor) -> "TensorImageDataset":
         """A data set of its own that holds copies of the pictures at ``indices``, shape (M,)."""
-        return PictureDataset(self.images[indices], self.labels[indices])
+        return TensorImageDataset(self.images[indices], self.labels[indices])
 
-    def to(self, device: torch.device) -> "PictureDataset":
+    def to(self, device: torch.device) -> "TensorImageDataset":
         """The data set on ``device``; itself where it is there already."""
         if self.images.device == device:
             return self
-        return PictureDataset(self.images.to(device), self.labels.to(device))
+        return TensorImageDataset(self.images.to(device), self.labels.to(device))
 
 
-class BatchSampler(DistributedSampler[Batch]):
+class DistributedBatchSampler(DistributedSampler[Batch]):
     """Gives the pictures' indices a batch at a time, as tensors on the pictures' device.
 
     For a ``DataLoader`` with ``batch_size=None``, which then asks the data set for whole batches.
@@ -92,7 +92,7 @@ class BatchSampler(DistributedSampler[Batch]):
 
     def __init__(
         self,
-        dataset: PictureDataset,
+        dataset: TensorImageDataset,
         batch_size: int,
         shuffle: bool,
         seed: int = 0,
@@ -124,7 +124,7 @@ class BatchSampler(DistributedSampler[Batch]):
         return iter(torch.split(order.to(self.device, non_blocking=True), self.batch_size))
 
 
-def read_dataset(folder: Path, *, train: bool) -> PictureDataset:
+def read_dataset(folder: Path, *, train: bool) -> TensorImageDataset:
     """Reads the official training or test set from its IDX files.
 
     Args:
@@ -135,7 +135,7 @@ def read_dataset(folder: Path, *, train: bool) -> PictureDataset:
         The pictures in the order of the files.
     """
     stem = "train" if train else "t10k"
-    return PictureDataset(
+    return TensorImageDataset(
         read_image_file(str(folder / f"{stem}-images-idx3-ubyte")),
         read_label_file(str(folder / f"{stem}-labels-idx1-ubyte")),
     )

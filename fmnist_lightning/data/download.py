@@ -27,7 +27,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from fmnist_lightning.internals.files import replacing
+from fmnist_lightning.internals.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -268,7 +268,7 @@ def _install(path: Path, content: bytes) -> None:
     """Puts a file in its place once it is written; what stood there is kept under another name."""
     for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed here
         left.unlink()
-    with replacing(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(content)
         stream.flush()
         if path.exists() or path.is_symlink():

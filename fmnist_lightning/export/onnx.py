@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fmnist_lightning.data.dataset import CLASSES, read_dataset
 from fmnist_lightning.data.download import fetch, raw_folder
-from fmnist_lightning.internals.files import replacing
-from fmnist_lightning.training.callbacks import say
+from fmnist_lightning.internals.files import atomic_write
+from fmnist_lightning.training.callbacks import print_line
 from fmnist_lightning.training.checkpoint import load_classifier
 from fmnist_lightning.training.module import FashionClassifier
 
@@ -65,7 +65,7 @@ def export(classifier: FashionClassifier, path: Path) -> None:
     entry = model.metadata_props.add()
     entry.key, entry.value = "classes", json.dumps(CLASSES)
     onnx.checker.check_model(model, full_check=True)
-    with replacing(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(model.SerializeToString())
 
 
@@ -128,7 +128,7 @@ def main(args: Sequence[str]) -> None:
     images = read_dataset(raw_folder(asked.data_dir), train=False).images
     difference = largest_difference(classifier, asked.output, images)
     size = asked.output.stat().st_size / 1e6
-    say(
+    print_line(
         f"{asked.output}: {size:.1f} MB; on {len(images):,} test pictures its probabilities "
         f"differ from PyTorch's by {difference:.1e} at most"
     )

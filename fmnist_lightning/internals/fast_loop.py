@@ -28,7 +28,7 @@ MODULE_HOOKS = (
 DATA_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
-class LeanEpochLoop(_TrainingEpochLoop):
+class FastEpochLoop(_TrainingEpochLoop):
     """Runs the steps of a training epoch with little around them.
 
     In each step, Lightning calls over a hundred hooks, most of them empty, which takes a third of

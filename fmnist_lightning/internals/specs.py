@@ -1,6 +1,6 @@
 """Describes how to build an object in plain types, and builds it from such a description.
 
-A recipe is ``{"class_path": "package.module.Class", "init_args": {...}}``, the form that configs
+A spec is ``{"class_path": "package.module.Class", "init_args": {...}}``, the form that configs
 have. It is what checkpoints hold in place of objects, so that they load with ``weights_only=True``.
 """
 
@@ -18,21 +18,21 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-TRUSTED_PACKAGES = ("fmnist_lightning", "torch.nn", "torch.optim", "torchvision.models")
+ALLOWED_PACKAGES = ("fmnist_lightning", "torch.nn", "torch.optim", "torchvision.models")
 
 
-def to_recipe(factory: Callable[..., Any]) -> dict[str, Any]:
+def to_spec(factory: Callable[..., Any]) -> dict[str, Any]:
     """Describes a class, or a ``functools.partial`` of one with keyword arguments.
 
     Args:
         factory: What to describe.
 
     Returns:
-        The recipe.
+        The spec.
 
     Raises:
         ValueError: If it is anything else, such as a lambda, which can't be written down, or
-            :func:`check_recipe` would refuse it.
+            :func:`check_spec` would refuse it.
     """
     cls: object = factory
     init_args: dict[str, Any] = {}
@@ -45,40 +45,40 @@ def to_recipe(factory: Callable[..., Any]) -> dict[str, Any]:
             f"cannot write down how to build {factory!r}; give a class that can be imported, or "
             "functools.partial(Class, argument=value)"
         )
-    recipe = {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
-    check_recipe(recipe, trusted=[str(recipe["class_path"])])  # or the checkpoint could not be read
-    return recipe
+    spec = {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
+    check_spec(spec, trusted=[str(spec["class_path"])])  # or the checkpoint could not be read
+    return spec
 
 
-def from_recipe(recipe: dict[str, Any], trusted: Collection[str] = ()) -> Callable[..., Any]:
-    """Imports the class of a recipe and binds its arguments.
+def from_spec(spec: dict[str, Any], trusted: Collection[str] = ()) -> Callable[..., Any]:
+    """Imports the class of a spec and binds its arguments.
 
     Args:
-        recipe: See the module.
-        trusted: Full class paths that may be imported besides those of ``TRUSTED_PACKAGES``.
+        spec: See the module.
+        trusted: Full class paths that may be imported besides those of ``ALLOWED_PACKAGES``.
 
     Returns:
         A ``functools.partial`` that builds the object.
 
     Raises:
-        ValueError: If :func:`check_recipe` refuses it, or its class is neither a network nor an
+        ValueError: If :func:`check_spec` refuses it, or its class is neither a network nor an
             optimiser.
     """
-    cls = check_recipe(recipe, trusted)
+    cls = check_spec(spec, trusted)
     if not issubclass(cls, nn.Module | Optimizer):
-        raise ValueError(f"{recipe['class_path']} is neither an nn.Module nor an Optimizer")
-    return functools.partial(cls, **recipe.get("init_args", {}))
+        raise ValueError(f"{spec['class_path']} is neither an nn.Module nor an Optimizer")
+    return functools.partial(cls, **spec.get("init_args", {}))
 
 
-def check_recipe(
-    recipe: object,
+def check_spec(
+    spec: object,
     trusted: Collection[str] = (),
-    packages: Collection[str] = TRUSTED_PACKAGES,
+    packages: Collection[str] = ALLOWED_PACKAGES,
 ) -> type:
-    """Checks a recipe that may come from a stranger; only what is trusted is imported.
+    """Checks a spec that may come from a stranger; only what is trusted is imported.
 
     Args:
-        recipe: What to check.
+        spec: What to check.
         trusted: Full class paths that are allowed besides those of ``packages``.
         packages: All classes of these are allowed.
 
@@ -90,13 +90,13 @@ def check_recipe(
             argument could lead the command line to import something else.
     """
     if (
-        not isinstance(recipe, dict)
-        or not isinstance(recipe.get("class_path"), str)
-        or not isinstance(recipe.get("init_args", {}), dict)
+        not isinstance(spec, dict)
+        or not isinstance(spec.get("class_path"), str)
+        or not isinstance(spec.get("init_args", {}), dict)
     ):
-        raise ValueError(f"expected a class_path with init_args, got {recipe!r}")
-    class_path = recipe["class_path"]
-    if class_path not in trusted and not is_of(packages, class_path):
+        raise ValueError(f"expected a class_path with init_args, got {spec!r}")
+    class_path = spec["class_path"]
+    if class_path not in trusted and not is_allowed(packages, class_path):
         raise ValueError(
             f"the checkpoint or its run names the class {class_path}, which is neither of this "
             f"package nor of PyTorch; if you trust it, add --trust {class_path}, or in code "
@@ -110,11 +110,11 @@ def check_recipe(
     if not isinstance(cls, type):
         raise ValueError(f"{class_path} is not a class")
     annotations, parameters = _annotations_of(cls), inspect.signature(cls).parameters
-    for key, value in recipe.get("init_args", {}).items():
+    for key, value in spec.get("init_args", {}).items():
         default = parameters[key].default if key in parameters else None
         if inspect.isfunction(default):
             default = f"{default.__module__}.{default.__name__}"  # as configs have it
-        if not (value == default or _is_number(value) or _is_plain_type(annotations.get(key))):
+        if not (value == default or _is_number(value) or _is_builtin_type(annotations.get(key))):
             raise ValueError(
                 f"{key} of {class_path} is {value!r}, which could stand for code: only numbers "
                 "are taken there, as it is not annotated as text, or a list or dict of plain types"
@@ -122,7 +122,7 @@ def check_recipe(
     return cls
 
 
-def is_of(packages: Collection[str], class_path: str) -> bool:
+def is_allowed(packages: Collection[str], class_path: str) -> bool:
     """Whether a class is in one of the packages, by its name."""
     return class_path.startswith(tuple(f"{package}." for package in packages))
 
@@ -141,7 +141,7 @@ def _is_number(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float)
 
 
-def _is_plain_type(annotation: Any) -> bool:
+def _is_builtin_type(annotation: Any) -> bool:
     """Whether an annotation leaves no room for an object, which a text or dict could stand for."""
     if annotation in (str, Path, bool, int, float, type(None)):
         return True
@@ -149,10 +149,10 @@ def _is_plain_type(annotation: Any) -> bool:
     if origin is typing.Literal:
         return True
     plain = (typing.Union, types.UnionType, list, tuple, dict, Sequence, Mapping)
-    return origin in plain and all(_is_plain_type(each) for each in parts if each is not ...)
+    return origin in plain and all(_is_builtin_type(each) for each in parts if each is not ...)
 
 
-def read_plain(path: Path, otherwise: str) -> Any:
+def safe_load(path: Path, otherwise: str) -> Any:
     """Reads a file of tensors and plain types, without running code from it.
 
     Args:

@@ -15,7 +15,7 @@ class DivergenceError(RuntimeError):
     """The training went astray; the message says where."""
 
 
-class FiniteLoss(Callback):
+class TerminateOnNonFinite(Callback):
     """Stops a run whose loss is no finite number, before anything is saved of it.
 
     Losses stay on their device until a step that logs, a validation or a checkpoint, which look at
@@ -90,16 +90,16 @@ class FiniteLoss(Callback):
 REMEDY = "no later checkpoint was saved. A lower --model.optimizer.lr may help"
 
 
-class Terminated(KeyboardInterrupt):
+class SigtermInterrupt(KeyboardInterrupt):
     """SIGTERM arrived, which is meant as Ctrl+C is."""
 
 
 @contextlib.contextmanager
-def terminable() -> Iterator[None]:
+def raise_on_sigterm() -> Iterator[None]:
     """Makes SIGTERM an exception, so that files that are being written are tidied away."""
 
     def terminate(signum: int, frame: object) -> None:
-        raise Terminated
+        raise SigtermInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may say what signals do
@@ -111,7 +111,7 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def exit_code(error: BaseException) -> int | None:
+def signal_exit_code(error: BaseException) -> int | None:
     """The exit code of a program that a signal stopped: 130 for Ctrl+C, 143 for SIGTERM.
 
     Args:
@@ -122,7 +122,7 @@ def exit_code(error: BaseException) -> int | None:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, Terminated):
+        if isinstance(cause, SigtermInterrupt):
             return 128 + signal.SIGTERM
         if isinstance(cause, KeyboardInterrupt):
             return 128 + signal.SIGINT
@@ -130,7 +130,7 @@ def exit_code(error: BaseException) -> int | None:
     return None
 
 
-def is_lost_peer(error: BaseException) -> bool:
+def is_dead_rank_error(error: BaseException) -> bool:
     """Whether this is what a process is told when another one of its run has ended.
 
     Args:

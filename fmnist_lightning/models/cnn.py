@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fmnist_lightning.data.dataset import NUM_CLASSES
 
 
-class HalvingMaxPool2d(nn.MaxPool2d):
+class FastMaxPool2d(nn.MaxPool2d):
     """``nn.MaxPool2d(2)`` with the same values, faster on CPUs where no gradient is needed.
 
     ``nn.MaxPool2d`` remembers where each maximum was, also in evaluation, where no one asks.
@@ -51,11 +51,11 @@ class ArticleCNN(nn.Module):
         super().__init__()
         self.features = nn.Sequential(  # (N, 1, 28, 28)
             nn.Conv2d(1, 6, kernel_size=5),  # (N, 6, 24, 24)
-            HalvingMaxPool2d(),  # (N, 6, 12, 12)
+            FastMaxPool2d(),  # (N, 6, 12, 12)
             nn.Conv2d(6, 10, kernel_size=5),  # (N, 10, 8, 8)
-            HalvingMaxPool2d(),  # (N, 10, 4, 4)
+            FastMaxPool2d(),  # (N, 10, 4, 4)
         )
-        self.classifier = nn.Sequential(
+        self.head = nn.Sequential(
             nn.Flatten(),  # (N, 160)
             nn.Linear(160, 56),
             nn.ReLU(),
@@ -72,7 +72,7 @@ class ArticleCNN(nn.Module):
         Returns:
             Logits, float, shape (N, 10); with ``sigmoid``, values between 0 and 1.
         """
-        logits: Tensor = self.classifier(self.features(images))
+        logits: Tensor = self.head(self.features(images))
         return torch.sigmoid(logits) if self.sigmoid else logits
 
 
@@ -96,15 +96,15 @@ class RegularizedCNN(nn.Module):
         # The normalisation has a bias of its own. It comes after pooling, which leaves it less.
         self.features = nn.Sequential(  # (N, 1, 28, 28)
             nn.Conv2d(1, 32, kernel_size=5, bias=False),  # (N, 32, 24, 24)
-            HalvingMaxPool2d(),  # (N, 32, 12, 12)
+            FastMaxPool2d(),  # (N, 32, 12, 12)
             nn.BatchNorm2d(32),
             nn.ReLU(),
             nn.Conv2d(32, 64, kernel_size=5, bias=False),  # (N, 64, 8, 8)
-            HalvingMaxPool2d(),  # (N, 64, 4, 4)
+            FastMaxPool2d(),  # (N, 64, 4, 4)
             nn.BatchNorm2d(64),
             nn.ReLU(),
         )
-        self.classifier = nn.Sequential(
+        self.head = nn.Sequential(
             nn.Flatten(),  # (N, 1024)
             nn.Dropout(dropout),
             nn.Linear(1024, 32, bias=False),
@@ -116,11 +116,11 @@ class RegularizedCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores each class: float pictures, shape (N, 1, 28, 28), to logits, shape (N, 10)."""
-        logits: Tensor = self.classifier(self.features(images))
+        logits: Tensor = self.head(self.features(images))
         return logits
 
 
-class ResidualCNN(nn.Module):
+class SmallResNet(nn.Module):
     """A small residual network (https://arxiv.org/abs/1512.03385) of 3x3 convolutions.
 
     A first convolution on all of the 28x28 places, then stages, each of which halves the places and
@@ -128,9 +128,9 @@ class ResidualCNN(nn.Module):
     As it is by default, it has 486,650 parameters.
 
     Args:
-        first: Channels of the first convolution.
-        widths: Channels of each stage, 1 to 4 of them.
-        first_pair: Whether such a pair follows the first convolution, too, on all places. It is
+        stem_channels: Channels of the first convolution.
+        channels: Channels of each stage, 1 to 4 of them.
+        stem_block: Whether such a pair follows the first convolution, too, on all places. It is
             more accurate, and takes a third more time.
 
     Raises:
@@ -138,24 +138,27 @@ class ResidualCNN(nn.Module):
     """
 
     def __init__(
-        self, first: int = 16, widths: Sequence[int] = (32, 64, 128), first_pair: bool = False
+        self,
+        stem_channels: int = 16,
+        channels: Sequence[int] = (32, 64, 128),
+        stem_block: bool = False,
     ) -> None:
         super().__init__()
-        if not 1 <= len(widths) <= 4 or min(first, *widths) < 1:
+        if not 1 <= len(channels) <= 4 or min(stem_channels, *channels) < 1:
             raise ValueError(
-                "a ResidualCNN has 1 to 4 stages, and at least 1 channel in each, "
-                f"not first {first} and widths {list(widths)}"
+                "a SmallResNet has 1 to 4 stages, and at least 1 channel in each, "
+                f"not stem_channels {stem_channels} and channels {list(channels)}"
             )
-        layers: list[nn.Module] = [_convolution(1, first)]  # (N, first, 28, 28)
-        if first_pair:
-            layers.append(_Residual(first))
-        inputs = first
-        for width in widths:
-            layers += [_convolution(inputs, width, HalvingMaxPool2d()), _Residual(width)]
+        layers: list[nn.Module] = [conv_bn_relu(1, stem_channels)]  # (N, stem_channels, 28, 28)
+        if stem_block:
+            layers.append(ResidualBlock(stem_channels))
+        inputs = stem_channels
+        for width in channels:
+            layers += [conv_bn_relu(inputs, width, FastMaxPool2d()), ResidualBlock(width)]
             inputs = width
-        side = 28 >> len(widths)
-        self.features = nn.Sequential(*layers)  # (N, widths[-1], side, side)
-        self.classifier = nn.Sequential(
+        side = 28 >> len(channels)
+        self.features = nn.Sequential(*layers)  # (N, channels[-1], side, side)
+        self.head = nn.Sequential(
             nn.MaxPool2d(side),  # on a GPU, AdaptiveMaxPool2d has no deterministic gradient
             nn.Flatten(),
             nn.Linear(inputs, NUM_CLASSES),
@@ -163,22 +166,22 @@ class ResidualCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Scores each class: float pictures, shape (N, 1, 28, 28), to logits, shape (N, 10)."""
-        logits: Tensor = self.classifier(self.features(images))
+        logits: Tensor = self.head(self.features(images))
         return logits
 
 
-class ResidualEnsemble(nn.Module):
-    """Several ``ResidualCNN``, which learn apart from each other and answer together.
+class ResNetEnsemble(nn.Module):
+    """Several ``SmallResNet``, which learn apart from each other and answer together.
 
     In training, each has a part of the batch of its own. So a step takes the time of one network,
-    and each member has learned as much as a single network would in ``1 / members`` of the epochs.
+    and each member has learned as much as a single network would in ``1 / num_members`` of the epochs.
     In evaluation, the answer is the logarithm of the mean of their probabilities.
 
     Args:
-        members: How many there are.
-        first: See ``ResidualCNN``.
-        widths: See ``ResidualCNN``.
-        first_pair: See ``ResidualCNN``.
+        num_members: How many there are.
+        stem_channels: See ``SmallResNet``.
+        channels: See ``SmallResNet``.
+        stem_block: See ``SmallResNet``.
 
     Raises:
         ValueError: If a number is out of range.
@@ -186,16 +189,16 @@ class ResidualEnsemble(nn.Module):
 
     def __init__(
         self,
-        members: int = 3,
-        first: int = 16,
-        widths: Sequence[int] = (32, 64, 128),
-        first_pair: bool = True,
+        num_members: int = 3,
+        stem_channels: int = 16,
+        channels: Sequence[int] = (32, 64, 128),
+        stem_block: bool = True,
     ) -> None:
         super().__init__()
-        if members < 1:
-            raise ValueError(f"members must be at least 1, not {members}")
+        if num_members < 1:
+            raise ValueError(f"num_members must be at least 1, not {num_members}")
         self.members = nn.ModuleList(
-            [ResidualCNN(first, widths, first_pair) for _ in range(members)]
+            [SmallResNet(stem_channels, channels, stem_block) for _ in range(num_members)]
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -208,12 +211,12 @@ class ResidualEnsemble(nn.Module):
         return answers.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(self.members))
 
 
-class _Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_convolution(width, width), _convolution(width, width))
+        self.body = nn.Sequential(conv_bn_relu(width, width), conv_bn_relu(width, width))
 
     def forward(self, input: Tensor) -> Tensor:
         """Feature maps to feature maps of the same shape."""
@@ -221,7 +224,7 @@ class _Residual(nn.Module):
         return maps
 
 
-def _convolution(inputs: int, outputs: int, *pooling: nn.Module) -> nn.Sequential:
+def conv_bn_relu(inputs: int, outputs: int, *pooling: nn.Module) -> nn.Sequential:
     """A 3x3 convolution that keeps the places, pooling if given, normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
@@ -232,26 +235,26 @@ def _convolution(inputs: int, outputs: int, *pooling: nn.Module) -> nn.Sequentia
 
 
 class MLP(nn.Module):
-    """The "normal neural network" that the article holds its CNN against: one hidden layer.
+    """The "normal neural network" that the article holds its CNN against: one hidden_dim layer.
 
     It sees 784 numbers and no picture, so what it learns is tied to positions.
 
     Args:
-        hidden: Units of the hidden layer.
+        hidden_dim: Units of the hidden_dim layer.
 
     Raises:
-        ValueError: If there are no hidden units.
+        ValueError: If there are no hidden_dim units.
     """
 
-    def __init__(self, hidden: int = 128) -> None:
+    def __init__(self, hidden_dim: int = 128) -> None:
         super().__init__()
-        if hidden < 1:
-            raise ValueError(f"hidden must be at least 1, not {hidden}")
+        if hidden_dim < 1:
+            raise ValueError(f"hidden_dim must be at least 1, not {hidden_dim}")
         self.layers = nn.Sequential(
             nn.Flatten(),  # (N, 784)
-            nn.Linear(28 * 28, hidden),
+            nn.Linear(28 * 28, hidden_dim),
             nn.ReLU(),
-            nn.Linear(hidden, NUM_CLASSES),
+            nn.Linear(hidden_dim, NUM_CLASSES),
         )
 
     def forward(self, images: Tensor) -> Tensor:

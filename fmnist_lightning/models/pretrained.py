@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 from fmnist_lightning.data.dataset import NUM_CLASSES
-from fmnist_lightning.internals.specs import read_plain
+from fmnist_lightning.internals.specs import safe_load
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -20,7 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class PretrainedNetwork(nn.Module):
     """A network of torchvision with a new last layer, for ``BackboneFinetuning`` and ``fit``.
 
-    Pictures in grey are shown to it as the same in red, green and blue, enlarged and normalised as
+    Pictures in grey are shown to it as the same in red, green and blue, upscale_nearest and normalised as
     in its own training, so any weights fit as they are. They are loaded when training begins: a
     network that is rebuilt from a checkpoint has the checkpoint's.
 
@@ -33,7 +33,7 @@ class PretrainedNetwork(nn.Module):
             It must end in a linear layer.
         weights: ``DEFAULT``, or another name that torchvision has for them, to download; a file
             with such weights; or None, to begin from random ones.
-        image_size: Height and width in pixels that pictures are enlarged to. Some networks need
+        image_size: Height and width in pixels that pictures are upscale_nearest to. Some networks need
             the size that they were made for.
 
     Raises:
@@ -120,7 +120,7 @@ class PretrainedNetwork(nn.Module):
                 f"{path} is neither a file nor the name of weights of {self.name}, which are "
                 f"{', '.join(known)}"
             )
-        loaded = read_plain(path, "holds no weights")
+        loaded = safe_load(path, "holds no weights")
         if not isinstance(loaded, dict):
             raise ValueError(f"{path} holds a {type(loaded).__name__} where weights by name belong")
         return loaded

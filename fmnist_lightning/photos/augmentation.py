@@ -31,19 +31,21 @@ class PhotoAugmentation(nn.Module):
     does. In evaluation it changes nothing.
 
     Args:
-        share: How many of a batch are changed so, 0 to 1; the others are mirrored, shifted by
+        prob: How many of a batch are changed so, 0 to 1; the others are mirrored, shifted by
             up to a pixel, and half of them erased in part, see ``RandomAugmentation``.
 
     Raises:
-        ValueError: If ``share`` is out of range.
+        ValueError: If ``prob`` is out of range.
     """
 
-    def __init__(self, share: float = 0.3) -> None:
+    def __init__(self, prob: float = 0.3) -> None:
         super().__init__()
-        if not 0 <= share <= 1:
-            raise ValueError(f"share must be 0 to 1, not {share}")
-        self.share = share
-        self.others = RandomAugmentation(flip=True, shift=1, erase=0.5)
+        if not 0 <= prob <= 1:
+            raise ValueError(f"prob must be 0 to 1, not {prob}")
+        self.prob = prob
+        self.base_augmentation = RandomAugmentation(
+            hflip_prob=0.5, max_translation=1, erase_prob=0.5
+        )
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Changes a batch.
@@ -57,8 +59,8 @@ class PhotoAugmentation(nn.Module):
         """
         if not self.training:
             return images
-        out: Tensor = self.others(images)
-        num = round(self.share * len(images))  # a number that a GPU need not be asked for
+        out: Tensor = self.base_augmentation(images)
+        num = round(self.prob * len(images))  # a number that a GPU need not be asked for
         if num:
             often = torch.where(_among(labels, SHOES)[:, 0, 0], OFTEN, 1)
             chosen = (torch.rand(len(images), device=images.device) / often).argsort()[:num]

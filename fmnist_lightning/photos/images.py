@@ -16,19 +16,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.photos.preprocessing import (
-    LOOKS,
-    PICTURE,
-    SIDES,
-    in_the_middle,
+    IMAGE_SIZE,
+    NUM_VIEWS,
+    WORKING_SIZES,
     opencv,
-    shrink,
-    to_pictures,
+    paste_centered,
+    preprocess_photo,
+    resize_longest_side,
 )
 from fmnist_lightning.tensorboard.grids import BACKGROUND
 
 THUMBNAIL = 112  # pixels: the side of what the contact sheet shows of a photo
 # What folders are called that hold photos of a class, or of several, beside the class's own name.
-FOLDERS = {
+FOLDER_TO_CLASSES = {
     "t shirt": ("T-shirt/top",),
     "pants": ("Trouser",),
     "longsleeve": ("Pullover",),
@@ -78,15 +78,15 @@ class PhotoDataset(Dataset[Photo]):
 
     def __getitem__(self, index: int) -> Photo:
         thumbnail = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (BACKGROUND,) * 3)
-        pictures, error = torch.zeros(LOOKS, PICTURE, PICTURE, dtype=torch.uint8), ""
+        pictures, error = torch.zeros(NUM_VIEWS, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8), ""
         try:
             photo = read_photo(self.paths[index])
         except PhotoError as caught:
             error = str(caught)
         else:
-            pictures = to_pictures(photo)
-            small = shrink(photo, THUMBNAIL, Image.Resampling.BOX)
-            thumbnail = in_the_middle(small, thumbnail)
+            pictures = preprocess_photo(photo)
+            small = resize_longest_side(photo, THUMBNAIL, Image.Resampling.BOX)
+            thumbnail = paste_centered(small, thumbnail)
         return Photo(pictures, torch.from_numpy(np.array(thumbnail)), index, error)
 
 
@@ -137,9 +137,9 @@ def _below(root: Path) -> list[Path]:
     return files
 
 
-def classes_of(path: Path) -> tuple[str, ...]:
+def labels_from_folder(path: Path) -> tuple[str, ...]:
     """The classes that are right for a photo, by the name of its folder; none where it has none."""
-    known = {_plain(name): (name,) for name in CLASSES} | FOLDERS
+    known = {_plain(name): (name,) for name in CLASSES} | FOLDER_TO_CLASSES
     return known.get(_plain(path.absolute().parent.name), ())
 
 
@@ -167,7 +167,9 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
             warnings.simplefilter("ignore")  # of small damage, which does no harm here
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                image.draft("RGB", (2 * max(SIDES),) * 2)  # a large JPEG is reduced as it is read
+                image.draft(
+                    "RGB", (2 * max(WORKING_SIZES),) * 2
+                )  # a large JPEG is reduced as it is read
                 return as_rgb(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PhotoError("it has too many pixels") from error
@@ -177,7 +179,7 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
         raise PhotoError(f"it can't be read: {error}") from error
 
 
-def load_pictures(source: Picture) -> Tensor:
+def load_views(source: Picture) -> Tensor:
     """Makes pictures like those of the data set of what may be one already.
 
     Args:
@@ -186,19 +188,19 @@ def load_pictures(source: Picture) -> Tensor:
 
     Returns:
         Pictures of one thing, uint8, shape (9, 28, 28), see
-        :func:`~fmnist_lightning.photos.preprocessing.to_pictures`.
+        :func:`~fmnist_lightning.photos.preprocessing.preprocess_photo`.
 
     Raises:
         PhotoError: If the file can't be read, or the array is of another shape or type.
     """
     if isinstance(source, str | os.PathLike):
         try:
-            return to_pictures(read_photo(source))
+            return preprocess_photo(read_photo(source))
         except PhotoError as error:
             raise PhotoError(f"{os.fspath(source)}: {error}") from error
     if isinstance(source, Image.Image):
         try:
-            return to_pictures(as_rgb(source))
+            return preprocess_photo(as_rgb(source))
         except OSError as error:  # it was opened, and is read only now
             raise PhotoError(f"a picture can't be read: {error}") from error
     array = np.asarray(source.cpu() if isinstance(source, Tensor) else source)
@@ -212,7 +214,7 @@ def load_pictures(source: Picture) -> Tensor:
             f"a picture must be uint8, shape (H, W), (H, W, 3) or (H, W, 4), "
             f"not {array.dtype}, shape {array.shape}"
         )
-    return to_pictures(as_rgb(Image.fromarray(array)))
+    return preprocess_photo(as_rgb(Image.fromarray(array)))
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -7,18 +7,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-PICTURE = 28  # pixels: the side of a picture of the data set
+IMAGE_SIZE = 28  # pixels: the side of a picture of the data set
 # Pixels to which a photo is reduced: an object is found as well, and far sooner. What is found
 # differs, so that several looks miss less than one.
-SIDES = (120, 200, 280)
+WORKING_SIZES = (120, 200, 280)
 # On floors and beds, sleeves and legs are spread, nobody knows how far. The median photo of six
 # kinds of clothes was 1.0 to 1.5 times as wide as the data set has them, for the same height.
-WIDTHS = (0.75, 0.85, 0.95)
-LOOKS = len(SIDES) * len(WIDTHS)
-SPECK = 0.03  # of a photo: what is smaller is not what it was taken of
+ASPECT_SCALES = (0.75, 0.85, 0.95)
+NUM_VIEWS = len(WORKING_SIZES) * len(ASPECT_SCALES)
+MIN_FOREGROUND_FRACTION = 0.03  # of a photo: what is smaller is not what it was taken of
 
 
-def to_pictures(photo: Image.Image) -> Tensor:
+def preprocess_photo(photo: Image.Image) -> Tensor:
     """Makes pictures like those of the data set, in the steps of its authors.
 
     They began with photos on a plain white ground, which they cropped, reduced to 28 pixels, put in
@@ -29,49 +29,55 @@ def to_pictures(photo: Image.Image) -> Tensor:
         photo: RGB. One of 28x28 pixels is taken for a picture of the data set as it is.
 
     Returns:
-        ``LOOKS`` pictures of the same thing, whose answers are to be averaged, uint8, shape
+        ``NUM_VIEWS`` pictures of the same thing, whose answers are to be averaged, uint8, shape
         (9, 28, 28): a bright object on black. The one in the middle is the most usual.
     """
-    if photo.size == (PICTURE, PICTURE):
+    if photo.size == (IMAGE_SIZE, IMAGE_SIZE):
         picture = torch.from_numpy(np.array(photo.convert("L")))
-        return picture.expand(LOOKS, -1, -1)
-    sizes = [shrink(photo, side, Image.Resampling.LANCZOS) for side in SIDES]
+        return picture.expand(NUM_VIEWS, -1, -1)
+    sizes = [resize_longest_side(photo, side, Image.Resampling.LANCZOS) for side in WORKING_SIZES]
     return torch.stack(
-        [_narrow(thing, width) for thing in map(_cut_out, sizes) for width in WIDTHS]
+        [
+            _rescale_width(thing, width)
+            for thing in map(_crop_foreground, sizes)
+            for width in ASPECT_SCALES
+        ]
     )
 
 
-def _cut_out(photo: Image.Image) -> Image.Image:
+def _crop_foreground(photo: Image.Image) -> Image.Image:
     """What is found in a photo of this size, cropped, negated and grey, on black."""
-    mask = find_object(np.asarray(photo))
+    mask = segment_foreground(np.asarray(photo))
     rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
     box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
     negated = np.where(mask, 255 - np.asarray(photo.convert("L")), 0).astype(np.uint8)
     return Image.fromarray(negated).crop(box)
 
 
-def _narrow(thing: Image.Image, width: float) -> Tensor:
+def _rescale_width(thing: Image.Image, width: float) -> Tensor:
     """Makes a thing so many times as wide, and a picture of it, uint8, shape (28, 28)."""
     size = max(1, round(width * thing.width)), thing.height
     thing = thing.resize(size, Image.Resampling.BILINEAR)
-    thing = shrink(thing, PICTURE, Image.Resampling.BOX)
-    return torch.from_numpy(np.array(in_the_middle(thing, Image.new("L", (PICTURE, PICTURE)))))
+    thing = resize_longest_side(thing, IMAGE_SIZE, Image.Resampling.BOX)
+    return torch.from_numpy(
+        np.array(paste_centered(thing, Image.new("L", (IMAGE_SIZE, IMAGE_SIZE))))
+    )
 
 
-def shrink(image: Image.Image, side: int, resampling: Image.Resampling) -> Image.Image:
+def resize_longest_side(image: Image.Image, side: int, resampling: Image.Resampling) -> Image.Image:
     """Scales a picture until its longer side has so many pixels."""
     scale = side / max(image.size)
     width, height = (max(1, round(scale * size)) for size in image.size)
     return image.resize((width, height), resampling)
 
 
-def in_the_middle(image: Image.Image, square: Image.Image) -> Image.Image:
+def paste_centered(image: Image.Image, square: Image.Image) -> Image.Image:
     """Puts a picture in the middle of a larger one, and gives that."""
     square.paste(image, ((square.width - image.width) // 2, (square.height - image.height) // 2))
     return square
 
 
-def find_object(photo: Any) -> Any:
+def segment_foreground(photo: Any) -> Any:
     """Tells the thing in the middle from floor, bed or wall around it.
 
     OpenCV's GrabCut (https://doi.org/10.1145/1015706.1015720) begins with the margin as ground and
@@ -105,7 +111,7 @@ def find_object(photo: Any) -> Any:
     weight = stats[:, cv2.CC_STAT_AREA] * np.exp(-4 * away)
     weight[0] = 0  # the ground
     found = np.isin(parts, np.flatnonzero(weight > 0.3 * weight.max()))
-    return found if found.mean() > SPECK else np.ones((height, width), bool)
+    return found if found.mean() > MIN_FOREGROUND_FRACTION else np.ones((height, width), bool)
 
 
 def opencv() -> Any:

@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.photos.images import THUMBNAIL, classes_of
-from fmnist_lightning.photos.preprocessing import LOOKS
+from fmnist_lightning.photos.images import THUMBNAIL, labels_from_folder
+from fmnist_lightning.photos.preprocessing import NUM_VIEWS
 from fmnist_lightning.tensorboard.figures import INK, PAPER, RIGHT, WRONG
-from fmnist_lightning.tensorboard.grids import GAP, enlarged, font_of
+from fmnist_lightning.tensorboard.grids import GAP, load_font, upscale_nearest
 from fmnist_lightning.training import runs
-from fmnist_lightning.training.callbacks import say
+from fmnist_lightning.training.callbacks import print_line
 
 ROWS, COLUMNS = 8, 5  # of a contact sheet
 LINE = 20  # pixels of height for a line of text
@@ -81,7 +81,7 @@ class PhotoReport(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins the files."""
         if self.run_dir:
-            self.folder = runs.new_run(self.run_dir / "photos")
+            self.folder = runs.create_run_dir(self.run_dir / "photos")
             self.stream = (self.folder / "photos.csv").open("w", newline="", encoding="utf-8")
             csv.writer(self.stream).writerow(["file", "folder", "prediction", *CLASSES])
             self.sheets = ContactSheets(self.folder, "photos")
@@ -100,7 +100,7 @@ class PhotoReport(Callback):
         pictures, thumbnails, numbers, errors = batch
         for row, picture, thumbnail, number, error in zip(
             outputs.cpu(),
-            pictures[:, LOOKS // 2].cpu(),
+            pictures[:, NUM_VIEWS // 2].cpu(),
             thumbnails.cpu(),
             numbers,
             errors,
@@ -109,15 +109,17 @@ class PhotoReport(Callback):
             path = self.paths[number]
             if error:
                 self.num_skipped += 1
-                say(f"skipped {printable(path)}: {error}")
+                print_line(f"skipped {printable(path)}: {error}")
                 continue
             top = row.topk(3)
             answers = [
                 f"{CLASSES[each]} {chance:.1%}"
                 for each, chance in zip(top.indices.tolist(), top.values.tolist(), strict=True)
             ]
-            say(f"{printable(path)}  " + "  ".join(f"{answer:<18}" for answer in answers).rstrip())
-            answer, classes = CLASSES[int(top.indices[0])], classes_of(path)
+            print_line(
+                f"{printable(path)}  " + "  ".join(f"{answer:<18}" for answer in answers).rstrip()
+            )
+            answer, classes = CLASSES[int(top.indices[0])], labels_from_folder(path)
             right = answer in classes if classes else None
             folder = path.absolute().parent.name
             if right is not None:
@@ -138,12 +140,12 @@ class PhotoReport(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends the files, and sums up."""
         if self.right:
-            say(as_summary(self.right))
+            print_line(as_summary(self.right))
         if self.stream and self.folder:
             self.stream.close()
             self.sheets.save()
             self.mistakes.save()
-            say(f"table and contact sheets: {os.path.relpath(self.folder)}")
+            print_line(f"table and contact sheets: {os.path.relpath(self.folder)}")
 
 
 def as_summary(right: Mapping[str, Sequence[int]]) -> str:
@@ -189,10 +191,10 @@ def _cell(
     """The photo beside what the network saw, with the answer and the file's name below."""
     cell = Image.new("RGB", (2 * THUMBNAIL + GAP, THUMBNAIL + 2 * LINE + 4), PAPER)
     cell.paste(Image.fromarray(thumbnail.numpy()), (0, 0))
-    cell.paste(enlarged(picture, THUMBNAIL).convert("RGB"), (THUMBNAIL + GAP, 0))
+    cell.paste(upscale_nearest(picture, THUMBNAIL).convert("RGB"), (THUMBNAIL + GAP, 0))
     draw = ImageDraw.Draw(cell)
-    draw.text((0, THUMBNAIL + 4), answer, fill=COLOURS[right], font=font_of(16))
-    while len(name) > 4 and draw.textlength(name, font=font_of(13)) > cell.width:
+    draw.text((0, THUMBNAIL + 4), answer, fill=COLOURS[right], font=load_font(16))
+    while len(name) > 4 and draw.textlength(name, font=load_font(13)) > cell.width:
         name = f"{name.removesuffix('…')[:-1]}…"
-    draw.text((0, THUMBNAIL + 4 + LINE), name, fill=INK, font=font_of(13))
+    draw.text((0, THUMBNAIL + 4 + LINE), name, fill=INK, font=load_font(13))
     return cell

@@ -13,7 +13,7 @@ from torch.utils.tensorboard.summary import hparams
 from fmnist_lightning.data.datamodule import FashionMNISTDataModule
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.internals.specs import flatten
-from fmnist_lightning.tensorboard.grids import captioned_grid
+from fmnist_lightning.tensorboard.grids import make_image_grid
 
 # TensorBoard takes the names as regular expressions; `train/loss_step` must not match.
 LAYOUT = {
@@ -26,11 +26,11 @@ LAYOUT = {
         "recall, the accuracy on its own pictures": ["Multiline", ["^val_recall/"]],
     },
 }
-FINAL_FIGURES = ("val/loss", "val/acc", "val/ece", "test/loss", "test/acc", "test/ece")
-NUM_PICTURES, COLUMNS = 20, 5
+SUMMARY_METRICS = ("val/loss", "val/acc", "val/ece", "test/loss", "test/acc", "test/ece")
+NUM_IMAGES, COLUMNS = 20, 5
 
 
-class RunLogger(TensorBoardLogger):
+class FixedStepTensorBoardLogger(TensorBoardLogger):
     """A TensorBoard log in the folder of a run itself.
 
     Args:
@@ -61,7 +61,7 @@ def tensorboard_loggers(trainer: Trainer) -> list[TensorBoardLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-class Dashboard(Callback):
+class TensorBoardSetup(Callback):
     """Writes the pictures, charts and texts of a run into its TensorBoard log, once at its start.
 
     Args:
@@ -84,16 +84,16 @@ class Dashboard(Callback):
             writer.add_text("config", _as_code(self.config_path.read_text()))
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, FashionMNISTDataModule):
-            images, labels = data.train_set.images, data.train_set.labels
-            grid = captioned_grid(
-                images[:NUM_PICTURES],
-                [CLASSES[label] for label in labels[:NUM_PICTURES]],
+            images, labels = data.train_dataset.images, data.train_dataset.labels
+            grid = make_image_grid(
+                images[:NUM_IMAGES],
+                [CLASSES[label] for label in labels[:NUM_IMAGES]],
                 COLUMNS,
             )
             writer.add_image("training pictures", grid, dataformats="HW")
         # Only the names of the figures are declared here. TensorBoard takes their values from the
         # curves, so that those of a later `test` appear beside the settings too.
-        figures = dict.fromkeys(FINAL_FIGURES, torch.nan)
+        figures = dict.fromkeys(SUMMARY_METRICS, torch.nan)
         for summary in hparams(self.hyperparameters, figures):  # type: ignore[no-untyped-call]
             writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
 
@@ -111,11 +111,11 @@ def hyperparameters(config: Any) -> dict[str, Any]:
     return {
         "network": _as_call(config.model.network),
         "augmentation": _as_call(augmentation) if augmentation else "none",
-        "mirror": config.model.mirror,
+        "hflip_tta": config.model.hflip_tta,
         "optimizer": optimizer.class_path.rpartition(".")[2],
         # What is left out is off.
         **{key: value for key, value in flatten(optimizer.init_args.as_dict()).items() if value},
-        "schedule": config.model.schedule,
+        "lr_schedule": config.model.lr_schedule,
         "batch_size": config.data.batch_size,
         "train_size": config.data.train_size,
         "max_epochs": config.trainer.max_epochs,
@@ -124,10 +124,10 @@ def hyperparameters(config: Any) -> dict[str, Any]:
     }
 
 
-def _as_call(recipe: Any) -> str:
+def _as_call(spec: Any) -> str:
     """A class with its arguments, as one would write it."""
-    arguments = ", ".join(f"{key}={value}" for key, value in recipe.get("init_args", {}).items())
-    return f"{recipe.class_path.rpartition('.')[2]}({arguments})"
+    arguments = ", ".join(f"{key}={value}" for key, value in spec.get("init_args", {}).items())
+    return f"{spec.class_path.rpartition('.')[2]}({arguments})"
 
 
 def _as_code(text: str) -> str:

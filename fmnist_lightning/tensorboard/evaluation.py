@@ -15,18 +15,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fmnist_lightning.data.dataset import CLASSES, Batch
 from fmnist_lightning.tensorboard.callback import tensorboard_loggers
-from fmnist_lightning.tensorboard.figures import confusion_chart, reliability_chart
-from fmnist_lightning.tensorboard.grids import captioned_grid, sheet_of_rows
-from fmnist_lightning.tensorboard.introspection import embeddings, feature_maps, first_filters
-from fmnist_lightning.training.metrics import EpochMetrics
+from fmnist_lightning.tensorboard.figures import plot_confusion_matrix, plot_reliability
+from fmnist_lightning.tensorboard.grids import make_feature_grid, make_image_grid
+from fmnist_lightning.tensorboard.introspection import embeddings, feature_maps, first_conv_filters
+from fmnist_lightning.training.metrics import ClassificationMetrics
 from fmnist_lightning.training.module import FashionClassifier
 
-NUM_PICTURES, COLUMNS = 20, 5
+NUM_IMAGES, COLUMNS = 20, 5
 NUM_EMBEDDED = 500
 NUM_FILTERS = 64
 
 
-class Insight(Callback):
+class TensorBoardEvaluation(Callback):
     """Writes what an evaluation tells into the TensorBoard logs of the trainer.
 
     Precision and recall of each class are written each time. Charts and pictures follow after the
@@ -107,7 +107,7 @@ class Insight(Callback):
 
     # ---- what is written -----------------------------------------------------------------------
 
-    def _count(self, trainer: Trainer, metrics: EpochMetrics, stage: str) -> None:
+    def _count(self, trainer: Trainer, metrics: ClassificationMetrics, stage: str) -> None:
         """Takes the figures of all processes, and writes those of each class."""
         self.confusion = metrics["confusion"].compute().cpu()
         self.ece = float(trainer.callback_metrics[f"{stage}/ece"])
@@ -133,28 +133,28 @@ class Insight(Callback):
             return text if right[at] else f"{text}\nis {CLASSES[labels[at]]}"
 
         pictures: dict[str, Tensor] = {
-            "confusion": confusion_chart(self.confusion, f"{stage}: per cent of each label"),
-            "reliability": reliability_chart(confidences, right, self.ece, f"{stage}: reliability"),
+            "confusion": plot_confusion_matrix(self.confusion, f"{stage}: per cent of each label"),
+            "reliability": plot_reliability(confidences, right, self.ece, f"{stage}: reliability"),
         }
         for name, among, sign in (
             ("most confident mistakes", ~right, 1),
             ("least sure hits", right, -1),
         ):
             order = (sign * confidences).masked_fill(~among, -2).argsort(descending=True)
-            shown = order[: min(NUM_PICTURES, int(among.sum()))]
+            shown = order[: min(NUM_IMAGES, int(among.sum()))]
             if len(shown):
-                pictures[name] = captioned_grid(
+                pictures[name] = make_image_grid(
                     images[shown], [caption(at) for at in shown.tolist()], COLUMNS
                 )
-        filters = first_filters(classifier.network)
+        filters = first_conv_filters(classifier.network)
         if filters is not None:
             rows = torch.split(filters[:NUM_FILTERS].cpu(), 16)
-            pictures["filters of the first layer"] = sheet_of_rows(
+            pictures["filters of the first layer"] = make_feature_grid(
                 [("filters", each) for each in rows]
             )
-            pixels = classifier.to_pixels(self.seen[0][0][:1])
+            pixels = classifier.preprocess(self.seen[0][0][:1])
             maps = feature_maps(classifier.network, pixels)
-            pictures["feature maps"] = sheet_of_rows(
+            pictures["feature maps"] = make_feature_grid(
                 [("the picture", pixels[0].float().cpu()), *maps]
             )
         for writer, step in writers:
@@ -179,7 +179,7 @@ class Insight(Callback):
         answers = torch.cat([classifier(part).argmax(dim=1) for part in torch.split(images, 100)])
         points = torch.cat(
             [
-                embeddings(classifier.network, classifier.to_pixels(part))
+                embeddings(classifier.network, classifier.preprocess(part))
                 for part in torch.split(images, 100)
             ]
         )

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.tensorboard.grids import BACKGROUND, enlarged, font_of, to_tensor
+from fmnist_lightning.tensorboard.grids import BACKGROUND, load_font, to_tensor, upscale_nearest
 
 PAPER, INK, DIM, FAINT = (BACKGROUND,) * 3, (230,) * 3, (160,) * 3, (92,) * 3
 RIGHT, WRONG = (70, 172, 155), (226, 130, 66)  # told apart by all kinds of colour vision
@@ -17,7 +17,7 @@ PER_CENT = [(each, f"{each:.0%}") for each in (0, 0.2, 0.4, 0.6, 0.8, 1)]  # tic
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
-def confusion_chart(confusion: Tensor, title: str) -> Tensor:
+def plot_confusion_matrix(confusion: Tensor, title: str) -> Tensor:
     """Draws a confusion matrix, in per cent of each label's pictures.
 
     Args:
@@ -48,7 +48,7 @@ def confusion_chart(confusion: Tensor, title: str) -> Tensor:
     return to_tensor(sheet)
 
 
-def reliability_chart(confidences: Tensor, right: Tensor, ece: float, title: str) -> Tensor:
+def plot_reliability(confidences: Tensor, right: Tensor, ece: float, title: str) -> Tensor:
     """Draws how often answers are right, by how sure they are.
 
     Args:
@@ -83,7 +83,7 @@ def reliability_chart(confidences: Tensor, right: Tensor, ece: float, title: str
     return to_tensor(sheet)
 
 
-def answer_chart(image: Tensor, probabilities: Tensor, label: int, title: str) -> Tensor:
+def plot_prediction(image: Tensor, probabilities: Tensor, label: int, title: str) -> Tensor:
     """Draws a picture beside the probabilities of the classes.
 
     Args:
@@ -96,7 +96,7 @@ def answer_chart(image: Tensor, probabilities: Tensor, label: int, title: str) -
         The chart, uint8, shape (height, width, 3).
     """
     sheet, draw = _paper(720, 356, title)
-    sheet.paste(enlarged(image, 280).convert("RGB"), (20, 56))
+    sheet.paste(upscale_nearest(image, 280).convert("RGB"), (20, 56))
     answer = int(probabilities.argmax())
     for index, (name, value) in enumerate(zip(CLASSES, probabilities.tolist(), strict=True)):
         y = 56 + 28 * index
@@ -107,7 +107,7 @@ def answer_chart(image: Tensor, probabilities: Tensor, label: int, title: str) -
     return to_tensor(sheet)
 
 
-def line_chart(
+def plot_lines(
     lines: Mapping[str, Sequence[float]], title: str, x_label: str, y_label: str
 ) -> Tensor:
     """Draws lines over 0, 1, 2 and so on.
@@ -159,7 +159,7 @@ def _write(
     fill: tuple[int, ...] = INK,
     size: int = 15,
 ) -> None:
-    draw.text(at, text, fill=fill, font=font_of(size), anchor=anchor)
+    draw.text(at, text, fill=fill, font=load_font(size), anchor=anchor)
 
 
 def _axes(

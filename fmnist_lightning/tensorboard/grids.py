@@ -13,7 +13,7 @@ CAPTION = 22  # pixels of height for a caption
 BACKGROUND, INK = 24, 230  # dark, like the pictures' own background, so that it suits either theme
 
 
-def captioned_grid(images: Tensor, captions: Sequence[str], columns: int = 8) -> Tensor:
+def make_image_grid(images: Tensor, captions: Sequence[str], columns: int = 8) -> Tensor:
     """Lays pictures out in a grid, each with text under it.
 
     Args:
@@ -32,17 +32,17 @@ def captioned_grid(images: Tensor, captions: Sequence[str], columns: int = 8) ->
     rows = -(-len(images) // columns)
     sheet = Image.new("L", (columns * cell_width + GAP, rows * cell_height + GAP), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    font = font_of(16)
+    font = load_font(16)
     for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(index, columns)
         middle, top = GAP / 2 + (column + 0.5) * cell_width, GAP + row * cell_height
-        sheet.paste(enlarged(image, side), (round(middle - side / 2), top))
+        sheet.paste(upscale_nearest(image, side), (round(middle - side / 2), top))
         text = (middle, top + side + 3)
         draw.multiline_text(text, caption, fill=INK, font=font, anchor="ma", align="center")
     return to_tensor(sheet)
 
 
-def sheet_of_rows(rows: Sequence[tuple[str, Tensor]], most: int = 16) -> Tensor:
+def make_feature_grid(rows: Sequence[tuple[str, Tensor]], most: int = 16) -> Tensor:
     """Lays feature maps or filters out, a row for each layer with its name above it.
 
     Args:
@@ -58,7 +58,7 @@ def sheet_of_rows(rows: Sequence[tuple[str, Tensor]], most: int = 16) -> Tensor:
     width = max(6, min(most, max(len(values) for _, values in rows))) * (side + GAP) + GAP
     sheet = Image.new("L", (width, len(rows) * height + GAP), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    font = font_of(15)
+    font = load_font(15)
     for index, (name, values) in enumerate(rows):
         top = GAP + index * height
         num, high, wide = values.shape
@@ -66,11 +66,11 @@ def sheet_of_rows(rows: Sequence[tuple[str, Tensor]], most: int = 16) -> Tensor:
         draw.text((GAP, top), f"{name}: {num} of {high}x{wide}{shown}", fill=INK, font=font)
         low, span = values.min(), (values.max() - values.min()).clamp(min=1e-12)
         for column, level in enumerate(((values[:most] - low) / span * 255).to(torch.uint8)):
-            sheet.paste(enlarged(level, side), (GAP + column * (side + GAP), top + CAPTION))
+            sheet.paste(upscale_nearest(level, side), (GAP + column * (side + GAP), top + CAPTION))
     return to_tensor(sheet)
 
 
-def enlarged(image: Tensor, side: int) -> Image.Image:
+def upscale_nearest(image: Tensor, side: int) -> Image.Image:
     """A picture, uint8, shape (H, W), as a square of so many pixels a side, each of them sharp."""
     return Image.fromarray(image.cpu().numpy()).resize((side, side), Image.Resampling.NEAREST)
 
@@ -82,6 +82,6 @@ def to_tensor(sheet: Image.Image) -> Tensor:
 
 
 @functools.cache
-def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own font, which takes longer to load than to draw with."""
     return ImageFont.load_default(size)

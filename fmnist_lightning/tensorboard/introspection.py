@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 
-def first_filters(network: nn.Module) -> Tensor | None:
+def first_conv_filters(network: nn.Module) -> Tensor | None:
     """The filters of the first convolution, shape (C, K, K), or None where there is none."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):

@@ -9,16 +9,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.training.metrics import EpochMetrics
+from fmnist_lightning.training.metrics import ClassificationMetrics
 from fmnist_lightning.training.module import FashionClassifier
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Prints a line without tearing a progress bar apart."""
     tqdm.write(text)
 
 
-class EpochReport(Callback):
+class EpochSummary(Callback):
     """Prints the losses and accuracies of each epoch, and whether the validation loss improved."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class EpochReport(Callback):
                 )
                 self.best_loss = val_loss
         if trainer.is_global_zero:
-            say(line)
+            print_line(line)
 
     def state_dict(self) -> dict[str, Any]:
         """The lowest validation loss so far."""
@@ -62,7 +62,7 @@ class EpochReport(Callback):
         self.best_loss = state_dict["best_loss"]
 
 
-class EvalReport(Callback):
+class EvaluationSummary(Callback):
     """Prints the figures of ``validate`` and ``test``, and writes them into the run's folder.
 
     ``test.json`` and ``validate.json`` hold what is printed, unrounded.
@@ -75,7 +75,7 @@ class EvalReport(Callback):
         self.run_dir = run_dir
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reports ``validate``; the validation within ``fit`` is for :class:`EpochReport`."""
+        """Reports ``validate``; the validation within ``fit`` is for :class:`EpochSummary`."""
         assert isinstance(pl_module, FashionClassifier)
         if trainer.state.fn == "validate":
             self._report(trainer, pl_module.val_metrics, "validate")
@@ -85,19 +85,19 @@ class EvalReport(Callback):
         assert isinstance(pl_module, FashionClassifier)
         self._report(trainer, pl_module.test_metrics, "test")
 
-    def _report(self, trainer: Trainer, metrics: EpochMetrics, name: str) -> None:
-        figures = summarize(  # on all processes, which compute() brings together
+    def _report(self, trainer: Trainer, metrics: ClassificationMetrics, name: str) -> None:
+        figures = compute_summary(  # on all processes, which compute() brings together
             *(metrics[kind].compute() for kind in ("loss", "confusion", "ece"))
         )
         if not trainer.is_global_zero:
             return
-        say(as_table(name, figures))
+        print_line(format_metrics(name, figures))
         if self.run_dir:
             path = self.run_dir / f"{name}.json"
             path.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def summarize(loss: Tensor, confusion: Tensor, ece: Tensor) -> dict[str, Any]:
+def compute_summary(loss: Tensor, confusion: Tensor, ece: Tensor) -> dict[str, Any]:
     """Puts the figures of an evaluation together.
 
     Args:
@@ -123,8 +123,8 @@ def summarize(loss: Tensor, confusion: Tensor, ece: Tensor) -> dict[str, Any]:
     }
 
 
-def as_table(name: str, figures: dict[str, Any]) -> str:
-    """Formats what :func:`summarize` gave, for the terminal."""
+def format_metrics(name: str, figures: dict[str, Any]) -> str:
+    """Formats what :func:`compute_summary` gave, for the terminal."""
     lines = [
         f"{name} loss {figures['loss']:.4f}",
         f"{name} accuracy {100 * figures['accuracy']:.2f} % "

@@ -10,13 +10,13 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from fmnist_lightning.internals.files import replacing
-from fmnist_lightning.internals.specs import check_recipe, from_recipe, read_plain
+from fmnist_lightning.internals.files import atomic_write
+from fmnist_lightning.internals.specs import check_spec, from_spec, safe_load
 from fmnist_lightning.tensorboard.callback import tensorboard_loggers
 from fmnist_lightning.training.module import FashionClassifier
-from fmnist_lightning.training.runs import publish_best
+from fmnist_lightning.training.runs import link_best
 
-RECIPES = ("network", "optimizer", "augmentation")
+SPEC_KEYS = ("network", "optimizer", "augmentation")
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -47,7 +47,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def _publish(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and self.best_model_path:
-            publish_best(Path(self.best_model_path))
+            link_best(Path(self.best_model_path))
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -102,7 +102,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Saves ``checkpoint`` as ``path``; a failure leaves what was there before."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as stream:
+        with atomic_write(target) as stream:
             torch.save(checkpoint, stream)
 
     def load_checkpoint(
@@ -132,7 +132,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path} leads to {os.readlink(file)}, which is gone")
     if not file.is_file():
         raise ValueError(f"there is no checkpoint file {path}")
-    checkpoint = read_plain(file, "is not a checkpoint")
+    checkpoint = safe_load(file, "is not a checkpoint")
     hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     if not isinstance(hparams, dict) or not {"state_dict", "network", "optimizer"} <= (
         checkpoint.keys() | hparams
@@ -152,14 +152,14 @@ def check_trust(checkpoint: dict[str, Any], trusted: Collection[str] = ()) -> No
     Raises:
         ValueError: If it does.
     """
-    for recipe in _recipes(checkpoint).values():
-        check_recipe(recipe, trusted)
+    for spec in _recipes(checkpoint).values():
+        check_spec(spec, trusted)
 
 
 def _recipes(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The recipes that a checkpoint holds, by name; there may be no augmentation."""
+    """The specs that a checkpoint holds, by name; there may be no augmentation."""
     hparams = checkpoint["hyper_parameters"]
-    return {key: hparams[key] for key in RECIPES if hparams.get(key) is not None}
+    return {key: hparams[key] for key in SPEC_KEYS if hparams.get(key) is not None}
 
 
 def load_classifier(
@@ -181,8 +181,8 @@ def load_classifier(
     """
     checkpoint = read_checkpoint(path)
     hparams = dict(checkpoint["hyper_parameters"])
-    for key, recipe in _recipes(checkpoint).items():
-        hparams[key] = from_recipe(recipe, trusted)
+    for key, spec in _recipes(checkpoint).items():
+        hparams[key] = from_spec(spec, trusted)
     try:
         classifier = FashionClassifier(**hparams)
     except TypeError as error:

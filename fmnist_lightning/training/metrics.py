@@ -15,7 +15,7 @@ from fmnist_lightning.data.dataset import NUM_CLASSES
 MOST_UNSEEN = 100  # batches
 
 
-class EpochMetrics(nn.Module):
+class ClassificationMetrics(nn.Module):
     """The metrics of a stage, over all pictures of an epoch, each counted once.
 
     They see many batches at a time: an update for each would cost a small network a twentieth of

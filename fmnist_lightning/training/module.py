@@ -17,11 +17,11 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from fmnist_lightning.data.dataset import CLASSES, NUM_CLASSES, Batch
-from fmnist_lightning.internals.specs import from_recipe, to_recipe
+from fmnist_lightning.internals.specs import from_spec, to_spec
 from fmnist_lightning.models.cnn import ArticleCNN
 from fmnist_lightning.models.pretrained import PretrainedNetwork
-from fmnist_lightning.photos.images import Picture, load_pictures
-from fmnist_lightning.training.metrics import EpochMetrics
+from fmnist_lightning.photos.images import Picture, load_views
+from fmnist_lightning.training.metrics import ClassificationMetrics
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 # In batches of 128, SGD with momentum does as well; in those of 20 to 64, it diverges.
@@ -52,8 +52,8 @@ class Answer(NamedTuple):
 class FashionClassifier(LightningModule):
     """Trains a network to tell the ten classes of Fashion-MNIST apart.
 
-    Everything needed to rebuild it is in the checkpoint as plain types, with a recipe in place of
-    each class, see ``recipes.py``. It takes such recipes too, so that ``load_from_checkpoint``
+    Everything needed to rebuild it is in the checkpoint as plain types, with a spec in place of
+    each class, see ``specs.py``. It takes such specs too, so that ``load_from_checkpoint``
     works; ``load_classifier`` gives better errors.
 
     Args:
@@ -64,17 +64,17 @@ class FashionClassifier(LightningModule):
         augmentation: Changes the pictures at random in training: ``RandomAugmentation``, or any
             ``nn.Module`` from uint8 pictures, shape (N, 28, 28), and labels, shape (N,), to new
             pictures.
-        mirror: Where it doesn't train, averages the logits of each picture and its mirror image.
-        schedule: The learning rate over the run: ``constant``, or ``one_cycle``, which rises to the
+        hflip_tta: Where it doesn't train, averages the logits of each picture and its mirror image.
+        lr_schedule: The learning rate over the run: ``constant``, or ``one_cycle``, which rises to the
             optimiser's learning rate, then falls to nearly 0, a step at a time
             (https://arxiv.org/abs/1708.07120).
-        warmup: The part of a ``one_cycle`` run in which the learning rate rises, from 0 to below 1.
+        warmup_fraction: The part of a ``one_cycle`` run in which the learning rate rises, from 0 to below 1.
         compile: Compiles the network with ``torch.compile`` for training.
         channels_last: Keeps the weights of convolutions in the memory format of that name, in which
             they are faster on most machines.
 
     Raises:
-        ValueError: If ``warmup`` or ``schedule`` is out of range, or the network, the optimiser or
+        ValueError: If ``warmup_fraction`` or ``lr_schedule`` is out of range, or the network, the optimiser or
             the augmentation can't be written down in a checkpoint.
     """
 
@@ -83,31 +83,33 @@ class FashionClassifier(LightningModule):
         network: Callable[[], nn.Module] = ArticleCNN,
         optimizer: OptimizerFactory = DEFAULT_OPTIMIZER,
         augmentation: Callable[[], nn.Module] | None = None,
-        mirror: bool = False,
-        schedule: Literal["constant", "one_cycle"] = "one_cycle",
-        warmup: float = 0.1,
+        hflip_tta: bool = False,
+        lr_schedule: Literal["constant", "one_cycle"] = "one_cycle",
+        warmup_fraction: float = 0.1,
         compile: bool = False,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
         if isinstance(network, dict):
-            network = from_recipe(network)
+            network = from_spec(network)
         if isinstance(optimizer, dict):
-            optimizer = from_recipe(optimizer)
+            optimizer = from_spec(optimizer)
         if isinstance(augmentation, dict):
-            augmentation = from_recipe(augmentation)
-        if not 0 <= warmup < 1:
-            raise ValueError(f"warmup must be at least 0 and below 1, not {warmup}")
-        if schedule not in ("constant", "one_cycle"):
-            raise ValueError(f"schedule must be constant or one_cycle, not {schedule}")
+            augmentation = from_spec(augmentation)
+        if not 0 <= warmup_fraction < 1:
+            raise ValueError(
+                f"warmup_fraction must be at least 0 and below 1, not {warmup_fraction}"
+            )
+        if lr_schedule not in ("constant", "one_cycle"):
+            raise ValueError(f"lr_schedule must be constant or one_cycle, not {lr_schedule}")
         self.save_hyperparameters(
             {
-                "network": to_recipe(network),
-                "optimizer": to_recipe(optimizer),
-                "augmentation": augmentation and to_recipe(augmentation),
-                "mirror": mirror,
-                "schedule": schedule,
-                "warmup": warmup,
+                "network": to_spec(network),
+                "optimizer": to_spec(optimizer),
+                "augmentation": augmentation and to_spec(augmentation),
+                "hflip_tta": hflip_tta,
+                "lr_schedule": lr_schedule,
+                "warmup_fraction": warmup_fraction,
                 "compile": compile,
                 "channels_last": channels_last,
             }
@@ -117,14 +119,14 @@ class FashionClassifier(LightningModule):
             self.network.to(memory_format=torch.channels_last)
         self.augmentation = augmentation and augmentation()
         self.optimizer_factory = optimizer
-        self.mirror = mirror
-        self.schedule = schedule
-        self.warmup = warmup
+        self.hflip_tta = hflip_tta
+        self.lr_schedule = lr_schedule
+        self.warmup_fraction = warmup_fraction
         self.compile_network = compile
 
-        self.train_metrics = EpochMetrics(more=False)
-        self.val_metrics = EpochMetrics()
-        self.test_metrics = EpochMetrics()
+        self.train_metrics = ClassificationMetrics(more=False)
+        self.val_metrics = ClassificationMetrics()
+        self.test_metrics = ClassificationMetrics()
 
     @property
     def backbone(self) -> nn.Module:
@@ -168,14 +170,14 @@ class FashionClassifier(LightningModule):
         Returns:
             Logits, float, shape (N, 10).
         """
-        pixels = self.to_pixels(images)
-        if self.mirror and not self.training:
+        pixels = self.preprocess(images)
+        if self.hflip_tta and not self.training:
             both: Tensor = self.network(torch.cat([pixels, pixels.flip(-1)]))  # (2 N, 10)
             return both.view(2, -1, NUM_CLASSES).mean(dim=0)
         logits: Tensor = self.network(pixels)
         return logits
 
-    def to_pixels(self, images: Tensor) -> Tensor:
+    def preprocess(self, images: Tensor) -> Tensor:
         """What the network sees of pictures, uint8, shape (N, 28, 28): floats, (N, 1, 28, 28)."""
         return images.unsqueeze(1).to(self.dtype) / 255  # 0 to 1
 
@@ -208,7 +210,9 @@ class FashionClassifier(LightningModule):
         if seed is not None:
             torch.manual_seed((int(seed) << 32) + (self.current_epoch << 12) + self.global_rank)
 
-    def _log_epoch(self, stage: str, metrics: EpochMetrics, logger: bool | None = None) -> None:
+    def _log_epoch(
+        self, stage: str, metrics: ClassificationMetrics, logger: bool | None = None
+    ) -> None:
         """Logs what is a number of the metrics of an epoch."""
         for kind in metrics.kinds:
             if kind != "confusion":
@@ -278,7 +282,7 @@ class FashionClassifier(LightningModule):
         Args:
             pictures: Files, Pillow images, or uint8 arrays or tensors, shape (H, W), (H, W, 3) or
                 (H, W, 4). What is 28x28 is taken for a picture of the data set; all else for a
-                photo, see :func:`~fmnist_lightning.photos.preprocessing.to_pictures`.
+                photo, see :func:`~fmnist_lightning.photos.preprocessing.preprocess_photo`.
             batch_size: How many are classified at a time.
 
         Returns:
@@ -298,7 +302,7 @@ class FashionClassifier(LightningModule):
         remaining = iter(pictures)
         self.eval()
         try:
-            while part := [load_pictures(each) for each in itertools.islice(remaining, batch_size)]:
+            while part := [load_views(each) for each in itertools.islice(remaining, batch_size)]:
                 chances = self.probabilities(torch.stack(part).to(self.device))
                 answers += [Answer.of(row) for row in chances.tolist()]
         finally:
@@ -316,25 +320,25 @@ class FashionClassifier(LightningModule):
         optimizer = self.optimizer_factory(
             parameter for parameter in self.parameters() if parameter.requires_grad
         )
-        if self.schedule == "constant":
+        if self.lr_schedule == "constant":
             return optimizer
         if any(isinstance(each, BaseFinetuning) for each in self.trainer.callbacks):  # type: ignore[attr-defined]
             raise ValueError(
                 "the one_cycle schedule can't take in the weights that a finetuning callback "
-                "unfreezes on the way: set --model.schedule constant"
+                "unfreezes on the way: set --model.lr_schedule constant"
             )
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise ValueError(
                 "the one_cycle schedule needs to know the length of the run: "
-                "set --trainer.max_epochs or --trainer.max_steps, or --model.schedule constant"
+                "set --trainer.max_epochs or --trainer.max_steps, or --model.lr_schedule constant"
             )
         scheduler = OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
             total_steps=int(steps),
             # A single step of warm-up would be at its peak at once, where PyTorch divides by zero.
-            pct_start=0.0 if self.warmup * steps == 1 else float(self.warmup),
+            pct_start=0.0 if self.warmup_fraction * steps == 1 else float(self.warmup_fraction),
             cycle_momentum=False,
         )
         return {

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from fmnist_lightning.data.dataset import CLASSES, Batch
-from fmnist_lightning.tensorboard.figures import answer_chart
-from fmnist_lightning.training.callbacks import say
+from fmnist_lightning.tensorboard.figures import plot_prediction
+from fmnist_lightning.training.callbacks import print_line
 
 
 class PredictionWriter(Callback):
@@ -61,11 +61,11 @@ class PredictionWriter(Callback):
         answer = int(probabilities.argmax())
         chance = float(probabilities[answer])
         text = f"test picture {self.index}: {CLASSES[answer]} {chance:.1%}, label {CLASSES[label]}"
-        say(text)
+        print_line(text)
         if self.run_dir is not None:
             path = self.run_dir / f"picture-{self.index}.png"
-            Image.fromarray(answer_chart(image, probabilities, label, text).numpy()).save(path)
-            say(f"shown in {os.path.relpath(path)}")
+            Image.fromarray(plot_prediction(image, probabilities, label, text).numpy()).save(path)
+            print_line(f"shown in {os.path.relpath(path)}")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the file.
@@ -84,4 +84,4 @@ class PredictionWriter(Callback):
             writer = csv.writer(stream)
             writer.writerow(["index", "label", "prediction", *CLASSES])
             writer.writerows(self.rows)
-        say(f"{len(self.rows):,} predictions written to {os.path.relpath(path)}")
+        print_line(f"{len(self.rows):,} predictions written to {os.path.relpath(path)}")

@@ -9,13 +9,13 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
-from fmnist_lightning.internals.files import replacing
+from fmnist_lightning.internals.files import atomic_write
 
 CHECKPOINTS = "checkpoints"
 BEST = Path("best.ckpt")
 
 
-def new_run(root: Path) -> Path:
+def create_run_dir(root: Path) -> Path:
     """Makes a folder of its own for a run, named after the time.
 
     Args:
@@ -36,7 +36,7 @@ def new_run(root: Path) -> Path:
             return folder
 
 
-def latest_run(root: Path) -> Path:
+def latest_run_dir(root: Path) -> Path:
     """Finds the run that saved its ``last.ckpt`` most recently.
 
     Args:
@@ -53,7 +53,7 @@ def latest_run(root: Path) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime).parent.parent
 
 
-def run_of(checkpoint: Path, root: Path) -> Path | None:
+def find_run_dir(checkpoint: Path, root: Path) -> Path | None:
     """Finds the run folder that a checkpoint belongs to.
 
     Args:
@@ -72,7 +72,7 @@ def run_of(checkpoint: Path, root: Path) -> Path | None:
     return None
 
 
-def check_best(root: Path) -> None:
+def check_overwrite(root: Path) -> None:
     """Makes sure that ``best.ckpt`` in the current folder may be replaced.
 
     Args:
@@ -85,7 +85,7 @@ def check_best(root: Path) -> None:
     if BEST.is_symlink():
         ours = Path(os.readlink(BEST)).parts[-2:] == (CHECKPOINTS, BEST.name)
     else:
-        ours = not BEST.exists() or (BEST.is_file() and run_of(BEST, root) is not None)
+        ours = not BEST.exists() or (BEST.is_file() and find_run_dir(BEST, root) is not None)
     if not ours:
         raise ValueError(
             f"{BEST.absolute()} is not from a fit in this folder, and fit would replace it; "
@@ -93,7 +93,7 @@ def check_best(root: Path) -> None:
         )
 
 
-def publish_best(checkpoint: Path) -> None:
+def link_best(checkpoint: Path) -> None:
     """Makes ``best.ckpt`` in the current folder lead to ``checkpoint``.
 
     It becomes a link where the system allows links, or else a copy, and is whole at every moment.
@@ -110,7 +110,7 @@ def publish_best(checkpoint: Path) -> None:
         temporary.symlink_to(target)
     except (OSError, NotImplementedError):
         if not (BEST.is_file() and filecmp.cmp(checkpoint, BEST)):
-            with replacing(BEST) as stream, checkpoint.open("rb") as best:
+            with atomic_write(BEST) as stream, checkpoint.open("rb") as best:
                 shutil.copyfileobj(best, stream)
     else:
         temporary.replace(BEST)

@@ -15,7 +15,7 @@ def pictures(num: int = 400) -> Tensor:
 def test_mirrors_half_of_the_pictures() -> None:
     torch.manual_seed(0)
     images = pictures()
-    out = RandomAugmentation(shift=0)(images)
+    out = RandomAugmentation(max_translation=0)(images)
     kept = (out == images).all(2).all(1)
     mirrored = (out == images.flip(2)).all(2).all(1)
     assert (kept ^ mirrored).all()
@@ -25,7 +25,7 @@ def test_mirrors_half_of_the_pictures() -> None:
 def test_shifts_each_picture_by_itself_and_fills_with_black() -> None:
     torch.manual_seed(0)
     images = pictures()
-    out = RandomAugmentation(flip=False, shift=2)(images)
+    out = RandomAugmentation(hflip_prob=0.0, max_translation=2)(images)
     assert out.dtype == torch.uint8
     counts = torch.zeros(5, 5, dtype=torch.int64)
     for down in range(-2, 3):
@@ -36,7 +36,7 @@ def test_shifts_each_picture_by_itself_and_fills_with_black() -> None:
     assert counts.min() > 0
 
     white = torch.full((100, 28, 28), 255, dtype=torch.uint8)
-    dark = (RandomAugmentation(shift=3)(white) == 0).sum(dim=(1, 2))
+    dark = (RandomAugmentation(max_translation=3)(white) == 0).sum(dim=(1, 2))
     assert set(dark.tolist()) <= {28 * 28 - (28 - a) * (28 - b) for a in range(4) for b in range(4)}
     assert len(set(dark.tolist())) > 5
 
@@ -44,7 +44,7 @@ def test_shifts_each_picture_by_itself_and_fills_with_black() -> None:
 def test_erases_rectangles_of_noise() -> None:
     torch.manual_seed(0)
     images = torch.zeros(2000, 28, 28, dtype=torch.uint8)
-    out = RandomAugmentation(flip=False, shift=0, erase=0.5)(images)
+    out = RandomAugmentation(hflip_prob=0.0, max_translation=0, erase_prob=0.5)(images)
     touched = out.bool().any(2).any(1)
     assert 900 < touched.sum() < 1100
     areas = []
@@ -61,7 +61,7 @@ def test_erases_rectangles_of_noise() -> None:
 
 
 def test_repeats_with_the_seed_and_differs_with_the_draw() -> None:
-    augmentation = RandomAugmentation(erase=1.0)
+    augmentation = RandomAugmentation(erase_prob=1.0)
     images = pictures(50)
     torch.manual_seed(1)
     first, second = augmentation(images), augmentation(images)
@@ -73,7 +73,7 @@ def test_repeats_with_the_seed_and_differs_with_the_draw() -> None:
 def test_changes_nothing_in_evaluation_and_never_its_input() -> None:
     images = pictures(50)
     before = images.clone()
-    augmentation = RandomAugmentation(erase=1.0)
+    augmentation = RandomAugmentation(erase_prob=1.0)
     augmentation(images)
     assert torch.equal(images, before)
     assert torch.equal(augmentation.eval()(images), before)
@@ -82,8 +82,8 @@ def test_changes_nothing_in_evaluation_and_never_its_input() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"shift": 28}, "shift must be 0 to 27 pixels, not 28"),
-        ({"erase": 1.5}, "erase must be a probability, 0 to 1, not 1.5"),
+        ({"max_translation": 28}, "max_translation must be 0 to 27 pixels, not 28"),
+        ({"erase_prob": 1.5}, "erase_prob must be a probability, 0 to 1, not 1.5"),
     ],
 )
 def test_numbers_out_of_range(kwargs: dict[str, float], message: str) -> None:

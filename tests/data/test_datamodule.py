@@ -112,7 +112,7 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 def test_the_pictures_live_on_the_device_and_nowhere_else() -> None:
     before = pictures_on_the_cpu()
     data = make(device="meta")  # stands for a GPU
-    assert {data.train_set.images.device.type, data.val_set.labels.device.type} == {"meta"}
+    assert {data.train_dataset.images.device.type, data.val_dataset.labels.device.type} == {"meta"}
     images, labels = next(iter(data.train_dataloader()))
     assert (images.device.type, images.dtype, images.shape) == ("meta", torch.uint8, (50, 28, 28))
     assert labels.device.type == "meta"
@@ -128,10 +128,10 @@ def test_workers_beside_pictures_on_a_device_are_refused() -> None:
 @pytest.mark.usefixtures("data_dir")
 def test_the_device_of_the_trainer_in_charge_counts() -> None:
     data = make()
-    images = data.train_set.images
+    images = data.train_dataset.images
     data.trainer.strategy.root_device = torch.device("meta")
     data.setup("fit")
-    assert data.train_set.images.device.type == "meta"
+    assert data.train_dataset.images.device.type == "meta"
     assert images.device.type == "cpu"
 
 

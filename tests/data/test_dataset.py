@@ -9,8 +9,8 @@ from torchvision.datasets import FashionMNIST
 from fmnist_lightning.data.dataset import (
     CLASSES,
     Batch,
-    BatchSampler,
-    PictureDataset,
+    DistributedBatchSampler,
+    TensorImageDataset,
     read_dataset,
     split_indices,
 )
@@ -30,10 +30,10 @@ def test_reads_what_torchvision_reads(data_dir: Path) -> None:
         assert ours.images.dtype == torch.uint8
 
 
-def make(num: int) -> PictureDataset:
+def make(num: int) -> TensorImageDataset:
     """Pictures that show their own number."""
     images = torch.arange(num, dtype=torch.uint8).view(num, 1, 1).expand(num, 28, 28)
-    return PictureDataset(images, torch.arange(num) % 10)
+    return TensorImageDataset(images, torch.arange(num) % 10)
 
 
 def test_a_picture_or_a_batch() -> None:
@@ -49,7 +49,7 @@ def test_a_picture_or_a_batch() -> None:
 
 
 def test_a_loader_takes_a_batch_in_one_read() -> None:
-    class Counting(PictureDataset):
+    class Counting(TensorImageDataset):
         reads = 0
 
         def __getitem__(self, index: int | Tensor) -> Batch:
@@ -60,7 +60,7 @@ def test_a_loader_takes_a_batch_in_one_read() -> None:
     loader = DataLoader(
         dataset,
         batch_size=None,
-        sampler=BatchSampler(dataset, batch_size=4, shuffle=False),
+        sampler=DistributedBatchSampler(dataset, batch_size=4, shuffle=False),
         collate_fn=lambda batch: batch,
     )
     assert len(loader) == 3
@@ -72,7 +72,7 @@ def test_a_loader_takes_a_batch_in_one_read() -> None:
 def test_shuffled_shares_are_torchs(num_replicas: int) -> None:
     dataset = make(7)
     for rank in range(num_replicas):
-        ours = BatchSampler(dataset, 2, True, 5, num_replicas, rank)
+        ours = DistributedBatchSampler(dataset, 2, True, 5, num_replicas, rank)
         theirs: DistributedSampler[Batch] = DistributedSampler(
             dataset, num_replicas, rank, shuffle=True, seed=5
         )
@@ -89,7 +89,7 @@ def test_shares_in_order_show_each_picture_once(num_replicas: int) -> None:
     shares = [
         [index for batch in sampler for index in batch.tolist()]
         for sampler in (
-            BatchSampler(make(7), 2, False, num_replicas=num_replicas, rank=rank)
+            DistributedBatchSampler(make(7), 2, False, num_replicas=num_replicas, rank=rank)
             for rank in range(num_replicas)
         )
     ]
@@ -100,7 +100,7 @@ def test_shares_in_order_show_each_picture_once(num_replicas: int) -> None:
 def test_batches_are_cut_where_the_pictures_are() -> None:
     meta = torch.device("meta")  # stands for any device that is not the CPU
     dataset = make(10).to(meta)
-    index = next(iter(BatchSampler(dataset, batch_size=4, shuffle=True)))
+    index = next(iter(DistributedBatchSampler(dataset, batch_size=4, shuffle=True)))
     images, labels = dataset[index]
     assert index.device == images.device == labels.device == meta
     assert images.shape == (4, 28, 28)
@@ -109,7 +109,7 @@ def test_batches_are_cut_where_the_pictures_are() -> None:
 
 def test_pictures_and_labels_must_match() -> None:
     with pytest.raises(ValueError, match="3 pictures but 2 labels"):
-        PictureDataset(torch.zeros(3, 28, 28), torch.zeros(2))
+        TensorImageDataset(torch.zeros(3, 28, 28), torch.zeros(2))
 
 
 def test_the_split_shares_nothing_and_loses_nothing() -> None:

@@ -23,8 +23,8 @@ Fit = Callable[..., Path]
     [
         (),
         (
-            *("--model.network", "fmnist_lightning.ResidualEnsemble", "--model.mirror", "true"),
-            *("--model.network.first", "4", "--model.network.widths", "[4, 8]"),
+            *("--model.network", "fmnist_lightning.ResNetEnsemble", "--model.hflip_tta", "true"),
+            *("--model.network.stem_channels", "4", "--model.network.channels", "[4, 8]"),
             *("--trainer.precision", "bf16-mixed"),
         ),
     ],

@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import cli
-from fmnist_lightning.internals.fast_loop import LeanEpochLoop
+from fmnist_lightning.internals.fast_loop import FastEpochLoop
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
@@ -47,16 +47,16 @@ def _watch() -> Iterator[None]:
 
 
 @pytest.fixture
-def loops(monkeypatch: pytest.MonkeyPatch) -> list[LeanEpochLoop]:
+def loops(monkeypatch: pytest.MonkeyPatch) -> list[FastEpochLoop]:
     """The loops of the fits of a test."""
     made = []
 
-    class Kept(LeanEpochLoop):
+    class Kept(FastEpochLoop):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             made.append(self)
 
-    monkeypatch.setattr(cli, "LeanEpochLoop", Kept)
+    monkeypatch.setattr(cli, "FastEpochLoop", Kept)
     return made
 
 
@@ -65,7 +65,7 @@ def lightnings_own(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """A function after whose call Lightning's own steps are taken."""
 
     def switch() -> None:
-        monkeypatch.setattr(cli, "LeanEpochLoop", lambda trainer: trainer.fit_loop.epoch_loop)
+        monkeypatch.setattr(cli, "FastEpochLoop", lambda trainer: trainer.fit_loop.epoch_loop)
 
     return switch
 
@@ -105,7 +105,7 @@ def assert_same(one: Any, two: Any, where: str = "") -> None:
     "options",
     [
         (),
-        ("--model.optimizer", "SGD", "--model.optimizer.lr", "0.1", "--model.schedule=constant"),
+        ("--model.optimizer", "SGD", "--model.optimizer.lr", "0.1", "--model.lr_schedule=constant"),
         ("--trainer.gradient_clip_val", "0.1"),
         ("--trainer.gradient_clip_val=0.01", "--trainer.gradient_clip_algorithm=value"),
         ("--trainer.precision", "bf16-mixed"),
@@ -120,7 +120,7 @@ def assert_same(one: Any, two: Any, where: str = "") -> None:
 def test_results_are_lightnings_to_the_bit(
     options: tuple[str, ...],
     fit: Fit,
-    loops: list[LeanEpochLoop],
+    loops: list[FastEpochLoop],
     lightnings_own: Callable[[], None],
 ) -> None:
     ours = outcome(fit(*options))
@@ -153,7 +153,7 @@ def test_callbacks_see_each_step_as_with_lightning(
     ],
 )
 def test_what_it_does_not_know_goes_lightnings_way(
-    options: tuple[str, ...], fit: Fit, loops: list[LeanEpochLoop]
+    options: tuple[str, ...], fit: Fit, loops: list[FastEpochLoop]
 ) -> None:
     fit(*options)
     assert not loops[0].lean

@@ -10,14 +10,14 @@ from torch import nn
 from torch.optim import AdamW
 
 from fmnist_lightning import MLP
-from fmnist_lightning.internals.specs import check_recipe, flatten, from_recipe, to_recipe
+from fmnist_lightning.internals.specs import check_spec, flatten, from_spec, to_spec
 
 
 def test_there_and_back() -> None:
-    recipe = to_recipe(functools.partial(MLP, hidden=5))
-    assert recipe == {"class_path": "fmnist_lightning.models.cnn.MLP", "init_args": {"hidden": 5}}
-    assert from_recipe(recipe)().layers[1].out_features == 5
-    optimizer = to_recipe(functools.partial(AdamW, lr=0.5, betas=(1, 2)))
+    spec = to_spec(functools.partial(MLP, hidden_dim=5))
+    assert spec == {"class_path": "fmnist_lightning.models.cnn.MLP", "init_args": {"hidden_dim": 5}}
+    assert from_spec(spec)().layers[1].out_features == 5
+    optimizer = to_spec(functools.partial(AdamW, lr=0.5, betas=(1, 2)))
     assert optimizer["class_path"] == "torch.optim.adamw.AdamW"
     assert optimizer["init_args"] == {"lr": 0.5, "betas": [1, 2]}
 
@@ -28,13 +28,13 @@ def test_what_cannot_be_written_down_is_refused() -> None:
 
     for factory in (lambda: MLP(), Local, functools.partial(Local)):
         with pytest.raises(ValueError, match="cannot write down how to build"):
-            to_recipe(factory)
+            to_spec(factory)
     with pytest.raises(ValueError, match=r"lr is tensor\(0\.5"):
-        to_recipe(functools.partial(AdamW, lr=torch.tensor(0.5)))
+        to_spec(functools.partial(AdamW, lr=torch.tensor(0.5)))
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    "spec",
     [
         {"class_path": "os.system", "init_args": {}},
         {"class_path": "fmnist_lightning_evil.Network"},
@@ -44,9 +44,9 @@ def test_what_cannot_be_written_down_is_refused() -> None:
         None,
     ],
 )
-def test_strangers_are_refused(recipe: object) -> None:
+def test_strangers_are_refused(spec: object) -> None:
     with pytest.raises(ValueError, match=r"names the class|expected a class_path"):
-        from_recipe(recipe)  # type: ignore[arg-type]
+        from_spec(spec)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -54,16 +54,16 @@ def test_strangers_are_refused(recipe: object) -> None:
 )
 def test_only_networks_and_optimisers_are_built(class_path: str) -> None:
     with pytest.raises(ValueError, match=r"cannot import|neither an nn\.Module nor|is not a class"):
-        from_recipe({"class_path": class_path})
+        from_spec({"class_path": class_path})
 
 
 def test_a_stranger_can_be_trusted_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "stranger_a.py").write_text("from torch import nn\nclass Net(nn.Linear): ...\n")
-    recipe = {"class_path": "stranger_a.Net", "init_args": {"in_features": 2, "out_features": 3}}
+    spec = {"class_path": "stranger_a.Net", "init_args": {"in_features": 2, "out_features": 3}}
     with pytest.raises(ValueError, match=r"stranger_a\.Net.*trust"):
-        from_recipe(recipe)
-    assert from_recipe(recipe, trusted=["stranger_a.Net"])().out_features == 3
+        from_spec(spec)
+    assert from_spec(spec, trusted=["stranger_a.Net"])().out_features == 3
 
 
 class Picky(nn.Module):
@@ -106,15 +106,15 @@ class Picky(nn.Module):
     ],
 )
 def test_no_argument_can_stand_for_code(argument: str, value: Any, allowed: bool) -> None:
-    recipe = {"class_path": "test_specs.Picky", "init_args": {argument: value}}
+    spec = {"class_path": "test_specs.Picky", "init_args": {argument: value}}
     if allowed:
-        assert check_recipe(recipe, ["test_specs.Picky"]).__name__ == "Picky"
+        assert check_spec(spec, ["test_specs.Picky"]).__name__ == "Picky"
         return
     with pytest.raises(ValueError, match=rf"{argument} of test_specs\.Picky is .*for code"):
-        check_recipe(recipe, ["test_specs.Picky"])
+        check_spec(spec, ["test_specs.Picky"])
     if argument == "activation":  # nor is a run begun whose checkpoint could not be read
         with pytest.raises(ValueError, match="for code"):
-            to_recipe(functools.partial(Picky, activation=value))
+            to_spec(functools.partial(Picky, activation=value))
 
 
 def test_flatten() -> None:

@@ -97,7 +97,7 @@ def test_begins_with_the_weights_of_the_file(weights: Path, fit: Callable[..., P
 
 
 def test_resumes_without_the_file(weights: Path, fit: Callable[..., Path], run: Run) -> None:
-    fit(*OPTIONS, f"--model.network.weights={weights}", "--model.schedule=constant")
+    fit(*OPTIONS, f"--model.network.weights={weights}", "--model.lr_schedule=constant")
     weights.unlink()
     code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert code == 0, err
@@ -109,7 +109,7 @@ def test_backbone_is_frozen_then_trained(weights: Path, fit: Callable[..., Path]
         "--trainer.callbacks=BackboneFinetuning",
         "--trainer.callbacks.unfreeze_backbone_at_epoch=1",
         "--trainer.callbacks.train_bn=false",
-        "--model.schedule=constant",
+        "--model.lr_schedule=constant",
     )
     options = (*OPTIONS, f"--model.network.weights={weights}", *finetuning)
     fit(*options, "--trainer.max_epochs=1")
@@ -130,12 +130,12 @@ def test_one_cycle_can_not_take_in_what_is_unfrozen(weights: Path, run: Run) -> 
         "--data.train_size=480", "--data.val_size=120",
     )  # fmt: skip
     assert code == 1
-    assert "set --model.schedule constant" in err
+    assert "set --model.lr_schedule constant" in err
 
 
 def test_networks_without_a_backbone_are_not_finetuned(run: Run) -> None:
     code, _, err = run(
-        "fit", "--trainer.callbacks=BackboneFinetuning", "--model.schedule=constant",
+        "fit", "--trainer.callbacks=BackboneFinetuning", "--model.lr_schedule=constant",
         "--data.train_size=480", "--data.val_size=120",
     )  # fmt: skip
     assert code == 1

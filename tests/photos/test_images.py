@@ -15,25 +15,30 @@ from samples import SHIRT, photo
 from fmnist_lightning.photos.images import (
     PhotoDataset,
     PhotoError,
-    classes_of,
     find_photos,
-    load_pictures,
+    labels_from_folder,
+    load_views,
     photo_loader,
     read_photo,
 )
-from fmnist_lightning.photos.preprocessing import LOOKS, WIDTHS, find_object, to_pictures
+from fmnist_lightning.photos.preprocessing import (
+    ASPECT_SCALES,
+    NUM_VIEWS,
+    preprocess_photo,
+    segment_foreground,
+)
 
 SHIRT += [(40, 110), (20, 90)]
 
 
 def differ(source: Path, other: Image.Image) -> float:
     """By how many of 255 levels a file's picture differs from that of a photo, in the mean."""
-    difference = load_pictures(source)[-1].float() - to_pictures(other.convert("RGB"))[-1].float()
+    difference = load_views(source)[-1].float() - preprocess_photo(other.convert("RGB"))[-1].float()
     return float(difference.abs().mean())
 
 
 def test_finds_the_object() -> None:
-    mask = find_object(np.asarray(photo()))
+    mask = segment_foreground(np.asarray(photo()))
     truth = np.asarray(photo("#000000", "#ffffff").convert("L")) < 128
     assert (mask & truth).sum() / (mask | truth).sum() > 0.95
 
@@ -42,22 +47,22 @@ def test_a_speck_is_not_the_object() -> None:
     image = Image.new("RGB", (200, 200), "#c8b090")
     draw = ImageDraw.Draw(image)
     draw.rectangle((92, 92, 108, 108), fill="#203050")  # 0.7 % of it
-    assert find_object(np.asarray(image)).all()
+    assert segment_foreground(np.asarray(image)).all()
     draw.rectangle((70, 70, 130, 130), fill="#203050")  # 9 %
-    assert find_object(np.asarray(image)).mean() == pytest.approx(0.093, abs=0.01)
+    assert segment_foreground(np.asarray(image)).mean() == pytest.approx(0.093, abs=0.01)
 
 
 def test_makes_a_picture_like_those_of_the_data_set() -> None:
-    picture = to_pictures(photo())[-1]
+    picture = preprocess_photo(photo())[-1]
     assert picture.shape == (28, 28)
     assert picture.dtype == torch.uint8
     rows, columns = (picture > 0).any(dim=1).nonzero(), (picture > 0).any(dim=0).nonzero()
     high, wide = (int(each.max() - each.min()) + 1 for each in (rows, columns))
     assert high == 28  # 160 by 160 pixels
-    assert abs(wide - 28 * WIDTHS[-1]) <= 1
+    assert abs(wide - 28 * ASPECT_SCALES[-1]) <= 1
     assert int(picture[14, 14]) == pytest.approx(255 - 0x30, abs=12)  # dark became bright
     assert picture[27, :6].max() == 0  # beside the body
-    tall = to_pictures(photo().crop((90, 30, 190, 210)).resize((100, 360)))[-1]
+    tall = preprocess_photo(photo().crop((90, 30, 190, 210)).resize((100, 360)))[-1]
     wide = int((tall > 0).any(dim=0).sum())
     left = int((tall > 0).any(dim=0).nonzero().min())
     assert wide < 20
@@ -66,17 +71,17 @@ def test_makes_a_picture_like_those_of_the_data_set() -> None:
 
 def test_a_picture_of_28_pixels_is_taken_as_it_is() -> None:
     image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
-    assert all(torch.equal(each, image) for each in load_pictures(image))
-    assert torch.equal(load_pictures(image.numpy())[-1], image)
-    assert torch.equal(load_pictures(Image.fromarray(image.numpy()).convert("RGB"))[-1], image)
+    assert all(torch.equal(each, image) for each in load_views(image))
+    assert torch.equal(load_views(image.numpy())[-1], image)
+    assert torch.equal(load_views(Image.fromarray(image.numpy()).convert("RGB"))[-1], image)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 2), (7, 9), (28, 29), (3000, 10)])
 def test_any_size_and_a_photo_of_nothing(size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     for image in (Image.fromarray(noise), Image.new("RGB", size, "gray")):
-        assert to_pictures(image).shape == (LOOKS, 28, 28)
-    assert to_pictures(Image.new("RGB", (90, 90), "#808080"))[-1][14, 14] == 127
+        assert preprocess_photo(image).shape == (NUM_VIEWS, 28, 28)
+    assert preprocess_photo(Image.new("RGB", (90, 90), "#808080"))[-1][14, 14] == 127
 
 
 MODES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -124,7 +129,7 @@ def test_transparent_is_white(tmp_path: Path) -> None:
     image.paste((200, 0, 0, 255), (30, 20, 70, 90))
     image.save(tmp_path / "cut out.png")
     assert read_photo(tmp_path / "cut out.png").getpixel((5, 5)) == (255, 255, 255)
-    assert load_pictures(tmp_path / "cut out.png")[-1][14, 14] > 150
+    assert load_views(tmp_path / "cut out.png")[-1][14, 14] > 150
 
 
 def test_upright_and_the_first_of_an_animation(tmp_path: Path) -> None:
@@ -207,7 +212,7 @@ def test_a_bomb_is_not_unpacked(kind: str, tmp_path: Path) -> None:
 )
 def test_refuses_other_arrays(array: Any) -> None:
     with pytest.raises(PhotoError, match=r"a picture must be uint8, shape .* not (float64|uint8)"):
-        load_pictures(array)
+        load_views(array)
 
 
 def test_files_folders_and_patterns(tmp_path: Path) -> None:
@@ -245,14 +250,14 @@ def test_files_folders_and_patterns(tmp_path: Path) -> None:
 def test_folders_named_after_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dress").mkdir()
     monkeypatch.chdir(tmp_path / "dress")
-    assert classes_of(Path("1.jpg")) == ("Dress",)  # that of the current folder
-    assert classes_of(Path("/photos/Ankle-Boot/1.jpg")) == ("Ankle boot",)
-    assert classes_of(Path("photos/shoes/1.jpg")) == ("Sandal", "Sneaker", "Ankle boot")
-    assert classes_of(Path("photos/longsleeve/1.jpg")) == ("Pullover",)
-    assert classes_of(Path("Ankle boot/1.jpg")) == ("Ankle boot",)
-    assert classes_of(Path("ankle_boot/1.jpg")) == ("Ankle boot",)
-    assert classes_of(Path("T-Shirt/1.jpg")) == ("T-shirt/top",)
-    assert classes_of(Path("holidays/1.jpg")) == ()
+    assert labels_from_folder(Path("1.jpg")) == ("Dress",)  # that of the current folder
+    assert labels_from_folder(Path("/photos/Ankle-Boot/1.jpg")) == ("Ankle boot",)
+    assert labels_from_folder(Path("photos/shoes/1.jpg")) == ("Sandal", "Sneaker", "Ankle boot")
+    assert labels_from_folder(Path("photos/longsleeve/1.jpg")) == ("Pullover",)
+    assert labels_from_folder(Path("Ankle boot/1.jpg")) == ("Ankle boot",)
+    assert labels_from_folder(Path("ankle_boot/1.jpg")) == ("Ankle boot",)
+    assert labels_from_folder(Path("T-Shirt/1.jpg")) == ("T-shirt/top",)
+    assert labels_from_folder(Path("holidays/1.jpg")) == ()
 
 
 def test_a_damaged_photo_is_an_item_with_an_error(tmp_path: Path) -> None:
@@ -260,7 +265,7 @@ def test_a_damaged_photo_is_an_item_with_an_error(tmp_path: Path) -> None:
     (tmp_path / "2.png").touch()
     dataset = PhotoDataset([str(tmp_path)])
     (batch,) = photo_loader(dataset)
-    assert torch.equal(batch.pictures[0], to_pictures(photo()))
+    assert torch.equal(batch.pictures[0], preprocess_photo(photo()))
     assert list(batch.error) == ["", "it is not a picture"]
     assert batch.thumbnail.shape == (2, 112, 112, 3)
     assert not batch.pictures[1].any()
@@ -268,12 +273,12 @@ def test_a_damaged_photo_is_an_item_with_an_error(tmp_path: Path) -> None:
 
 def test_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    for call in (lambda: to_pictures(photo()), lambda: PhotoDataset([os.curdir])):
+    for call in (lambda: preprocess_photo(photo()), lambda: PhotoDataset([os.curdir])):
         with pytest.raises(ImportError, match="pip install opencv-python-headless"):
             call()
     small = Image.new("L", (28, 28))
-    assert to_pictures(small.convert("RGB")).shape == (
-        LOOKS,
+    assert preprocess_photo(small.convert("RGB")).shape == (
+        NUM_VIEWS,
         28,
         28,
     )  # needs no ground to be found

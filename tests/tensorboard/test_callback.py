@@ -20,8 +20,8 @@ from torch import Tensor
 from fmnist_lightning import FashionMNISTDataModule, load_classifier
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.tensorboard import evaluation as insight
-from fmnist_lightning.tensorboard.callback import RunLogger
-from fmnist_lightning.tensorboard.grids import captioned_grid
+from fmnist_lightning.tensorboard.callback import FixedStepTensorBoardLogger
+from fmnist_lightning.tensorboard.grids import make_image_grid
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
@@ -155,11 +155,11 @@ def test_figures_of_each_class(fit: Fit) -> None:
     data = FashionMNISTDataModule(train_size=480, val_size=120)
     data.setup("validate")
     with torch.no_grad():
-        answers = load_classifier(folder / "checkpoints" / "last.ckpt")(data.val_set.images).argmax(
-            1
-        )
+        answers = load_classifier(folder / "checkpoints" / "last.ckpt")(
+            data.val_dataset.images
+        ).argmax(1)
     for number, name in enumerate(CLASSES):
-        answered, is_one = answers == number, data.val_set.labels == number
+        answered, is_one = answers == number, data.val_dataset.labels == number
         hits = int((answered & is_one).sum())
         recall, precision = (
             events.Scalars(f"val_{kind}/{name}")[-1].value for kind in ("recall", "precision")
@@ -178,9 +178,9 @@ def test_the_mistakes_are_mistakes_and_the_hits_hits(
 
     def keep(images: Tensor, captions: list[str], columns: int) -> Tensor:
         grids.append((images, captions))
-        return captioned_grid(images, captions, columns)
+        return make_image_grid(images, captions, columns)
 
-    monkeypatch.setattr(insight, "captioned_grid", keep)
+    monkeypatch.setattr(insight, "make_image_grid", keep)
     folder = fit("--trainer.max_epochs", "1")
     (wrong, wrong_captions), (right, right_captions) = grids
     classifier = load_classifier(folder / "checkpoints" / "last.ckpt")
@@ -242,7 +242,7 @@ def test_a_network_without_convolutions(fit: Fit, run: Run) -> None:
 
 
 def test_a_resumed_run_goes_on_counting(fit: Fit, run: Run) -> None:
-    folder = fit("--model.schedule", "constant", "--trainer.max_epochs", "3")
+    folder = fit("--model.lr_schedule", "constant", "--trainer.max_epochs", "3")
     code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "5")
     assert code == 0, err
     assert images(read(folder), "val")["confusion"] == [9, 19, 29, 39, 49]  # 3rd and 5th: ends
@@ -250,7 +250,7 @@ def test_a_resumed_run_goes_on_counting(fit: Fit, run: Run) -> None:
 
 
 def test_nothing_is_drawn_without_a_log(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(insight, "confusion_chart", None)  # would raise
+    monkeypatch.setattr(insight, "plot_confusion_matrix", None)  # would raise
     folder = fit("--trainer.logger", "false")
     assert not (folder / "projector_config.pbtxt").exists()
 
@@ -258,7 +258,7 @@ def test_nothing_is_drawn_without_a_log(fit: Fit, monkeypatch: pytest.MonkeyPatc
 def test_the_log_stays_in_its_folder_where_the_current_one_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logger = RunLogger(Path("run"))
+    logger = FixedStepTensorBoardLogger(Path("run"))
     logger.log_metrics({"a": 1.0}, 0)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

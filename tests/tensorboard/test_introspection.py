@@ -1,8 +1,8 @@
 import torch
 from torch import Tensor, nn
 
-from fmnist_lightning import MLP, ArticleCNN, ResidualCNN, ResidualEnsemble
-from fmnist_lightning.tensorboard.introspection import embeddings, feature_maps, first_filters
+from fmnist_lightning import MLP, ArticleCNN, ResNetEnsemble, SmallResNet
+from fmnist_lightning.tensorboard.introspection import embeddings, feature_maps, first_conv_filters
 
 
 def test_feature_maps_of_the_article() -> None:
@@ -11,9 +11,9 @@ def test_feature_maps_of_the_article() -> None:
     maps = feature_maps(network, pixels)
     assert [(name.split()[1], tuple(each.shape)) for name, each in maps] == [
         ("Conv2d", (6, 24, 24)),
-        ("HalvingMaxPool2d", (6, 12, 12)),
+        ("FastMaxPool2d", (6, 12, 12)),
         ("Conv2d", (10, 8, 8)),
-        ("HalvingMaxPool2d", (10, 4, 4)),
+        ("FastMaxPool2d", (10, 4, 4)),
     ]
     first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
     assert torch.allclose(maps[0][1], first(pixels)[0])
@@ -21,17 +21,17 @@ def test_feature_maps_of_the_article() -> None:
 
 
 def test_no_more_layers_than_asked_for() -> None:
-    network = ResidualEnsemble(members=2, first=4, widths=[4, 4]).eval()
+    network = ResNetEnsemble(num_members=2, stem_channels=4, channels=[4, 4]).eval()
     assert len(feature_maps(network, torch.rand(1, 1, 28, 28), most=5)) == 5
 
 
 def test_first_filters() -> None:
-    network = ResidualCNN(first=8, widths=[8])
-    filters = first_filters(network)
+    network = SmallResNet(stem_channels=8, channels=[8])
+    filters = first_conv_filters(network)
     assert filters is not None
     assert filters.shape == (8, 3, 3)
     assert not filters.requires_grad
-    assert first_filters(MLP()) is None
+    assert first_conv_filters(MLP()) is None
 
 
 class Unusual(nn.Module):
@@ -57,7 +57,7 @@ def test_layers_that_do_otherwise_are_left_out() -> None:
 
 @torch.no_grad()
 def test_the_embedding_is_what_the_last_layer_sees() -> None:
-    network = MLP(hidden=32).eval()
+    network = MLP(hidden_dim=32).eval()
     pixels = torch.rand(5, 1, 28, 28)
     points = embeddings(network, pixels)
     assert points.shape == (5, 32)

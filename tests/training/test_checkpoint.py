@@ -28,12 +28,12 @@ def content(classifier: FashionClassifier) -> dict[str, Any]:
 @pytest.fixture
 def checkpoint() -> Path:
     path = Path("some.ckpt")
-    torch.save(content(FashionClassifier(network=functools.partial(MLP, hidden=4))), path)
+    torch.save(content(FashionClassifier(network=functools.partial(MLP, hidden_dim=4))), path)
     return path
 
 
 def test_load_classifier_gives_the_same_answers(fit: Callable[..., Path]) -> None:
-    folder = fit("--model.network", "fmnist_lightning.MLP", "--model.network.hidden", "9")
+    folder = fit("--model.network", "fmnist_lightning.MLP", "--model.network.hidden_dim", "9")
     classifier = load_classifier("best.ckpt")
     assert isinstance(classifier.network, MLP)
     assert classifier.network.layers[1].out_features == 9
@@ -142,8 +142,8 @@ def test_a_strangers_class_is_not_even_imported(
         f"import torch, fmnist_lightning\nclass Net({base}): ...\n"
     )
     saved = torch.load(checkpoint)
-    recipe = {"init_args": {}} | (saved["hyper_parameters"][key] or {})
-    saved["hyper_parameters"][key] = recipe | {"class_path": f"{module}.Net"}
+    spec = {"init_args": {}} | (saved["hyper_parameters"][key] or {})
+    saved["hyper_parameters"][key] = spec | {"class_path": f"{module}.Net"}
     torch.save(saved, checkpoint)
     with pytest.raises(ValueError, match=rf"{module}\.Net"):
         load_classifier(checkpoint)
@@ -178,7 +178,7 @@ def test_writes_what_it_reads(checkpoint: Path) -> None:
 
 @pytest.mark.slow
 def test_the_tools_of_others_read_our_checkpoints(fit: Callable[..., Path]) -> None:
-    folder = fit("--model.schedule", "constant")
+    folder = fit("--model.lr_schedule", "constant")
     last = str(folder / "checkpoints" / "last.ckpt")
     torch.load(last, weights_only=True, mmap=True)
     module = "lightning.pytorch.utilities.upgrade_checkpoint"
@@ -192,7 +192,7 @@ def test_the_tools_of_others_read_our_checkpoints(fit: Callable[..., Path]) -> N
     data = FashionMNISTDataModule(batch_size=50, train_size=480, val_size=120)
     trainer = Trainer(max_epochs=3, logger=False, enable_progress_bar=False, accelerator="cpu")
     with pytest.warns(UserWarning, match="callbacks used to create the checkpoint"):
-        trainer.fit(FashionClassifier(schedule="constant"), datamodule=data, ckpt_path=last)
+        trainer.fit(FashionClassifier(lr_schedule="constant"), datamodule=data, ckpt_path=last)
     assert trainer.global_step == 30
     trainer.save_checkpoint("theirs.ckpt")
     assert read_checkpoint("theirs.ckpt")["global_step"] == 30

@@ -112,9 +112,14 @@ def test_each_picture_is_counted_once(
 
 
 def test_batch_normalisation_and_shares_that_differ_in_fit(data_dir: Path) -> None:
-    network = ("--model.network", "fmnist_lightning.ResidualCNN", "--model.network.first", "4")
+    network = (
+        "--model.network",
+        "fmnist_lightning.SmallResNet",
+        "--model.network.stem_channels",
+        "4",
+    )
     odd = ("--data.val_size", "105", "--data.eval_batch_size", "104", "--data.train_size", "481")
-    folder = fit_two(*network, "--model.network.widths", "[4, 8, 8]", *odd)
+    folder = fit_two(*network, "--model.network.channels", "[4, 8, 8]", *odd)
     assert [step for step, _ in curves(folder)["val/loss"]] == [9, 19]
 
 

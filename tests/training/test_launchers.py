@@ -101,7 +101,7 @@ def test_two_processes_come_to_what_one_does(
     fit: Callable[..., Path],
     run: Run,
 ) -> None:
-    constant = (*MLP, "--model.schedule", "constant")
+    constant = (*MLP, "--model.lr_schedule", "constant")
     ours = fit(*constant)
     said = launch(launcher("fit", *TINY, *constant, "--trainer.max_epochs=2"))
     (theirs,) = set(Path("runs").iterdir()) - {ours}

@@ -23,7 +23,7 @@ from fmnist_lightning import (
     RegularizedCNN,
 )
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.internals.specs import from_recipe
+from fmnist_lightning.internals.specs import from_spec
 from fmnist_lightning.training.metrics import MOST_UNSEEN
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def test_the_article_config_is_the_articles_loop() -> None:
     seed_everything(0)
     model = config["model"]
     for key in ("network", "optimizer"):
-        model[key] = from_recipe(model[key] | {"class_path": _full(model[key]["class_path"])})
+        model[key] = from_spec(model[key] | {"class_path": _full(model[key]["class_path"])})
     classifier = FashionClassifier(**model)
     data = tiny_data(batch_size=config["data"]["batch_size"])
 
@@ -124,9 +124,9 @@ def test_metrics_count_every_picture_once() -> None:
     data = tiny_data(eval_batch_size=50)  # 120 pictures: the last batch is smaller
     classifier = FashionClassifier()
     trainer, _ = train(classifier, data, epochs=1)
-    assert_figures(trainer, classifier, data.val_set, "val")
+    assert_figures(trainer, classifier, data.val_dataset, "val")
     trainer.test(classifier, datamodule=data, verbose=False)
-    assert_figures(trainer, classifier, data.test_set, "test")
+    assert_figures(trainer, classifier, data.test_dataset, "test")
     trainer.test(classifier, datamodule=data, verbose=False)  # nothing is left of the first time
     assert classifier.test_metrics["confusion"].compute().sum() == 105
 
@@ -161,7 +161,7 @@ def test_learns() -> None:
 
 @pytest.mark.usefixtures("data_dir")
 def test_one_cycle_moves_every_step_and_ends_near_zero() -> None:
-    classifier = FashionClassifier(optimizer=functools.partial(SGD, lr=0.1), warmup=0.25)
+    classifier = FashionClassifier(optimizer=functools.partial(SGD, lr=0.1), warmup_fraction=0.25)
     _, recorder = train(classifier, tiny_data())
     assert len(set(recorder.rates)) == 20
     peak = recorder.rates.index(max(recorder.rates))
@@ -174,7 +174,9 @@ def test_one_cycle_moves_every_step_and_ends_near_zero() -> None:
 @pytest.mark.parametrize("warmup", [0, 0.05, 0.1, 0.9])
 def test_one_cycle_of_ten_steps(warmup: float) -> None:
     optimizer = functools.partial(SGD, lr=0.1)
-    _, recorder = train(FashionClassifier(optimizer=optimizer, warmup=warmup), tiny_data(), 1)
+    _, recorder = train(
+        FashionClassifier(optimizer=optimizer, warmup_fraction=warmup), tiny_data(), 1
+    )
     assert len(recorder.rates) == 10
     assert 0.09 < max(recorder.rates) <= 0.1
     assert recorder.rates[-1] < 1e-5
@@ -183,7 +185,7 @@ def test_one_cycle_of_ten_steps(warmup: float) -> None:
 @pytest.mark.usefixtures("data_dir")
 def test_constant_schedule() -> None:
     optimizer = functools.partial(SGD, lr=0.1)
-    _, recorder = train(FashionClassifier(optimizer=optimizer, schedule="constant"), tiny_data())
+    _, recorder = train(FashionClassifier(optimizer=optimizer, lr_schedule="constant"), tiny_data())
     assert set(recorder.rates) == {0.1}
 
 
@@ -210,17 +212,22 @@ def test_forward_takes_pictures_as_they_are() -> None:
 
 
 def test_hyperparameters_are_plain() -> None:
-    classifier = FashionClassifier(network=functools.partial(MLP, hidden=3), warmup=0.2)
+    classifier = FashionClassifier(
+        network=functools.partial(MLP, hidden_dim=3), warmup_fraction=0.2
+    )
     assert dict(classifier.hparams) == {
-        "network": {"class_path": "fmnist_lightning.models.cnn.MLP", "init_args": {"hidden": 3}},
+        "network": {
+            "class_path": "fmnist_lightning.models.cnn.MLP",
+            "init_args": {"hidden_dim": 3},
+        },
         "optimizer": {
             "class_path": "torch.optim.adamw.AdamW",
             "init_args": {"lr": 0.01, "weight_decay": 0.05},
         },
         "augmentation": None,
-        "mirror": False,
-        "schedule": "one_cycle",
-        "warmup": 0.2,
+        "hflip_tta": False,
+        "lr_schedule": "one_cycle",
+        "warmup_fraction": 0.2,
         "compile": False,
         "channels_last": True,
     }
@@ -240,28 +247,28 @@ def test_augmentation_is_for_training_only() -> None:
             return self.network(images)  # type: ignore[no-any-return]
 
     classifier = FashionClassifier(
-        augmentation=functools.partial(RandomAugmentation, flip=False, shift=27)
+        augmentation=functools.partial(RandomAugmentation, hflip_prob=0.0, max_translation=27)
     )
     classifier.network = Looking()
     data = tiny_data()
     train(classifier, data, epochs=1)
     validated = torch.cat(seen["val"])[-120:, 0].mul(255).round()
-    assert torch.equal(validated, data.val_set.images.float())
-    originals = {image.numpy().tobytes() for image in data.train_set.images}
+    assert torch.equal(validated, data.val_dataset.images.float())
+    originals = {image.numpy().tobytes() for image in data.train_dataset.images}
     shown = torch.cat(seen["train"]).mul(255).round().to(torch.uint8)
     assert sum(image.numpy().tobytes() in originals for image in shown) < 10
 
 
 def test_mirror_averages_both_ways_round_in_evaluation() -> None:
     torch.manual_seed(0)
-    classifier = FashionClassifier(mirror=True).eval()
+    classifier = FashionClassifier(hflip_tta=True).eval()
     images = torch.randint(0, 256, (6, 28, 28), dtype=torch.uint8)
     both = classifier(images)
     assert torch.allclose(both, classifier(images.flip(2)), atol=1e-6)
-    classifier.mirror = False
+    classifier.hflip_tta = False
     one, other = classifier(images), classifier(images.flip(2))
     assert torch.allclose(both, (one + other) / 2, atol=1e-6)
-    classifier.mirror = True
+    classifier.hflip_tta = True
     assert torch.equal(classifier.train()(images), one)
 
 
@@ -272,8 +279,8 @@ def test_calibration_error_is_that_of_the_probabilities() -> None:
     classifier = FashionClassifier(network=functools.partial(ArticleCNN, sigmoid=True))
     trainer, _ = train(classifier, data, epochs=1)
     with torch.no_grad():
-        confidence, answers = classifier.eval()(data.val_set.images).softmax(dim=1).max(dim=1)
-    right = (answers == data.val_set.labels).float()
+        confidence, answers = classifier.eval()(data.val_dataset.images).softmax(dim=1).max(dim=1)
+    right = (answers == data.val_dataset.labels).float()
     bins = (confidence * 15).int()
     gaps = [(confidence - right)[bins == each].sum().abs() for each in range(15)]
     assert trainer.callback_metrics["val/ece"].item() == pytest.approx(
@@ -288,20 +295,20 @@ def test_lightnings_weight_averaging_is_what_is_validated_and_kept() -> None:
     classifier, data = FashionClassifier(), tiny_data()
     averaging = EMAWeightAveraging(decay=0.9)
     trainer, _ = train(classifier, data, 2, [averaging])
-    assert_figures(trainer, classifier, data.val_set, "val")  # after fit, it has the average
+    assert_figures(trainer, classifier, data.val_dataset, "val")  # after fit, it has the average
     seed_everything(0)
     other = FashionClassifier()
     train(other, tiny_data(), 2)
     assert not torch.allclose(
-        other.get_parameter("network.classifier.3.bias"),
-        classifier.get_parameter("network.classifier.3.bias"),
+        other.get_parameter("network.head.3.bias"),
+        classifier.get_parameter("network.head.3.bias"),
     )
 
 
 @pytest.mark.parametrize("warmup", [-0.1, 1.0])
 def test_warmup_out_of_range(warmup: float) -> None:
-    with pytest.raises(ValueError, match=f"warmup must be .* not {warmup}"):
-        FashionClassifier(warmup=warmup)
+    with pytest.raises(ValueError, match=f"warmup_fraction must be .* not {warmup}"):
+        FashionClassifier(warmup_fraction=warmup)
 
 
 def test_article_cnn_is_the_default_and_gives_logits() -> None:
@@ -380,7 +387,7 @@ def test_compiling_changes_the_speed_and_not_the_training() -> None:
 
 
 def test_predict_takes_files_pillow_images_and_arrays(tmp_path: Path) -> None:
-    classifier = FashionClassifier(mirror=True)
+    classifier = FashionClassifier(hflip_tta=True)
     images = torch.randint(0, 256, (7, 28, 28), dtype=torch.uint8)
     Image.fromarray(images[1].numpy()).save(tmp_path / "1.png")
     mixed: list[Any] = [

@@ -21,14 +21,18 @@ MOMENTS = {
     "within the first epoch": [Fault(STEP, 7)],
     "within a later epoch": [Fault(STEP, 24)],
     "in validation": [Fault(f"{PACKAGE}.training.module.FashionClassifier.validation_step", 2)],
-    "before best.ckpt leads to it": [Fault(f"{PACKAGE}.training.checkpoint.publish_best", 3)],
+    "before best.ckpt leads to it": [Fault(f"{PACKAGE}.training.checkpoint.link_best", 3)],
     "while best.ckpt is written": [Fault("os.fsync", 4)],
     "between best.ckpt and last.ckpt": [
         Fault(f"{PACKAGE}.training.checkpoint.LastCheckpoint.on_train_epoch_end", 2)
     ],
     "while last.ckpt is written": [Fault("os.fsync", 5)],
-    "between two curves": [Fault(f"{PACKAGE}.tensorboard.callback.RunLogger.log_metrics", 9)],
-    "in the last pictures": [Fault(f"{PACKAGE}.tensorboard.evaluation.Insight.on_train_end", 1)],
+    "between two curves": [
+        Fault(f"{PACKAGE}.tensorboard.callback.FixedStepTensorBoardLogger.log_metrics", 9)
+    ],
+    "in the last pictures": [
+        Fault(f"{PACKAGE}.tensorboard.evaluation.TensorBoardEvaluation.on_train_end", 1)
+    ],
     "where the disk is full": [Fault(STEP, 25, signal=0, action=limit_file_size)],
     "three times": [Fault(STEP, 4), Fault(STEP, 15), Fault("os.fsync", 2)],
 }
@@ -107,7 +111,7 @@ def test_so_does_every_config(
 
 
 def test_what_changes_a_resumed_run_is_named(fit: Callable[..., Path], run: Run) -> None:
-    folder = fit("--model.schedule", "constant")
+    folder = fit("--model.lr_schedule", "constant")
     _, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert out.splitlines()[0] == (
         f"going on with {folder} after step 20, trainer.max_epochs 3 instead of 2"
