@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from fmnist_lightning.data.datamodule import FashionMNISTDataModule
 from fmnist_lightning.defaults import DESCRIPTION, ROOT, SEED, TRAINER_DEFAULTS, HelpFormatter
+from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.fast_loop import FastEpochLoop
 from fmnist_lightning.internals.specs import ALLOWED_PACKAGES, is_allowed, to_spec
 from fmnist_lightning.internals.stopping import (
@@ -35,7 +36,7 @@ from fmnist_lightning.tensorboard.callback import (
 )
 from fmnist_lightning.tensorboard.evaluation import TensorBoardEvaluation
 from fmnist_lightning.training import runs
-from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, print_line
+from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary
 from fmnist_lightning.training.checkpoint import (
     SPEC_KEYS,
     AtomicCheckpointIO,

@@ -16,9 +16,9 @@ from tqdm.auto import tqdm
 from fmnist_lightning.data.dataset import TensorImageDataset, read_dataset
 from fmnist_lightning.data.download import fetch, raw_folder
 from fmnist_lightning.defaults import ROOT
+from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.tensorboard.figures import plot_lines
 from fmnist_lightning.training import runs
-from fmnist_lightning.training.callbacks import print_line
 from fmnist_lightning.training.checkpoint import load_classifier
 from fmnist_lightning.training.module import FashionClassifier
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fmnist_lightning.data.dataset import CLASSES, read_dataset
 from fmnist_lightning.data.download import fetch, raw_folder
+from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write
-from fmnist_lightning.training.callbacks import print_line
 from fmnist_lightning.training.checkpoint import load_classifier
 from fmnist_lightning.training.module import FashionClassifier
 

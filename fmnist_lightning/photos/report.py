@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.photos.images import THUMBNAIL, labels_from_folder
 from fmnist_lightning.photos.preprocessing import NUM_VIEWS
 from fmnist_lightning.tensorboard.figures import INK, PAPER, RIGHT, WRONG
 from fmnist_lightning.tensorboard.grids import GAP, load_font, upscale_nearest
 from fmnist_lightning.training import runs
-from fmnist_lightning.training.callbacks import print_line
 
 ROWS, COLUMNS = 8, 5  # of a contact sheet
 LINE = 20  # pixels of height for a line of text

@@ -6,16 +6,11 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.training.metrics import ClassificationMetrics
 from fmnist_lightning.training.module import FashionClassifier
-
-
-def print_line(text: str) -> None:
-    """Prints a line without tearing a progress bar apart."""
-    tqdm.write(text)
 
 
 class EpochSummary(Callback):

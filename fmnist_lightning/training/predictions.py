@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from fmnist_lightning.data.dataset import CLASSES, Batch
+from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.tensorboard.figures import plot_prediction
-from fmnist_lightning.training.callbacks import print_line
 
 
 class PredictionWriter(Callback):
