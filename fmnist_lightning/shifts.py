@@ -15,12 +15,12 @@ from tqdm.auto import tqdm
 
 from fmnist_lightning.data.dataset import TensorImageDataset, read_dataset
 from fmnist_lightning.data.download import fetch, raw_folder
-from fmnist_lightning.defaults import ROOT
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.tensorboard.figures import plot_lines
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.checkpoint import load_classifier
 from fmnist_lightning.training.module import FashionClassifier
+from fmnist_lightning.training.runs import ROOT
 
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 TAG = "accuracy by shift"
