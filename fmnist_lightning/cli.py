@@ -1,25 +1,20 @@
 """The command line: ``fit``, ``validate``, ``test``, ``predict`` and ``export``."""
 
-import argparse
 import contextlib
-import inspect
 import os
 import pydoc
-import typing
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning import commands
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
-from fmnist_lightning.internals.specs import is_allowed, to_spec
-from fmnist_lightning.models.cnn import ArticleCNN
+from fmnist_lightning.internals.specs import is_allowed
 from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
 from fmnist_lightning.training import resume, runs
 from fmnist_lightning.training.callbacks import PredictionWriter
@@ -30,50 +25,7 @@ from fmnist_lightning.training.checkpoint import (
     load_weights,
     read_checkpoint,
 )
-from fmnist_lightning.training.module import DEFAULT_OPTIMIZER, FashionClassifier
-
-DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples, after fmnist_lightning:
-
-  fit                            Train the article's CNN. Downloads the data the first time.
-  fit --config my.yaml           Train as a config file says.
-  fit --ckpt_path last           Resume the latest run.
-  test --ckpt_path best.ckpt     Test the best checkpoint of the latest run.
-  predict --ckpt_path best.ckpt  Write its predictions for the test images as CSV.
-  predict --ckpt_path best.ckpt --photos FOLDER    Classify photos of clothes.
-  export --ckpt_path best.ckpt   Write it as an ONNX file.
-  fit --print_config             Print all settings, as a config to start from.
-
-"tensorboard --logdir runs" shows all runs of the current folder."""
-COMMANDS = {
-    "fit": """Trains a network. The options that are used most:
-
-  --config FILE                  Settings from a file; options after it override it.
-  --trainer.max_epochs 12        Number of epochs.
-  --trainer.accelerator gpu      Refuse to run without a GPU (default: use one if there is one).
-  --model.network CLASS          A network: fmnist_lightning.MLP, or my_module.MyNetwork.
-  --model.network.NAME VALUE     An argument of the network; --model.network.help CLASS lists them.
-  --model.optimizer.lr 0.01      Learning rate.
-  --data.batch_size 128          Images per step; --data.help lists all options of the data.
-  --data CLASS                   A data module of your own: my_module.MyDataModule.
-  --ckpt_path last               Resume the latest run where it stopped.
-  --seed_everything 0            The same seed gives the same run.""",
-    "validate": "Evaluates a checkpoint on the validation images of its own split.",
-    "test": "Evaluates a checkpoint on the test images.",
-    "predict": "Writes the predictions of a checkpoint for the test images, or for photos.",
-    "export": "Writes a checkpoint as an ONNX file, and compares its predictions with PyTorch's.",
-}
-DATA_MODULE = "fmnist_lightning.FashionMNISTDataModule"
-TRAINER_DEFAULTS = {
-    "accelerator": "auto",
-    "devices": 1,
-    "max_epochs": 12,
-    "num_sanity_val_steps": 0,  # the first validation comes within seconds
-    "default_root_dir": runs.ROOT,
-}
-
-
-class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of a description."""
+from fmnist_lightning.training.module import FashionClassifier
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -101,14 +53,14 @@ class FashionCLI(LightningCLI):
         self.resumes = False  # whether that run itself continues
         self.new_run_dir: Path | None = None
         self.num_skipped = 0  # photos that could not be read
-        kwargs = {"prog": "fmnist_lightning", "formatter_class": HelpFormatter}
+        kwargs = {"prog": "fmnist_lightning", "formatter_class": commands.HelpFormatter}
         try:
             super().__init__(
                 FashionClassifier,
                 LightningDataModule,
-                trainer_defaults=TRAINER_DEFAULTS,
-                seed_everything_default=0,
-                parser_kwargs=kwargs | {"description": DESCRIPTION, "exit_on_error": False},
+                trainer_defaults=commands.TRAINER_DEFAULTS,
+                parser_kwargs=kwargs
+                | {"description": commands.DESCRIPTION, "exit_on_error": False},
                 subclass_mode_data=True,
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
@@ -126,62 +78,13 @@ class FashionCLI(LightningCLI):
         """Adds a parser for each command."""
         self._subcommand_parsers = {}
         subcommands = parser.add_subcommands()
-        for name, text in COMMANDS.items():
+        for name, text in commands.COMMANDS.items():
             command = self.init_parser(
-                description=text, formatter_class=HelpFormatter, exit_on_error=False
+                description=text, formatter_class=commands.HelpFormatter, exit_on_error=False
             )
-            self._add_options(command, name)
+            commands.add_options(command, name)
             self._subcommand_parsers[name] = command
             subcommands.add_subcommand(name, command, help=text.partition(". ")[0].strip(".") + ".")
-
-    def _add_options(self, parser: LightningArgumentParser, command: str) -> None:
-        parser.add_argument("--debug", action="store_true", help="Show tracebacks of errors.")
-        self.add_default_arguments_to_parser(parser)  # --seed_everything
-        what = "continue from, or `last` to resume the latest run" if command == "fit" else "use"
-        parser.add_argument("--ckpt_path", type=str | None, help=f"The checkpoint to {what}.")
-        if command == "fit":
-            parser.add_lightning_class_args(FashionClassifier, "model")
-            defaults: dict[str, Any] = {"network": ArticleCNN, "optimizer": DEFAULT_OPTIMIZER}
-            parser.set_defaults({f"model.{key}": to_spec(value) for key, value in defaults.items()})
-        else:
-            # The model comes from the checkpoint. A config for `fit` may be given all the same.
-            parser.add_argument("--model", type=dict | None, help=argparse.SUPPRESS)
-            parser.add_argument(
-                "--trust",
-                nargs="+",
-                default=[],
-                metavar="CLASS",
-                help="Classes that the checkpoint may name besides this package's and PyTorch's.",
-            )
-        if command == "predict":
-            parser.add_argument(
-                "--photos",
-                nargs="+",
-                type=str,
-                metavar="PATH",
-                help="Classify photos instead of the test images: files, folders, or patterns in "
-                "quotes. Photos in folders named after classes also give the accuracy.",
-            )
-            parser.add_argument(
-                "--index", type=int | None, metavar="N", help="Show one test image, by its number."
-            )
-        parser.add_subclass_arguments(LightningDataModule, "data", fail_untyped=False)
-        parser.set_defaults({"data": {"class_path": DATA_MODULE}})
-        if command == "export":
-            parser.add_argument(
-                "--output", type=str, default="model.onnx", help="The file to write."
-            )
-            parser.add_argument("--trainer", type=dict | None, help=argparse.SUPPRESS)
-        else:
-            parser.add_lightning_class_args(Trainer, "trainer")
-            parser.set_defaults({f"trainer.{key}": v for key, v in TRAINER_DEFAULTS.items()})
-        if command == "fit":
-            parser.link_arguments(
-                "data",
-                "model.classes",
-                compute_fn=lambda data: getattr(data, "classes", CLASSES),
-                apply_on="instantiate",
-            )
 
     # ---- parsing -------------------------------------------------------------------------------
 
@@ -211,7 +114,7 @@ class FashionCLI(LightningCLI):
         self.run_dir = self.run_dir or runs.find_run_dir(Path(path), self.checkpoint, root)
 
         split = resume.saved_split(self.checkpoint)
-        data = {"class_path": DATA_MODULE, "init_args": split}
+        data = {"class_path": commands.DATA_MODULE, "init_args": split}
         self._subcommand_parsers[command].set_defaults({"data": data})
         saved: dict[str, Any] = {}
         if command == "fit" and self.run_dir is not None:
@@ -222,13 +125,11 @@ class FashionCLI(LightningCLI):
         self.config = parser.parse_args(args)
         self.config[command]["ckpt_path"] = path
 
-        settings = yaml.safe_load(
-            self._subcommand_parsers[command].dump(
-                self.config[command], skip_none=False, skip_validation=True
-            )
-        )
+        settings = self.config[command].as_dict()
         resume.check_compatible(settings, self.checkpoint, path, complete=command == "fit")
         if self.resumes:
+            text = self._subcommand_parsers[command].dump(self.config[command], skip_none=False)
+            settings = yaml.safe_load(text)  # as the saved config
             resume.check_length(settings, saved, path)
             if is_rank_zero():
                 step = self.checkpoint["global_step"]
@@ -246,13 +147,11 @@ class FashionCLI(LightningCLI):
                 for.
         """
         config = self.config[self.config.subcommand].as_dict()
-        if config["data"] is None:
-            raise ValueError("--data must not be null; omit it to use Fashion-MNIST")
-        _reject_null(
+        commands.reject_null(
             "data", pydoc.locate(config["data"]["class_path"]), config["data"]["init_args"]
         )
         if self.subcommand == "fit":
-            _reject_null("model", FashionClassifier, config["model"])
+            commands.reject_null("model", FashionClassifier, config["model"])
         if (config["trainer"] or {}).get("accelerator") == "gpu" and not (
             torch.cuda.is_available() or torch.backends.mps.is_available()
         ):
@@ -286,13 +185,13 @@ class FashionCLI(LightningCLI):
             root = Path(kwargs["default_root_dir"])
             run_dir = self.new_run_dir = runs.create_run_dir(root) if is_rank_zero() else root
         callbacks = as_list(kwargs.pop("callbacks"))
-        if self.subcommand == "fit":
+        if self.subcommand == "fit" and not dry:
             callbacks.append(
                 SaveRunConfig(
                     self._subcommand_parsers["fit"], self.config["fit"], save_to_log_dir=False
                 )
             )
-        else:
+        if self.subcommand != "fit":
             kwargs["enable_checkpointing"] = False
         if self.subcommand == "predict":
             callbacks.append(self._prediction_writer(None if dry else run_dir))
@@ -369,7 +268,7 @@ class FashionCLI(LightningCLI):
     def _more_options(self) -> str:
         """The options that ``test`` needs after this ``fit``."""
         options = ""
-        if self.config["fit"].data.class_path != DATA_MODULE:
+        if self.config["fit"].data.class_path != commands.DATA_MODULE:
             options += f" --config {os.path.relpath(self.trainer.default_root_dir)}/config.yaml"
         specs = [self.model.hparams[key] for key in SPEC_KEYS]
         untrusted = sorted(
@@ -403,20 +302,3 @@ class FashionCLI(LightningCLI):
         self.datamodule.setup("test")
         images = torch.cat([batch[0] for batch in self.datamodule.test_dataloader()])
         export_and_compare(self.model, images, Path(self.options.output))
-
-
-def _reject_null(name: str, cls: Any, settings: dict[str, Any]) -> None:
-    """Raises for a setting that is null though its class expects a value.
-
-    The parser accepts null for everything.
-    """
-    parameters = inspect.signature(cls).parameters
-    hints = typing.get_type_hints(cls.__init__)
-    for key, value in settings.items():
-        nullable = key not in parameters or type(None) in typing.get_args(hints.get(key))
-        if value is None and not nullable and parameters[key].default is not None:
-            raise ValueError(f"--{name}.{key} must not be null; omit it to use the default")
-        if key in SPEC_KEYS and value:
-            _reject_null(
-                f"{name}.{key}", pydoc.locate(value["class_path"]), value.get("init_args", {})
-            )

@@ -18,7 +18,7 @@ from fmnist_lightning import FashionMNISTDataModule, __main__, load_classifier
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
-STRANGER = """
+THIRD_PARTY = """
 from torch import nn
 
 class Net(nn.Sequential):
@@ -161,20 +161,19 @@ def test_the_same_seed_gives_the_same_run(fit: Fit) -> None:
 def test_a_network_from_the_current_folder(
     fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    Path("stranger_c.py").write_text(STRANGER)
-    options = ("--model.network", "stranger_c.Net", "--model.network.width", "5")
+    Path("third_party_c.py").write_text(THIRD_PARTY)
+    options = ("--model.network", "third_party_c.Net", "--model.network.width", "5")
     code, out, _ = run("fit", *TINY, "--trainer.max_epochs=2", *options)
     assert code == 0
-    assert "test --ckpt_path best.ckpt --trust stranger_c.Net\n" in out
-    for command in (("test", "--ckpt_path", "best.ckpt"), ("fit", "--ckpt_path", "last")):
-        code, _, err = run(*command)
-        assert code == 1
-        assert "if you trust it, add --trust stranger_c.Net" in err
-        for naming in ("--trust", "--model.network"):
-            assert run(*command, naming, "stranger_c.Net")[0] == 0
+    assert "test --ckpt_path best.ckpt --trust third_party_c.Net\n" in out
+    code, _, err = run("test", "--ckpt_path", "best.ckpt")
+    assert code == 1
+    assert "if you trust it, add --trust third_party_c.Net" in err
+    assert run("test", "--ckpt_path", "best.ckpt", "--trust", "third_party_c.Net")[0] == 0
+    assert run("fit", "--ckpt_path", "last")[0] == 0  # a run folder is trusted as any config is
     shutil.copy("best.ckpt", "alone.ckpt")
     shutil.rmtree("runs")
-    assert run("test", "--ckpt_path", "alone.ckpt", "--trust=stranger_c.Net")[0] == 0
+    assert run("test", "--ckpt_path", "alone.ckpt", "--trust=third_party_c.Net")[0] == 0
     (folder,) = Path("runs").iterdir()  # it had no run folder, so it got one
     assert (folder / "test.json").exists()
 
@@ -194,7 +193,7 @@ def test_a_checkpoint_from_a_compiled_network(fit: Fit, run: Run) -> None:
 def test_other_optimisers(fit: Fit) -> None:
     fit("--model.optimizer", "SGD", "--model.optimizer.lr", "0.003")
     hparams = read_checkpoint("best.ckpt")["hyper_parameters"]
-    assert hparams["optimizer"]["class_path"] == "torch.optim.sgd.SGD"
+    assert hparams["optimizer"]["class_path"] == "torch.optim.SGD"
     assert hparams["optimizer"]["init_args"]["lr"] == 0.003
 
 
@@ -298,7 +297,7 @@ def test_a_printed_config_can_be_loaded(
     folder = fit("--config", "my.yaml")
     saved = yaml.safe_load((folder / "config.yaml").read_text())
     printed = yaml.safe_load(Path("my.yaml").read_text())
-    assert saved == printed
+    assert saved == {key: value for key, value in printed.items() if key != "ckpt_path"}
     assert run("test", "--config", "my.yaml", "--ckpt_path", "best.ckpt")[0] == 0
 
 
@@ -310,7 +309,7 @@ def test_help(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         run("fit", "--help")
     out = " ".join(capsys.readouterr().out.split())
     assert "--debug" in out
-    assert "Seed of the random split." in out
+    assert "--data.batch_size" in out.split("options:")[0]
     assert "default: fmnist_lightning.ArticleCNN" not in out  # shown as class and arguments
     assert "ArticleCNN" in out
 
@@ -354,8 +353,7 @@ def test_a_resumed_run_ends_as_if_it_had_not_stopped(
     assert read_checkpoint(stopped / "checkpoints" / "last.ckpt")["epoch"] == 1
 
     config = (stopped / "config.yaml").read_text()
-    trust = ("--trust", "stopping.Stop")
-    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.callbacks", "null", *trust)
+    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.callbacks", "null")
     assert code == 0, err
     assert re.findall(r"epoch +(\d)/4", out) == ["3", "4"]
     assert (stopped / "config.yaml").read_text() == config
@@ -375,7 +373,7 @@ def test_last_restores_the_whole_config_also_for_test(fit: Fit, run: Run) -> Non
 
 
 def test_last_without_a_run(refused: Callable[..., str]) -> None:
-    assert "no run to continue" in refused("fit", "--ckpt_path", "last")
+    assert "no run to resume" in refused("fit", "--ckpt_path", "last")
 
 
 def test_a_one_cycle_run_cannot_be_stretched(fit: Fit, refused: Callable[..., str]) -> None:
@@ -398,7 +396,7 @@ def test_going_on_from_another_checkpoint_makes_a_run_of_its_own(fit: Fit) -> No
     assert second != first
     assert read_checkpoint(second / "checkpoints" / "last.ckpt")["epoch"] == 2
     saved = yaml.safe_load((second / "config.yaml").read_text())
-    assert saved["data"]["split_seed"] == 3
+    assert saved["data"]["init_args"]["split_seed"] == 3
     assert saved["model"]["lr_schedule"] == "constant"
 
 
@@ -410,8 +408,8 @@ def test_going_on_from_another_checkpoint_makes_a_run_of_its_own(fit: Fit) -> No
     [
         ("", "fit,validate,test,predict"),
         ("fat", "invalid choice: 'fat'"),
-        ("fit --data.batchsize 3", "unrecognized arguments: --data.batchsize"),
-        ("fit --data.batch_size many", "\"data.batch_size\": Expected a <class 'int'>"),
+        ("fit --data.batchsize 3", "Option 'batchsize' is not accepted"),
+        ("fit --data.batch_size many", "\"batch_size\": Expected a <class 'int'>"),
         ("fit --data.batch_size 0", "batch_size must be at least 1, not 0"),
         ("fit --trainer.max_epochs soon", "trainer.max_epochs"),
         ("fit --trainer.max_epochs -2", "max_epochs"),
@@ -436,7 +434,7 @@ def test_going_on_from_another_checkpoint_makes_a_run_of_its_own(fit: Fit) -> No
         ("test", "test needs a trained network: give --ckpt_path"),
         ("validate", "validate needs a trained network"),
         ("predict", "predict needs a trained network"),
-        ("test --ckpt_path other.ckpt", "other.ckpt is a checkpoint of another program"),
+        ("test --ckpt_path other.ckpt", "other.ckpt is not a checkpoint of fmnist_lightning"),
         ("test --ckpt_path text.ckpt", "text.ckpt is not a checkpoint"),
     ],
 )
@@ -468,17 +466,17 @@ def test_no_gpu(refused: Callable[..., str]) -> None:
         "--data.val_size=100",
     ],
 )
-def test_what_contradicts_the_checkpoint_is_refused(
+def test_option_that_conflicts_with_the_checkpoint_is_refused(
     option: str, fit: Fit, refused: Callable[..., str]
 ) -> None:
     fit()
     for command in ("test", "validate", "fit"):
         message = refused(command, "--ckpt_path", "best.ckpt", option)
-        assert "contradicts the checkpoint best.ckpt" in message
+        assert "conflicts with the checkpoint best.ckpt" in message
         assert option.split("=")[0].removesuffix(".sigmoid").removesuffix(".lr") in message
 
 
-def test_what_agrees_with_the_checkpoint_is_not(fit: Fit, run: Run) -> None:
+def test_option_that_agrees_with_the_checkpoint_is_accepted(fit: Fit, run: Run) -> None:
     fit("--data.split_seed", "2")
     options = ("--data.split_seed=2", "--model.warmup_fraction=0.1", "--data.num_workers=1")
     assert run("test", "--ckpt_path", "best.ckpt", *options)[0] == 0
@@ -530,8 +528,8 @@ def test_as_a_process_in_an_empty_folder(program: list[str]) -> None:
 
 
 def test_as_a_process_with_a_class_of_the_current_folder(program: list[str]) -> None:
-    Path("stranger_d.py").write_text(STRANGER)
-    done = start(*program, "fit", "--model.network", "stranger_d.Net", "--print_config")
+    Path("third_party_d.py").write_text(THIRD_PARTY)
+    done = start(*program, "fit", "--model.network", "third_party_d.Net", "--print_config")
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["model"]["network"]["init_args"] == {"width": 8}
 

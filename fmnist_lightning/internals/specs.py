@@ -105,7 +105,7 @@ def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
         elif value is not None:
-            flat[f"{prefix}{key}"] = str(value) if isinstance(value, list | tuple) else value
+            flat[f"{prefix}{key}"] = str(list(value)) if isinstance(value, list | tuple) else value
     return flat
 
 

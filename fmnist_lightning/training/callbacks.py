@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from fmnist_lightning.data.dataset import Batch, global_seed
@@ -146,7 +145,7 @@ def format_metrics(name: str, summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-class PredictionWriter(BasePredictionWriter):
+class PredictionWriter(Callback):
     """Writes ``predictions.csv``: index, label, prediction, and a probability for each class.
 
     Args:
@@ -155,7 +154,6 @@ class PredictionWriter(BasePredictionWriter):
     """
 
     def __init__(self, run_dir: Path | None, index: int | None = None) -> None:
-        super().__init__(write_interval="batch")
         self.run_dir = run_dir
         self.index = index
         self.rows: list[list[Any]] = []
@@ -166,20 +164,19 @@ class PredictionWriter(BasePredictionWriter):
         if self.index is not None and not 0 <= self.index < num:
             raise ValueError(f"--index must be 0 to {num - 1}, not {self.index}")
 
-    def write_on_batch_end(
+    def on_predict_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: Tensor,
-        batch_indices: Sequence[int] | None,
+        outputs: Tensor,
         batch: Batch,
         batch_idx: int,
-        dataloader_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Stores the probabilities of a batch, shape (N, C), and shows the chosen image."""
         assert isinstance(pl_module, FashionClassifier)
         classes, (images, labels) = pl_module.classes, batch
-        for image, label, row in zip(images, labels.tolist(), prediction.float(), strict=True):
+        for image, label, row in zip(images, labels.tolist(), outputs.float(), strict=True):
             if len(self.rows) == self.index:
                 self._show(image, label, row, classes)
             names = [classes[label], classes[int(row.argmax())]]

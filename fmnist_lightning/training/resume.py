@@ -40,11 +40,12 @@ def check_compatible(
     Raises:
         ValueError: If they conflict; the message names the option.
     """
-    hparams = {key: value for key, value in checkpoint["hyper_parameters"].items()}
+    hparams = dict(checkpoint["hyper_parameters"])
     hparams.pop("classes", None)  # comes from the data
     saved = flatten({"model": hparams, "data": saved_split(checkpoint)})
     given = {
-        key: value
+        # A config for `fit` may name a class alone.
+        f"{key}.class_path" if f"{key}.class_path" in saved else key: value
         for key, value in _flatten(settings).items()
         if key.startswith("model.") or (key in saved and key.startswith("data."))
     }

@@ -157,5 +157,5 @@ def test_setup_without_the_files_says_what_to_call() -> None:
 def test_the_split_of_a_checkpoint_must_be_ours() -> None:
     state = FashionMNISTDataModule(split_seed=1).state_dict()
     FashionMNISTDataModule(split_seed=1, batch_size=7, data_dir="x").load_state_dict(state)
-    with pytest.raises(ValueError, match=r"split_seed=1.*split_seed=2"):
+    with pytest.raises(ValueError, match=r"'split_seed': 1.*'split_seed': 2"):
         FashionMNISTDataModule(split_seed=2).load_state_dict(state)

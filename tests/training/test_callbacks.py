@@ -1,19 +1,22 @@
 import torch
 
+from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.training.callbacks import compute_summary, format_metrics
 
 
-def test_summary_of_an_evaluation() -> None:
+def test_evaluation_summary_has_counts_per_class() -> None:
     confusion = torch.diag(torch.tensor([3] * 9 + [0]))
-    confusion[0, 6] = 1  # a T-shirt taken for a shirt
-    figures = compute_summary(torch.tensor(0.25), confusion, torch.tensor(0.0125))
-    assert figures["loss"] == 0.25
-    assert (figures["correct"], figures["total"]) == (27, 28)
-    assert figures["accuracy"] == 27 / 28
-    assert figures["classes"]["T-shirt/top"] == {"correct": 3, "total": 4}
-    assert figures["classes"]["Ankle boot"] == {"correct": 0, "total": 0}
+    confusion[0, 6] = 1  # a T-shirt predicted as a shirt
+    summary = compute_summary(
+        {"loss": torch.tensor(0.25), "confusion": confusion, "ece": torch.tensor(0.0125)}, CLASSES
+    )
+    assert summary["loss"] == 0.25
+    assert (summary["correct"], summary["total"]) == (27, 28)
+    assert summary["accuracy"] == 27 / 28
+    assert summary["classes"]["T-shirt/top"] == {"correct": 3, "total": 4}
+    assert summary["classes"]["Ankle boot"] == {"correct": 0, "total": 0}
 
-    table = format_metrics("test", figures).splitlines()
+    table = format_metrics("test", summary).splitlines()
     assert table[:4] == [
         "test loss 0.2500",
         "test accuracy 96.43 % (27/28)",

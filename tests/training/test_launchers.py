@@ -121,5 +121,5 @@ def test_two_processes_come_to_what_one_does(
     for folder in (theirs, ours):
         os.utime(folder / "checkpoints" / "last.ckpt")
         said = launch(launcher(*more))
-        assert f"going on with {folder} after step 20" in said
+        assert f"Resuming {folder} from step 20" in said
     assert_alike(ours, theirs)

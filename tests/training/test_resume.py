@@ -114,7 +114,7 @@ def test_what_changes_a_resumed_run_is_named(fit: Callable[..., Path], run: Run)
     folder = fit("--model.lr_schedule", "constant")
     _, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert out.splitlines()[0] == (
-        f"going on with {folder} after step 20, trainer.max_epochs 3 instead of 2"
+        f"Resuming {folder} from step 20, trainer.max_epochs 3 instead of 2"
     )
     _, out, _ = run("fit", "--ckpt_path", "last")
-    assert out.splitlines()[0] == f"going on with {folder} after step 30"
+    assert out.splitlines()[0] == f"Resuming {folder} from step 30"

@@ -27,7 +27,7 @@ def test_a_signal_stops_a_fit_and_says_how_to_go_on(number: int, code: int, run:
     assert process.wait() == code
     said = process.output.read_text()
     assert said.splitlines()[-1] == (
-        "stopped after step 14; to go on from step 10: "
+        "Interrupted at step 14. Resume from step 10 with: "
         "python -m fmnist_lightning fit --ckpt_path last"
     )
     assert "Traceback" not in said
@@ -96,13 +96,13 @@ class Sick(nn.Module):
 
 @pytest.mark.parametrize("value", [".nan", ".inf"])
 @pytest.mark.parametrize("every", ["3", "10"])
-@pytest.mark.parametrize("callbacks", ["null", "test_stopping.Odd"])
+@pytest.mark.parametrize("callbacks", ["null", "test_signals_and_non_finite.Odd"])
 def test_a_loss_that_is_not_finite_stops_the_run(
     value: str, every: str, callbacks: str, run: Run
 ) -> None:
     code, out, err = run(
         *("fit", *TINY, "--trainer.max_epochs=3", f"--trainer.log_every_n_steps={every}"),
-        *("--model.network=test_stopping.Sick", "--model.network.step=14"),
+        *("--model.network=test_signals_and_non_finite.Sick", "--model.network.step=14"),
         f"--model.network.there={value}",
         f"--trainer.callbacks={callbacks}",
     )
@@ -142,7 +142,12 @@ def read_rate(step: int) -> float:
 
 def test_nor_are_weights_saved_that_are_not_finite(run: Run) -> None:
     code, _, err = run(
-        *("fit", *TINY, "--trainer.max_epochs=3", "--model.network=test_stopping.Sick"),
+        *(
+            "fit",
+            *TINY,
+            "--trainer.max_epochs=3",
+            "--model.network=test_signals_and_non_finite.Sick",
+        ),
         *("--model.network.step=20", "--model.network.back=.nan"),
         "--trainer.check_val_every_n_epoch=3",
     )

@@ -1,0 +1,136 @@
+"""The commands of the command line, their options and help texts."""
+
+import argparse
+import inspect
+import pydoc
+import typing
+from typing import Any
+
+from jsonargparse import DefaultHelpFormatter
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.internals.specs import to_spec
+from fmnist_lightning.models.cnn import ArticleCNN
+from fmnist_lightning.training import runs
+from fmnist_lightning.training.checkpoint import SPEC_KEYS
+from fmnist_lightning.training.module import DEFAULT_OPTIMIZER, FashionClassifier
+
+DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples, after fmnist_lightning:
+
+  fit                            Train the article's CNN. Downloads the data the first time.
+  fit --config my.yaml           Train as a config file says.
+  fit --ckpt_path last           Resume the latest run.
+  test --ckpt_path best.ckpt     Test the best checkpoint of the latest run.
+  predict --ckpt_path best.ckpt  Write its predictions for the test images as CSV.
+  predict --ckpt_path best.ckpt --photos FOLDER    Classify photos of clothes.
+  export --ckpt_path best.ckpt   Write it as an ONNX file.
+  fit --print_config             Print all settings, as a config to start from.
+
+"tensorboard --logdir runs" shows all runs of the current folder."""
+COMMANDS = {
+    "fit": """Trains a network. The options that are used most:
+
+  --config FILE                  Settings from a file; options after it override it.
+  --trainer.max_epochs 12        Number of epochs.
+  --trainer.accelerator gpu      Refuse to run without a GPU (default: use one if there is one).
+  --model.network CLASS          A network: fmnist_lightning.MLP, or my_module.MyNetwork.
+  --model.network.NAME VALUE     An argument of the network; --model.network.help CLASS lists them.
+  --model.optimizer.lr 0.01      Learning rate.
+  --data.batch_size 128          Images per step; --data.help lists all options of the data.
+  --data CLASS                   A data module of your own: my_module.MyDataModule.
+  --ckpt_path last               Resume the latest run where it stopped.
+  --seed_everything 0            The same seed gives the same run.""",
+    "validate": "Evaluates a checkpoint on the validation images of its own split.",
+    "test": "Evaluates a checkpoint on the test images.",
+    "predict": "Writes the predictions of a checkpoint for the test images, or for photos.",
+    "export": "Writes a checkpoint as an ONNX file, and compares its predictions with PyTorch's.",
+}
+DATA_MODULE = "fmnist_lightning.FashionMNISTDataModule"
+TRAINER_DEFAULTS = {
+    "accelerator": "auto",
+    "devices": 1,
+    "max_epochs": 12,
+    "num_sanity_val_steps": 0,  # the first validation comes within seconds
+    "default_root_dir": runs.ROOT,
+}
+
+
+class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of a description."""
+
+
+def add_options(parser: LightningArgumentParser, command: str) -> None:
+    """Adds the options of a command; the same option has the same name in all of them."""
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    parser.add_argument(
+        "--seed_everything",
+        type=bool | int,
+        default=0,
+        help="Seed of all random numbers; true draws one.",
+    )
+    what = "continue from, or `last` to resume the latest run" if command == "fit" else "use"
+    parser.add_argument("--ckpt_path", type=str | None, help=f"The checkpoint to {what}.")
+    if command == "fit":
+        parser.add_lightning_class_args(FashionClassifier, "model")
+        defaults: dict[str, Any] = {"network": ArticleCNN, "optimizer": DEFAULT_OPTIMIZER}
+        parser.set_defaults({f"model.{key}": to_spec(value) for key, value in defaults.items()})
+    else:
+        # The model comes from the checkpoint. A config for `fit` may be given all the same.
+        parser.add_argument("--model", type=dict | None, help=argparse.SUPPRESS)
+        parser.add_argument(
+            "--trust",
+            nargs="+",
+            default=[],
+            metavar="CLASS",
+            help="Classes that the checkpoint may name besides this package's and PyTorch's.",
+        )
+    if command == "predict":
+        parser.add_argument(
+            "--photos",
+            nargs="+",
+            type=str,
+            metavar="PATH",
+            help="Classify photos instead of the test images: files, folders, or patterns in "
+            "quotes. Photos in folders named after classes also give the accuracy.",
+        )
+        parser.add_argument(
+            "--index", type=int | None, metavar="N", help="Show one test image, by its number."
+        )
+    parser.add_argument(
+        "--data",
+        type=LightningDataModule,
+        default={"class_path": DATA_MODULE},
+        help="The data module; --data.help lists its options.",
+    )
+    if command == "export":
+        parser.add_argument("--output", type=str, default="model.onnx", help="The file to write.")
+        parser.add_argument("--trainer", type=dict | None, help=argparse.SUPPRESS)
+    else:
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{key}": v for key, v in TRAINER_DEFAULTS.items()})
+    if command == "fit":
+        parser.link_arguments(
+            "data",
+            "model.classes",
+            compute_fn=lambda data: getattr(data, "classes", CLASSES),
+            apply_on="instantiate",
+        )
+
+
+def reject_null(name: str, cls: Any, settings: dict[str, Any]) -> None:
+    """Raises for a setting that is null though its class expects a value.
+
+    The parser accepts null for everything.
+    """
+    parameters = inspect.signature(cls).parameters
+    hints = typing.get_type_hints(cls.__init__)
+    for key, value in settings.items():
+        nullable = key not in parameters or type(None) in typing.get_args(hints.get(key))
+        if value is None and not nullable and parameters[key].default is not None:
+            raise ValueError(f"--{name}.{key} must not be null; omit it to use the default")
+        if key in SPEC_KEYS and value:
+            reject_null(
+                f"{name}.{key}", pydoc.locate(value["class_path"]), value.get("init_args", {})
+            )
