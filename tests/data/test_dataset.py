@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ from fmnist_lightning.data.dataset import (
     Batch,
     DistributedBatchSampler,
     TensorImageDataset,
+    global_seed,
     read_dataset,
     split_indices,
 )
 from fmnist_lightning.data.download import raw_folder
+
+U8 = torch.zeros(3, 28, 28, dtype=torch.uint8)
 
 
 def test_class_names_are_torchvisions() -> None:
@@ -107,9 +111,22 @@ def test_batches_are_cut_where_the_pictures_are() -> None:
     assert dataset.to(meta) is dataset
 
 
-def test_pictures_and_labels_must_match() -> None:
-    with pytest.raises(ValueError, match="3 pictures but 2 labels"):
-        TensorImageDataset(torch.zeros(3, 28, 28), torch.zeros(2))
+@pytest.mark.parametrize(
+    ("images", "labels", "got"),
+    [
+        (torch.zeros(3, 28, 28), torch.arange(3), "torch.float32 (3, 28, 28) and torch.int64 (3,)"),
+        (U8.view(-1, 1, 28, 28), torch.arange(3), "torch.uint8 (3, 1, 28, 28) and torch.int64"),
+        (U8, torch.arange(2), "torch.uint8 (3, 28, 28) and torch.int64 (2,)"),
+        (U8, torch.arange(3).view(3, 1), "and torch.int64 (3, 1)"),
+        (U8, torch.arange(3.0), "and torch.float32 (3,)"),
+        (U8, torch.tensor([0, -2, 1]), "labels must be at least 0, not -2"),
+    ],
+)
+def test_images_and_labels_of_other_types_are_refused(
+    images: Tensor, labels: Tensor, got: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(got)):
+        TensorImageDataset(images, labels)
 
 
 def test_the_split_shares_nothing_and_loses_nothing() -> None:
@@ -135,3 +152,12 @@ def test_less_training_leaves_the_validation_part() -> None:
 def test_a_split_that_does_not_fit_is_refused(train: int, val: int) -> None:
     with pytest.raises(ValueError, match=f"train_size {train} and val_size {val}"):
         split_indices(100, train, val, seed=0)
+
+
+@pytest.mark.parametrize(("value", "seed"), [(None, None), ("", None), ("0", 0), ("42", 42)])
+def test_global_seed_is_that_of_seed_everything(
+    value: str | None, seed: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("PL_GLOBAL_SEED", value)
+    assert global_seed() == seed
