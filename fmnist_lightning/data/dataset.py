@@ -149,9 +149,3 @@ def split_indices(num: int, train_size: int, val_size: int, seed: int) -> tuple[
         )
     order = torch.randperm(num, generator=torch.Generator().manual_seed(seed))
     return order[:train_size], order[num - val_size :]
-
-
-def global_seed() -> int | None:
-    """The seed of Lightning's ``seed_everything``, or None where it was not called."""
-    seed = os.environ.get("PL_GLOBAL_SEED")
-    return None if seed is None else int(seed)
