@@ -1,4 +1,5 @@
 import contextlib
+import fcntl
 import functools
 import gzip
 import http.server
@@ -152,8 +153,9 @@ def test_corrupt_file_is_renamed_and_replaced(
         file.write_bytes(bad)
     with caplog.at_level(logging.WARNING):
         assert_valid(download(data_dir), tiny_files)
-    assert str(file) in caplog.text
     aside = file.with_name(f"{IMAGES}.bad-1")
+    assert f"Corrupt file in {file.parent}: {IMAGES}: " in caplog.text
+    assert f"Corrupt file moved to {aside}" in caplog.text
     assert aside.is_dir() if damage == "a folder" else aside.read_bytes() == bad
     # A second corrupt file does not replace the first.
     shutil.copy(file.with_name(LABELS), file)
@@ -364,6 +366,22 @@ def test_sixteen_processes_download_once(
     assert len(slow.requests) == 4  # by the first; the others waited
     slow.server.shutdown()
     slow.server.server_close()
+
+
+def test_waiting_for_another_process_is_logged(
+    packed: Path,
+    tiny_files: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(module, "DEBIAN_FOLDER", packed)
+    raw_folder("data").mkdir(parents=True)
+    lock = (raw_folder("data") / ".lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # as another process would
+    threading.Timer(0.3, lock.close).start()
+    with caplog.at_level(logging.INFO):
+        assert_valid(download("data"), tiny_files)
+    assert "waiting for another process to finish the download to data/" in caplog.text
 
 
 @pytest.mark.parametrize(
