@@ -1,55 +1,18 @@
-import contextlib
-import fcntl
-import functools
 import gzip
-import http.server
 import logging
-import os
 import shutil
-import signal
-import socket
-import socketserver
-import struct
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing.context import ForkServerProcess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import as_data_files
-from processes import CONTEXT, Fault, be_nobody, limit_file_size
+from servers import FaultyServer, Server
 
 from fmnist_lightning.data import download as module
 from fmnist_lightning.data.download import DataError, download, raw_folder
 
 IMAGES = "train-images-idx3-ubyte"
 LABELS = "train-labels-idx1-ubyte"
-
-
-class Server:
-    """A real web server on this machine that serves a folder and lists the requests."""
-
-    def __init__(self, folder: Path, delay: float = 0) -> None:
-        self.requests: list[str] = []
-        requests = self.requests
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def do_GET(self) -> None:
-                requests.append(self.path)
-                time.sleep(delay)
-                super().do_GET()
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        handler = functools.partial(Handler, directory=str(folder))
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
 @pytest.fixture
@@ -203,76 +166,6 @@ def test_decompression_stops_after_the_expected_size() -> None:
     assert len(module._decompress(gzip.compress(bytes(10**7)), size=100)) == 101
 
 
-def respond(fault: str, name: str, content: bytes, connection: socket.socket) -> None:
-    """Responds to a request for a file as a server or network with a fault does."""
-    length, body = len(content), content
-    status = {"404": b"404 Not Found", "500": b"500 Oops", "loop": b"302 Found"}.get(
-        fault, b"200 OK"
-    )
-    if fault == "says more":
-        length += 1000
-    elif fault == "says less":
-        length //= 2
-    elif fault == "endless":
-        length, body = 0, content * 100
-    elif fault in ("stalls", "resets", "ends early"):
-        body = content[: length // 2]
-    elif fault == "a bomb":
-        body = gzip.compress(bytes(10**7))
-        length = len(body)
-    elif fault == "another set":
-        body = gzip.compress(b"MNIST" + gzip.decompress(content)[5:])
-        length = len(body)
-    elif fault == "a page":
-        body = b"<html>Please log in to the network</html>"
-        length = len(body)
-    if fault == "no HTTP":
-        connection.sendall(b"220 welcome\r\n")
-        return
-    head = [b"HTTP/1.1 " + status, b"Connection: close", b"Location: /" + name.encode()]
-    if fault == "says nonsense":
-        head.append(b"Content-Length: many")
-    elif fault != "endless":
-        head.append(b"Content-Length: %d" % length)
-    connection.sendall(b"\r\n".join([*head, b"", b""]))
-    if fault == "says nothing":
-        return
-    if fault == "trickles":
-        for each in body[:60]:
-            connection.sendall(bytes([each]))
-            time.sleep(0.05)
-    connection.sendall(body)
-    if fault == "stalls":
-        time.sleep(2)
-    elif fault == "resets":
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(connection.detach())  # closes with RST instead of FIN
-
-
-class FaultyServer(socketserver.ThreadingTCPServer):
-    """A real server on this machine that has one fault.
-
-    Args:
-        fault: Which, see :func:`respond`.
-        packed: The folder of what it would serve.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, fault: str, packed: Path) -> None:
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                name = self.rfile.readline().split()[1].decode().lstrip("/")
-                while self.rfile.readline().strip():
-                    pass
-                with contextlib.suppress(OSError):  # the client closed the connection
-                    respond(fault, name, (packed / name).read_bytes(), self.connection)
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
 SERVERS = {
     "stalls": "timed out after",
     "trickles": "incomplete after",
@@ -322,109 +215,6 @@ def test_invalid_content_length_is_ignored(
         server.shutdown()
 
 
-# ---- other processes, permissions, full disks ----
-
-
-def _download_in_process(
-    folder: Path,
-    files: dict[str, bytes],
-    source: str | Path,
-    setup: Callable[[], None] | None = None,
-) -> None:
-    """Downloads to ``data`` in ``folder``, from a mirror or a folder."""
-    os.chdir(folder)
-    module.FILES = as_data_files(files)
-    module.MIRRORS = (source,) if isinstance(source, str) else ()
-    module.DEBIAN_FOLDER = source if isinstance(source, Path) else Path("/nowhere")
-    module.DEBIAN_PACKAGE = "no-such-package"
-    os.environ["PATH"] = ""
-    if setup is not None:
-        setup()
-    try:
-        download("data")
-    except DataError as error:
-        Path("error.txt").write_text(str(error))
-        sys.exit(1)
-
-
-def start_download(*args: Any, folder: Path) -> ForkServerProcess:
-    """Starts a process that downloads, see above."""
-    process = CONTEXT.Process(target=_download_in_process, args=(folder, *args))
-    process.start()
-    return process
-
-
-def test_sixteen_processes_download_once(
-    packed: Path, tiny_files: dict[str, bytes], tmp_path: Path
-) -> None:
-    slow = Server(packed, delay=0.2)
-    processes = [start_download(tiny_files, slow.url, folder=tmp_path) for _ in range(16)]
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * 16
-    assert_valid(raw_folder("data"), tiny_files)
-    assert len(slow.requests) == 4  # by the first; the others waited
-    slow.server.shutdown()
-    slow.server.server_close()
-
-
-def test_waiting_for_another_process_is_logged(
-    packed: Path,
-    tiny_files: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(module, "DEBIAN_FOLDER", packed)
-    raw_folder("data").mkdir(parents=True)
-    lock = (raw_folder("data") / ".lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)  # as another process would
-    threading.Timer(0.3, lock.close).start()
-    with caplog.at_level(logging.INFO):
-        assert_valid(download("data"), tiny_files)
-    assert "waiting for another process to finish the download to data/" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        "os.fsync",
-        *(pytest.param(f, marks=pytest.mark.slow) for f in ("gzip.open", "pathlib.Path.replace")),
-    ],
-)
-def test_other_processes_finish_after_a_sigkill(
-    function: str, packed: Path, tiny_files: dict[str, bytes], tmp_path: Path
-) -> None:
-    dying = [
-        start_download(tiny_files, packed, Fault(function, 1).inject, folder=tmp_path)
-        for _ in range(4)
-    ]
-    dying[0].join()
-    healthy = [start_download(tiny_files, packed, folder=tmp_path) for _ in range(4)]
-    for process in (*dying, *healthy):
-        process.join()
-    assert [process.exitcode for process in healthy] == [0] * 4
-    assert {process.exitcode for process in dying} <= {0, -signal.SIGKILL}
-    assert dying[0].exitcode == -signal.SIGKILL
-    assert_valid(raw_folder("data"), tiny_files)
-    assert not list(raw_folder("data").glob(".t*"))
-
-
-def test_full_disk_leaves_the_corrupt_file(
-    packed: Path, tiny_files: dict[str, bytes], data_dir: Path
-) -> None:
-    bad = raw_folder("data") / IMAGES
-    bad.write_bytes(b"bad")
-    process = start_download(tiny_files, packed, limit_file_size, folder=data_dir.parent)
-    process.join()
-    assert process.exitcode == 1
-    assert Path("error.txt").read_text().startswith("cannot write the dataset to data/")
-    assert bad.read_bytes() == b"bad"
-    assert not list(bad.parent.glob(".train*"))
-    process = start_download(tiny_files, packed, folder=data_dir.parent)
-    process.join()
-    assert_valid(bad.parent, tiny_files)
-
-
 def test_leftovers_of_a_killed_process_are_removed(
     packed: Path, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -436,50 +226,6 @@ def test_leftovers_of_a_killed_process_are_removed(
     monkeypatch.setattr(module, "DEBIAN_FOLDER", packed)
     assert_valid(download("data"), tiny_files)
     assert not list(raw.glob(".train*"))
-
-
-@pytest.mark.parametrize(
-    ("name", "mode", "message"),
-    [
-        (IMAGES, 0o000, None),
-        (LABELS, 0o200, None),
-        ("", 0o555, None),  # valid files, so nothing is written
-        ("corrupt, in a read-only folder", 0o555, "cannot write the dataset to data/"),
-        ("", 0o000, "cannot write the dataset to data/"),
-    ],
-)
-def test_file_and_folder_permissions(
-    name: str,
-    mode: int,
-    message: str | None,
-    data_dir: Path,
-    packed: Path,
-    tiny_files: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # As root, permissions have no effect, and pytest's folders are closed to other users.
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(data_dir, Path(folder, "data"))
-        shutil.copytree(packed, Path(folder, "packed"))
-        monkeypatch.chdir(folder)
-        raw = raw_folder("data")
-        if name.startswith("corrupt"):
-            (raw / IMAGES).write_bytes(b"bad")
-            name = ""
-        for path in (Path(folder), *Path(folder).rglob("*")):
-            path.chmod(0o777)
-        (raw / name).chmod(mode)
-        process = start_download(tiny_files, Path("packed"), be_nobody, folder=Path(folder))
-        process.join()
-        raw.chmod(0o755)
-        if message:
-            assert process.exitcode == 1
-            assert message in Path("error.txt").read_text()
-        else:
-            assert process.exitcode == 0
-            assert_valid(raw, tiny_files)
-        assert (raw / f"{name}.bad-1").exists() == bool(name)
-        monkeypatch.chdir(data_dir)
 
 
 @pytest.mark.slow
