@@ -26,7 +26,7 @@ def read_from_package(package: str, folder: Path, scratch: Path, name: str) -> b
 def _extract(package: str, scratch: Path, root: Path) -> None:
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         raise OSError("this system has no apt-get")
-    log.info("downloading the package %s with apt-get", package)
+    log.info("Downloading the package %s with apt-get", package)
     lists, cache = scratch / "lists", scratch / "cache"
     (lists / "partial").mkdir(parents=True)
     (cache / "archives" / "partial").mkdir(parents=True)

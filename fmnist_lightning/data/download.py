@@ -105,7 +105,7 @@ def _lock(raw: Path) -> contextlib.AbstractContextManager[object]:
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        log.info("waiting for another process to finish the download to %s", raw)
+        log.info("Waiting for another process to finish the download to %s", raw)
         return lock.acquire()
 
 

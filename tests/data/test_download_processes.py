@@ -42,7 +42,7 @@ def test_waiting_for_another_process_is_logged(
     threading.Timer(0.3, lock.close).start()
     with caplog.at_level(logging.INFO):
         assert_valid(download("data"), tiny_files)
-    assert "waiting for another process to finish the download to data/" in caplog.text
+    assert "Waiting for another process to finish the download to data/" in caplog.text
 
 
 def _download_in_process(
