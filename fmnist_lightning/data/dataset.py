@@ -48,7 +48,7 @@ class TensorImageDataset(Dataset[Batch]):
         return len(self.labels)
 
     def __getitem__(self, index: int | Tensor) -> Batch:
-        """Image (H, W) and label (); with int64 indices of shape (M,), (M, H, W) and (M,)."""
+        """One image (H, W) and label (); or M of them, for an index of shape (M,), int64."""
         if isinstance(index, Tensor) and index.dim():  # several times faster than indexing
             return self.images.index_select(0, index), self.labels.index_select(0, index)
         return self.images[index], self.labels[index]
@@ -76,13 +76,13 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
     keeps a ``DistributedSampler`` on any number of devices, and calls its ``set_epoch``.
 
     Args:
-        dataset: The dataset to draw from; all ranks together see each image once.
+        dataset: The dataset to draw from. All ranks together see each image once.
         batch_size: Images in a batch of this rank.
-        shuffle: In an order that depends on seed and epoch alone. All ranks then take equally many
-            images, as training needs: up to ``num_replicas - 1`` are repeated.
-        seed: Seed of the order.
+        shuffle: For training: a random order that depends on seed and epoch alone, and equally many
+            images for each rank, so that up to ``num_replicas - 1`` come twice.
+        seed: Seed of the order, at least 0.
         num_replicas: Number of ranks.
-        rank: This process, 0 to ``num_replicas - 1``.
+        rank: Rank of this process, 0 to ``num_replicas - 1``.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
         super().__init__(dataset, num_replicas, rank, shuffle, seed)
         self.batch_size = batch_size
         self.device = dataset.images.device
-        if not shuffle:  # without the images that PyTorch repeats
+        if not shuffle:  # the base class would repeat images, which would count twice
             self.total_size = len(dataset)
             self.num_samples = len(range(rank, len(dataset), num_replicas))
 
@@ -133,8 +133,8 @@ def read_dataset(folder: Path, *, train: bool) -> TensorImageDataset:
 def split_indices(num: int, train_size: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Splits ``range(num)`` at random into two disjoint parts.
 
-    A smaller ``train_size`` leaves the validation part as it is: one is cut from the start of the
-    shuffled range, the other from its end.
+    Training indices are taken from the start of the shuffled range and validation indices from its
+    end, so that the validation part does not depend on ``train_size``.
 
     Returns:
         Training indices, int64, shape (train_size,), and validation indices, shape (val_size,).
