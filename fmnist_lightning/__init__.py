@@ -2,8 +2,9 @@
 
 from fmnist_lightning.data.augmentation import RandomAugmentation
 from fmnist_lightning.data.datamodule import FashionMNISTDataModule
-from fmnist_lightning.models.cnn import MLP, ArticleCNN, RegularizedCNN, ResNetEnsemble, SmallResNet
+from fmnist_lightning.models.cnn import MLP, ArticleCNN, RegularizedCNN
 from fmnist_lightning.models.pretrained import PretrainedNetwork
+from fmnist_lightning.models.resnet import ResNetEnsemble, SmallResNet
 from fmnist_lightning.trainer import create_trainer
 from fmnist_lightning.training.checkpoint import load_classifier
 from fmnist_lightning.training.module import FashionClassifier

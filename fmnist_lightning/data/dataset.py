@@ -1,5 +1,6 @@
-"""The data set in memory, and its split. Plain PyTorch: nothing here knows of Lightning."""
+"""Fashion-MNIST in memory: class names, dataset, batch sampler, split. Plain PyTorch."""
 
+import copy
 import math
 import os
 from collections.abc import Iterator
@@ -11,36 +12,35 @@ from torch.utils.data import Dataset, DistributedSampler
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
 CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 NUM_CLASSES = len(CLASSES)
+IMAGE_SIZE = 28  # height and width in pixels
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor]  # images, uint8, (N, H, W), and labels, int64, (N,)
 
 
 class TensorImageDataset(Dataset[Batch]):
-    """Pictures and labels as two tensors, decoded once.
+    """Images and labels as two tensors, decoded once. A whole batch is one indexed read.
 
     Args:
-        images: Pictures, uint8, shape (N, 28, 28).
-        labels: Class numbers, int64, shape (N,).
+        images: uint8, shape (N, H, W).
+        labels: Class indices from 0, int64, shape (N,).
 
     Raises:
-        ValueError: If there are not as many labels as pictures.
+        ValueError: If a tensor has another type or shape, or a label is negative.
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        if len(images) != len(labels):
-            raise ValueError(f"{len(images)} pictures but {len(labels)} labels")
+        types = (images.dtype, images.dim(), labels.dtype)
+        if types != (torch.uint8, 3, torch.int64) or labels.shape != images.shape[:1]:
+            raise ValueError(
+                "images must be uint8 of shape (N, H, W), and labels int64 of shape (N,); got "
+                f"{images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}"
+            )
+        if (labels < 0).any():
+            raise ValueError(f"labels must be at least 0, not {labels.min()}")
         self.images = images
         self.labels = labels
 
@@ -48,47 +48,41 @@ class TensorImageDataset(Dataset[Batch]):
         return len(self.labels)
 
     def __getitem__(self, index: int | Tensor) -> Batch:
-        """One picture, shape (28, 28), and its label, shape (); or a batch of them in one read.
-
-        Args:
-            index: Of one picture, or of the M pictures of a batch: int64, shape (M,), on the
-                device of the pictures.
-
-        Returns:
-            Picture and label; for a batch, shapes (M, 28, 28) and (M,).
-        """
-        # index_select is several times faster than indexing
-        if isinstance(index, Tensor) and index.dim():
+        """One image (H, W) and label (); or M of them, for an index of shape (M,), int64."""
+        if isinstance(index, Tensor) and index.dim():  # several times faster than indexing
             return self.images.index_select(0, index), self.labels.index_select(0, index)
         return self.images[index], self.labels[index]
 
     def subset(self, indices: Tensor) -> "TensorImageDataset":
-        """A data set of its own that holds copies of the pictures at ``indices``, shape (M,)."""
-        return TensorImageDataset(self.images[indices], self.labels[indices])
+        """A dataset with copies of the images and labels at ``indices``, int64, shape (M,)."""
+        return self._with(self.images[indices], self.labels[indices])
 
     def to(self, device: torch.device) -> "TensorImageDataset":
-        """The data set on ``device``; itself where it is there already."""
+        """The dataset on ``device``; itself if it is there already."""
         if self.images.device == device:
             return self
-        return TensorImageDataset(self.images.to(device), self.labels.to(device))
+        return self._with(self.images.to(device), self.labels.to(device))
+
+    def _with(self, images: Tensor, labels: Tensor) -> "TensorImageDataset":
+        dataset = copy.copy(self)  # without __init__: these tensors need no second check
+        dataset.images, dataset.labels = images, labels
+        return dataset
 
 
 class DistributedBatchSampler(DistributedSampler[Batch]):
-    """Gives the pictures' indices a batch at a time, as tensors on the pictures' device.
+    """Yields the indices of whole batches, int64, on the device of the dataset.
 
-    For a ``DataLoader`` with ``batch_size=None``, which then asks the data set for whole batches.
-    All processes together see each picture once. Only where a shuffled set can't be shared out
-    evenly, the first of its order come again, because in training all must take equally many steps.
-    Lightning leaves a ``DistributedSampler`` in place on any number of devices, and tells it the
-    epoch.
+    For a ``DataLoader`` with ``batch_size=None``, which reads each batch as one item. Lightning
+    keeps a ``DistributedSampler`` on any number of devices, and calls its ``set_epoch``.
 
     Args:
-        dataset: What to cut into batches.
-        batch_size: Pictures in a batch of this process.
-        shuffle: In an order that depends on seed and epoch alone, or else in the data set's own.
-        seed: Of the order.
-        num_replicas: How many processes share the pictures.
-        rank: The number of this process.
+        dataset: The dataset to draw from. All ranks together see each image once.
+        batch_size: Images in a batch of this rank.
+        shuffle: For training: a random order that depends on seed and epoch alone, and equally many
+            images for each rank, so that up to ``num_replicas - 1`` come twice.
+        seed: Seed of the order, at least 0.
+        num_replicas: Number of ranks.
+        rank: Rank of this process, 0 to ``num_replicas - 1``.
     """
 
     def __init__(
@@ -103,73 +97,55 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
         super().__init__(dataset, num_replicas, rank, shuffle, seed)
         self.batch_size = batch_size
         self.device = dataset.images.device
-        padding = -len(dataset) % num_replicas if shuffle else 0
-        self.total_size = len(dataset) + padding
-        self.num_samples = len(range(rank, self.total_size, num_replicas))
+        if not shuffle:  # the base class would repeat images, which would count twice
+            self.total_size = len(dataset)
+            self.num_samples = len(range(rank, len(dataset), num_replicas))
 
     def __len__(self) -> int:
         """The number of batches."""
         return math.ceil(self.num_samples / self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
-        num = len(self.dataset)  # type: ignore[arg-type]
+        num: int = len(self.dataset)  # type: ignore[arg-type]
+        indices = torch.arange(self.total_size)[self.rank :: self.num_replicas] % num
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed + self.epoch)
-            order = torch.randperm(num, generator=generator)
-        else:
-            order = torch.arange(num)
-        order = order.repeat(math.ceil(self.total_size / num))[: self.total_size]
-        order = order[self.rank :: self.num_replicas]
-        if self.device.type == "cuda":  # the one copy of the epoch, which nothing waits for
-            order = order.pin_memory()
-        return iter(torch.split(order.to(self.device, non_blocking=True), self.batch_size))
+            indices = torch.randperm(num, generator=generator)[indices]  # (num_samples,)
+        if self.device.type == "cuda":  # one asynchronous copy an epoch
+            indices = indices.pin_memory()
+        return iter(torch.split(indices.to(self.device, non_blocking=True), self.batch_size))
+
+
+def global_seed() -> int | None:
+    """The seed of Lightning's ``seed_everything``; None where it was not called."""
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    return int(seed) if seed else None
 
 
 def read_dataset(folder: Path, *, train: bool) -> TensorImageDataset:
-    """Reads the official training or test set from its IDX files.
-
-    Args:
-        folder: The folder with the four files, see :func:`fmnist_lightning.data.download.fetch`.
-        train: The 60,000 training pictures, or else the 10,000 test pictures.
-
-    Returns:
-        The pictures in the order of the files.
-    """
+    """Reads the 60,000 training or the 10,000 test images from the IDX files in ``folder``."""
     stem = "train" if train else "t10k"
-    return TensorImageDataset(
-        read_image_file(str(folder / f"{stem}-images-idx3-ubyte")),
-        read_label_file(str(folder / f"{stem}-labels-idx1-ubyte")),
-    )
+    images = read_image_file(str(folder / f"{stem}-images-idx3-ubyte"))
+    labels = read_label_file(str(folder / f"{stem}-labels-idx1-ubyte"))
+    return TensorImageDataset(images, labels)
 
 
 def split_indices(num: int, train_size: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Splits ``range(num)`` at random into two parts that share nothing.
+    """Splits ``range(num)`` at random into two disjoint parts.
 
-    The validation part is cut from the end of the shuffled indices and the training part from their
-    start, so that with the same seed a smaller training part leaves the validation part as it is.
-
-    Args:
-        num: How many pictures there are.
-        train_size: How many of them are for training.
-        val_size: How many of them are for validation.
-        seed: Of the shuffle.
+    Training indices are taken from the start of the shuffled range and validation indices from its
+    end, so that the validation part does not depend on ``train_size``.
 
     Returns:
-        Indices for training, int64, shape (train_size,), and for validation, shape (val_size,).
+        Training indices, int64, shape (train_size,), and validation indices, shape (val_size,).
 
     Raises:
-        ValueError: If the parts are empty or don't fit.
+        ValueError: If a part is empty, or they don't fit.
     """
     if train_size < 1 or val_size < 1 or train_size + val_size > num:
         raise ValueError(
-            f"cannot split {num:,} pictures into train_size {train_size:,} and val_size "
+            f"cannot split {num:,} images into train_size {train_size:,} and val_size "
             f"{val_size:,}: both must be at least 1 and their sum at most {num:,}"
         )
     order = torch.randperm(num, generator=torch.Generator().manual_seed(seed))
     return order[:train_size], order[num - val_size :]
-
-
-def global_seed() -> int | None:
-    """The seed of Lightning's ``seed_everything``, or None where it was not called."""
-    seed = os.environ.get("PL_GLOBAL_SEED")
-    return None if seed is None else int(seed)

@@ -1,8 +1,7 @@
-"""Where the four Fashion-MNIST files come from, and the proof that they are the right ones.
+"""Downloads the four files of Fashion-MNIST, from several sources, verified by SHA-256.
 
-Every file is checked by the SHA-256 of its unpacked bytes, whatever its source, because neither the
-official mirror (plain http) nor torchvision's cache (which asks only whether a file exists) can be
-trusted to hold Fashion-MNIST: both have been seen with plain MNIST under the same names.
+No source is trusted, because the official mirror is plain http, and torchvision's cache checks only
+that a file exists: both have been seen with plain MNIST under the same names.
 """
 
 import contextlib
@@ -12,9 +11,6 @@ import hashlib
 import http.client
 import io
 import logging
-import os
-import shutil
-import subprocess
 import tempfile
 import time
 import urllib.error
@@ -27,60 +23,45 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from fmnist_lightning.data.debian import read_from_package
 from fmnist_lightning.internals.files import atomic_write
 
 log = logging.getLogger(__name__)
 
 
 class DataError(RuntimeError):
-    """The data set could not be had; the message says what was tried and what to do."""
+    """The dataset is not available; the message says what was tried and what to do."""
 
 
 class DataFile(NamedTuple):
-    """One file of the data set, as it is once unpacked."""
+    """A file of the dataset: name, size in bytes and SHA-256 after decompression."""
 
     name: str
     size: int
     sha256: str
 
 
+# fmt: off
 FILES: tuple[DataFile, ...] = (
-    DataFile(
-        "train-images-idx3-ubyte",
-        47_040_016,
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    ),
-    DataFile(
-        "train-labels-idx1-ubyte",
-        60_008,
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    ),
-    DataFile(
-        "t10k-images-idx3-ubyte",
-        7_840_016,
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    ),
-    DataFile(
-        "t10k-labels-idx1-ubyte",
-        10_008,
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    ),
+    DataFile("train-images-idx3-ubyte", 47_040_016,
+             "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
+    DataFile("train-labels-idx1-ubyte", 60_008,
+             "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+    DataFile("t10k-images-idx3-ubyte", 7_840_016,
+             "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+    DataFile("t10k-labels-idx1-ubyte", 10_008,
+             "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
 )
-
+# fmt: on
 MIRRORS: tuple[str, ...] = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
 )
-TIMEOUT = 10.0  # seconds without a byte before a mirror is given up
-DEADLINE = 600.0  # seconds for a whole file, however many bytes trickle in
-MAX_DOWNLOAD = 64 * 2**20  # bytes; the largest of the files is 26 MB packed
-
+TIMEOUT = 10.0  # seconds without a byte
+DEADLINE = 600.0  # seconds for a file
+MAX_DOWNLOAD = 64 * 2**20  # bytes; the largest compressed file has 26 MB
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-APT_TIMEOUT = 180.0  # seconds for one apt-get command
-
-# Gives one file, packed or not, by its unpacked name, or raises OSError to say why it can't.
-Source = Callable[[str], bytes]
 
 
 def raw_folder(data_dir: str | Path) -> Path:
@@ -88,101 +69,90 @@ def raw_folder(data_dir: str | Path) -> Path:
     return Path(data_dir).expanduser() / "FashionMNIST" / "raw"
 
 
-def fetch(data_dir: str | Path) -> Path:
-    """Makes sure that the four files are in the data folder, whole and genuine.
+def download(data_dir: str | Path) -> Path:
+    """Verifies the four files, and downloads those that are missing or corrupt.
 
-    Files that are already there and good are left alone, and then nothing is written, so that a
-    read-only folder works. A bad one is renamed to ``<name>.bad-<n>``, never deleted, once its
-    replacement is at hand. Several processes may call this on one folder at the same time.
+    Nothing is written if all files are valid, so the folder may be read-only. A corrupt file is
+    renamed to ``<name>.bad-<n>`` once its replacement is there. Safe to call from several processes
+    at once.
 
     Args:
-        data_dir: The folder that holds, or will hold, ``FashionMNIST/raw``.
+        data_dir: The folder of ``FashionMNIST/raw``; it is created if missing.
 
     Returns:
-        The folder with the IDX files.
+        The folder of the IDX files.
 
     Raises:
-        DataError: If the files can't be had from any source, or the folder can't be written.
+        DataError: If no source has a valid copy, or the folder can't be written to.
     """
     raw = raw_folder(data_dir)
-    if not _faults(raw):
+    if not _verify(raw):
         return raw
     try:
         raw.mkdir(parents=True, exist_ok=True)
-        with _alone(raw):
-            faults = _faults(raw)  # another process may have been here while this one waited
-            if faults:
-                _repair(raw, faults)
+        with _lock(raw):
+            _download_missing(raw, _verify(raw))  # again: another process may have done it
     except OSError as error:
         raise DataError(
-            f"cannot write the data set into {raw}: {error}. "
-            "Name a folder that can be written with --data.data_dir."
+            f"cannot write the dataset to {raw}: {error}. "
+            "Choose a writable folder with --data.data_dir."
         ) from error
     return raw
 
 
-def _alone(raw: Path) -> contextlib.AbstractContextManager[object]:
-    """Waits until no other process is in the folder, and keeps the others out within ``with``."""
+def _lock(raw: Path) -> contextlib.AbstractContextManager[object]:
     lock = FileLock(raw / ".lock")
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        log.info("another process is filling %s; waiting for it", raw)
+        log.info("Waiting for another process to finish the download to %s", raw)
         return lock.acquire()
 
 
-def _faults(raw: Path) -> dict[DataFile, str]:
-    """What is wrong with each file that is not as it should be."""
-    faults = {}
+def _verify(raw: Path) -> dict[DataFile, OSError]:
+    """The files that are missing or corrupt, and why."""
+    problems = {}
     for file in FILES:
         try:
-            content = (raw / file.name).read_bytes()
-        except FileNotFoundError:
-            faults[file] = "missing"
+            _check(file, (raw / file.name).read_bytes())
         except OSError as error:
-            faults[file] = f"unreadable ({error.strerror})"
-        else:
-            if fault := _fault(file, content):
-                faults[file] = fault
-    return faults
+            problems[file] = error
+    return problems
 
 
-def _fault(file: DataFile, content: bytes) -> str | None:
+def _check(file: DataFile, content: bytes) -> None:
     if len(content) != file.size:
-        return f"{len(content):,} bytes where {file.size:,} belong"
+        raise OSError(f"{file.name}: {len(content):,} bytes, expected {file.size:,}")
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        return "not Fashion-MNIST (its SHA-256 differs)"
-    return None
+        raise OSError(f"{file.name}: not Fashion-MNIST (its SHA-256 differs)")
 
 
-def _repair(raw: Path, faults: dict[DataFile, str]) -> None:
-    """Replaces each faulty file from the first source that has a good one."""
-    for file, fault in faults.items():
-        if fault != "missing":
-            log.warning("%s is bad: %s; looking for a good copy", raw / file.name, fault)
-    todo, tried = list(faults), []
+def _download_missing(raw: Path, problems: dict[DataFile, OSError]) -> None:
+    """Gets each file from the first source that has a valid copy."""
+    for problem in problems.values():
+        if not isinstance(problem, FileNotFoundError):
+            log.warning("Corrupt file in %s: %s; trying other sources", raw, _reason(problem))
+    missing, tried = list(problems), []
     with tempfile.TemporaryDirectory() as scratch:
-        for label, source in _sources(raw, Path(scratch)):
-            for file in list(todo):
+        for label, read in _sources(raw, Path(scratch)):
+            for file in list(missing):
                 try:
-                    content = _unpack(source(file.name), file.size)
-                    if wrong := _fault(file, content):
-                        raise OSError(f"{file.name}: {wrong}")
+                    content = _decompress(read(f"{file.name}.gz"), file.size)
+                    _check(file, content)
                 except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
                     tried.append(f"  {label}: {_reason(error)}")
-                    break  # one failure is enough: the next source may be near and whole
+                    break  # the next source may be nearer and complete
                 _install(raw / file.name, content)
-                todo.remove(file)
+                missing.remove(file)
                 log.info("%s: from %s", file.name, label)
-            if not todo:
+            if not missing:
                 return
-    places = " and ".join(MIRRORS)
     raise DataError(
-        f"no source has a good copy of {', '.join(file.name for file in todo)}. Tried:\n"
+        f"no source has a valid copy of {', '.join(file.name for file in missing)}. Tried:\n"
         + "\n".join(tried)
-        + f"\nTo put the files there by hand: they are at {places}, and in the "
-        f"Debian and Ubuntu package {DEBIAN_PACKAGE} (under {DEBIAN_FOLDER}). Copy them, packed "
-        f"(.gz) or not, into {raw} and run the same command again."
+        + f"\nTo add the files by hand, get them from {' or '.join(MIRRORS)} or from the Debian "
+        f"and Ubuntu package {DEBIAN_PACKAGE} (in {DEBIAN_FOLDER}). Copy them, compressed (.gz) "
+        f"or not, to {raw} and run the same command again."
     )
 
 
@@ -193,71 +163,42 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         name = f"{Path(error.filename).name}: " if error.filename else ""
         return f"{name}{error.strerror}"
+    if isinstance(error, TimeoutError):
+        return f"timed out after {TIMEOUT:g} s"
     return str(error) or type(error).__name__
 
 
-def _sources(raw: Path, scratch: Path) -> Iterator[tuple[str, Source]]:
-    """All sources by name, the nearest first; nothing is touched before a source is asked."""
-    yield f"packed in {raw}", lambda name: (raw / f"{name}.gz").read_bytes()
+def _sources(raw: Path, scratch: Path) -> Iterator[tuple[str, Callable[[str], bytes]]]:
+    """Label and reader of each source, the nearest first; readers raise OSError."""
+    yield f"compressed files in {raw}", lambda name: (raw / name).read_bytes()
     for mirror in MIRRORS:
-        yield mirror, functools.partial(_download, mirror)
-    yield str(DEBIAN_FOLDER), lambda name: (DEBIAN_FOLDER / f"{name}.gz").read_bytes()
-    yield f"package {DEBIAN_PACKAGE} by apt-get", functools.partial(_from_package, scratch)
+        yield mirror, functools.partial(_read_url, mirror)
+    yield str(DEBIAN_FOLDER), lambda name: (DEBIAN_FOLDER / name).read_bytes()
+    from_package = functools.partial(read_from_package, DEBIAN_PACKAGE, DEBIAN_FOLDER, scratch)
+    yield f"package {DEBIAN_PACKAGE} with apt-get", from_package
 
 
-def _download(mirror: str, name: str) -> bytes:
-    until = time.monotonic() + DEADLINE
-    with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=TIMEOUT) as response:
-        content = bytearray()
-        with tqdm(total=response.length, unit="B", unit_scale=True, desc=name, leave=False) as bar:
-            while chunk := response.read1(2**16):  # whatever is there; read() would wait for all
-                content += chunk
-                bar.update(len(chunk))
-                if len(content) > MAX_DOWNLOAD:
-                    raise OSError(f"{name}.gz: more than {MAX_DOWNLOAD:,} bytes")
-                if time.monotonic() > until:
-                    raise OSError(f"{name}.gz: not whole after {DEADLINE:.0f} s")
+def _read_url(mirror: str, name: str) -> bytes:
+    deadline = time.monotonic() + DEADLINE
+    content = bytearray()
+    with (
+        urllib.request.urlopen(mirror + name, timeout=TIMEOUT) as response,
+        tqdm(total=response.length, unit="B", unit_scale=True, desc=name, leave=False) as bar,
+    ):
+        while chunk := response.read1(2**16):  # read() would wait beyond the deadline
+            content += chunk
+            bar.update(len(chunk))
+            if len(content) > MAX_DOWNLOAD:
+                raise OSError(f"{name}: more than {MAX_DOWNLOAD:,} bytes")
+            if time.monotonic() > deadline:
+                raise OSError(f"{name}: incomplete after {DEADLINE:g} s")
         if response.length:
-            raise OSError(f"{name}.gz: the last {response.length:,} bytes did not come")
+            raise OSError(f"{name}: connection closed {response.length:,} bytes early")
     return bytes(content)
 
 
-def _from_package(scratch: Path, name: str) -> bytes:
-    """Unpacks the Debian package into a temporary folder, once; needs no root."""
-    unpacked = scratch / "unpacked"
-    if not unpacked.exists():
-        if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-            raise OSError("this system has no apt-get")
-        log.info("fetching the package %s (31 MB) with apt-get", DEBIAN_PACKAGE)
-        lists, cache = scratch / "lists", scratch / "cache"
-        (lists / "partial").mkdir(parents=True)
-        (cache / "archives" / "partial").mkdir(parents=True)
-        apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={cache}"]
-        if os.geteuid() == 0:  # as root, apt would hand the download to a user who can't write here
-            apt += ["-o", "APT::Sandbox::User=root"]
-        _run([*apt, "update"], scratch)
-        _run([*apt, "download", DEBIAN_PACKAGE], scratch)
-        package = next(scratch.glob(f"{DEBIAN_PACKAGE}_*.deb"), None)
-        if package is None:
-            raise OSError("apt-get downloaded nothing")
-        _run(["dpkg-deb", "-x", str(package), str(unpacked)], scratch)
-    return (unpacked / DEBIAN_FOLDER.relative_to("/") / f"{name}.gz").read_bytes()
-
-
-def _run(command: list[str], folder: Path) -> None:
-    try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=APT_TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise OSError(f"{command[0]} gave no answer in {APT_TIMEOUT:.0f} s") from error
-    if done.returncode:
-        reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise OSError(f"{command[0]}: {reason}")
-
-
-def _unpack(content: bytes, size: int) -> bytes:
-    """Unpacks gzip, at most one byte more than ``size``, so that a bomb can't fill the memory."""
+def _decompress(content: bytes, size: int) -> bytes:
+    """Decompresses gzip, at most ``size + 1`` bytes, as a bomb would fill the memory."""
     if content[:2] != b"\x1f\x8b":
         return content
     with gzip.open(io.BytesIO(content)) as stream:
@@ -265,18 +206,18 @@ def _unpack(content: bytes, size: int) -> bytes:
 
 
 def _install(path: Path, content: bytes) -> None:
-    """Puts a file in its place once it is written; what stood there is kept under another name."""
-    for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed here
-        left.unlink()
+    """Writes a file atomically; a corrupt one in its place is renamed, not deleted."""
+    for leftover in path.parent.glob(f".{path.name}.*"):  # of a process that was killed
+        leftover.unlink()
     with atomic_write(path) as stream:
         stream.write(content)
-        stream.flush()
+        stream.flush()  # a full disk is an error here, before the old file is renamed
         if path.exists() or path.is_symlink():
             number = 1
             while (aside := path.with_name(f"{path.name}.bad-{number}")).exists():
                 number += 1
             path.rename(aside)
-            log.warning("the bad %s is kept as %s", path.name, aside.name)
+            log.warning("Corrupt file moved to %s", aside)
 
 
-download = fetch
+fetch = download  # until all callers use the new name

@@ -1,1 +1,1 @@
-"""The networks: plain PyTorch."""
+"""The networks: plain PyTorch, float images in, one logit for each class out."""

@@ -1,4 +1,4 @@
-"""Transfer learning, with weight files that the tests make: there is no network here."""
+"""Weight files are written by the tests: no network is used."""
 
 import functools
 import urllib.request
@@ -15,35 +15,38 @@ from torchvision import models
 from fmnist_lightning import FashionClassifier, load_classifier
 from fmnist_lightning.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, PretrainedNetwork
 
-SMALL = "mobilenet_v3_small"
+NAME = "mobilenet_v3_small"
+OPTIONS = (
+    *("--model.network", "fmnist_lightning.PretrainedNetwork"),
+    *(f"--model.network.name={NAME}", "--model.network.image_size=32"),
+)
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """Weights of a ``SMALL`` of torchvision, as a file."""
+    """A file of weights for the network ``NAME``."""
     torch.manual_seed(7)
-    network = models.get_model(SMALL, weights=None)
-    path = tmp_path / "small.pth"
-    torch.save(network.state_dict(), path)
+    path = tmp_path / "weights.pth"
+    torch.save(models.get_model(NAME, weights=None).state_dict(), path)
     return path
 
 
-def in_color(images: Tensor, size: int) -> Tensor:
-    """What torchvision's own networks are shown: red, green and blue, normalised."""
-    large = nn.functional.interpolate(images, size=(size, size), mode="bilinear")
+def imagenet_inputs(images: Tensor, size: int) -> Tensor:
+    """The inputs of torchvision's networks: (N, 1, H, W) to (N, 3, size, size), normalised."""
+    resized = nn.functional.interpolate(images, size=(size, size), mode="bilinear")
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    return (large.repeat(1, 3, 1, 1) - mean[:, None, None]) / std[:, None, None]
+    return (resized.repeat(1, 3, 1, 1) - mean[:, None, None]) / std[:, None, None]
 
 
-def test_features_are_those_of_torchvisions_network(weights: Path) -> None:
-    ours = PretrainedNetwork(SMALL, weights=str(weights), image_size=56)
+def test_features_equal_torchvision(weights: Path) -> None:
+    ours = PretrainedNetwork(NAME, weights=str(weights), image_size=56)
     ours.load_pretrained()
-    theirs: Any = models.get_model(SMALL, weights=None)
+    theirs: Any = models.get_model(NAME, weights=None)
     theirs.load_state_dict(torch.load(weights))
     theirs.classifier[-1] = nn.Identity()
     images = torch.rand(3, 1, 28, 28)
-    features = theirs.eval()(in_color(images, 56))
-    assert torch.allclose(ours.eval().backbone(in_color(images, 56)), features)
+    features = theirs.eval()(imagenet_inputs(images, 56))
+    assert torch.allclose(ours.eval().backbone(imagenet_inputs(images, 56)), features)
     assert torch.allclose(ours(images), ours.head(features), atol=1e-5)
     assert ours(images).shape == (3, 10)
 
@@ -51,7 +54,7 @@ def test_features_are_those_of_torchvisions_network(weights: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["resnet18", "vgg11", "densenet121", "efficientnet_b0", "convnext_tiny", "swin_t"]
 )
-def test_families_of_networks(name: str) -> None:
+def test_network_families_give_logits(name: str) -> None:
     network = PretrainedNetwork(name, weights=None, image_size=64).eval()
     with torch.no_grad():
         assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
@@ -65,18 +68,12 @@ def test_families_of_networks(name: str) -> None:
         ("inception_v3", "inception_v3 does not end in one linear layer"),
     ],
 )
-def test_networks_that_will_not_do(name: str, message: str) -> None:
+def test_unsuitable_networks_are_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PretrainedNetwork(name, weights=None)
 
 
-OPTIONS = (
-    *("--model.network", "fmnist_lightning.PretrainedNetwork"),
-    *(f"--model.network.name={SMALL}", "--model.network.image_size=32"),
-)
-
-
-def test_is_trained_tested_and_rebuilt_without_the_file(
+def test_checkpoint_needs_no_weights_file(
     weights: Path, fit: Callable[..., Path], run: Run
 ) -> None:
     folder = fit(*OPTIONS, f"--model.network.weights={weights}")
@@ -88,7 +85,7 @@ def test_is_trained_tested_and_rebuilt_without_the_file(
     assert isinstance(network, PretrainedNetwork)
 
 
-def test_begins_with_the_weights_of_the_file(weights: Path, fit: Callable[..., Path]) -> None:
+def test_fit_starts_from_the_weights_file(weights: Path, fit: Callable[..., Path]) -> None:
     frozen = ("--model.optimizer=SGD", "--model.optimizer.lr=0", "--model.optimizer.weight_decay=0")
     fit(*OPTIONS, f"--model.network.weights={weights}", *frozen)
     network = load_classifier("best.ckpt").network
@@ -96,15 +93,16 @@ def test_begins_with_the_weights_of_the_file(weights: Path, fit: Callable[..., P
     assert torch.equal(network.get_parameter("backbone.features.0.0.weight"), kept)
 
 
-def test_resumes_without_the_file(weights: Path, fit: Callable[..., Path], run: Run) -> None:
+def test_resume_needs_no_weights_file(weights: Path, fit: Callable[..., Path], run: Run) -> None:
     fit(*OPTIONS, f"--model.network.weights={weights}", "--model.lr_schedule=constant")
     weights.unlink()
     code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert code == 0, err
 
 
-def test_backbone_is_frozen_then_trained(weights: Path, fit: Callable[..., Path], run: Run) -> None:
-    """In stages: the new last layer at first, all of the network from the second epoch on."""
+def test_backbone_finetuning_freezes_then_trains_the_backbone(
+    weights: Path, fit: Callable[..., Path], run: Run
+) -> None:
     finetuning = (
         "--trainer.callbacks=BackboneFinetuning",
         "--trainer.callbacks.unfreeze_backbone_at_epoch=1",
@@ -123,7 +121,7 @@ def test_backbone_is_frozen_then_trained(weights: Path, fit: Callable[..., Path]
     assert run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")[0] == 0
 
 
-def test_one_cycle_can_not_take_in_what_is_unfrozen(weights: Path, run: Run) -> None:
+def test_one_cycle_with_backbone_finetuning_is_refused(weights: Path, run: Run) -> None:
     code, _, err = run(
         "fit", *OPTIONS, f"--model.network.weights={weights}",
         "--trainer.callbacks=BackboneFinetuning",
@@ -133,7 +131,7 @@ def test_one_cycle_can_not_take_in_what_is_unfrozen(weights: Path, run: Run) -> 
     assert "set --model.lr_schedule constant" in err
 
 
-def test_networks_without_a_backbone_are_not_finetuned(run: Run) -> None:
+def test_backbone_finetuning_without_a_backbone_is_refused(run: Run) -> None:
     code, _, err = run(
         "fit", "--trainer.callbacks=BackboneFinetuning", "--model.lr_schedule=constant",
         "--data.train_size=480", "--data.val_size=120",
@@ -143,23 +141,31 @@ def test_networks_without_a_backbone_are_not_finetuned(run: Run) -> None:
     assert len(err.splitlines()) == 1
 
 
-def problem(**kwargs: Any) -> str:
-    network = PretrainedNetwork(**{"name": SMALL} | kwargs)
+def load_error(**kwargs: Any) -> str:
+    network = PretrainedNetwork(**{"name": NAME} | kwargs)
     with pytest.raises(ValueError, match=r"\w") as caught:
         network.load_pretrained()
     return str(caught.value)
 
 
-def test_weights_that_will_not_do(weights: Path, tmp_path: Path) -> None:
-    assert "neither a file nor the name of weights of mobilenet_v3_small" in problem(weights="no")
-    assert "are not those of a resnet18" in problem(name="resnet18", weights=str(weights))
+def test_unsuitable_weights_are_refused(weights: Path, tmp_path: Path) -> None:
+    assert "neither a file nor the name of weights of mobilenet_v3_small" in load_error(
+        weights="no"
+    )
+    assert "weights.pth holds no weights of resnet18" in load_error(
+        name="resnet18", weights=str(weights)
+    )
     (tmp_path / "text.pth").write_text("hello")
-    assert "holds no weights that can be read safely" in problem(weights=str(tmp_path / "text.pth"))
+    assert "holds no weights that can be read safely" in load_error(
+        weights=str(tmp_path / "text.pth")
+    )
     torch.save([1, 2], tmp_path / "list.pth")
-    assert "holds a list where weights by name" in problem(weights=str(tmp_path / "list.pth"))
+    assert "list.pth holds a list, not a dict of weights" in load_error(
+        weights=str(tmp_path / "list.pth")
+    )
 
 
-def test_where_there_is_no_network_the_error_says_what_to_do(
+def test_failed_download_of_weights_names_the_option(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Run
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -173,7 +179,7 @@ def test_where_there_is_no_network_the_error_says_what_to_do(
     assert "--model.network.weights FILE" in err
 
 
-def test_backbone_is_that_of_the_network() -> None:
-    network = functools.partial(PretrainedNetwork, name=SMALL, weights=None)
+def test_classifier_exposes_the_backbone() -> None:
+    network = functools.partial(PretrainedNetwork, name=NAME, weights=None)
     classifier = FashionClassifier(network=network)
     assert classifier.backbone is classifier.network.get_submodule("backbone")

@@ -1,0 +1,78 @@
+import pytest
+import torch
+from torch import nn
+
+from fmnist_lightning import ResNetEnsemble, SmallResNet
+
+
+def count_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def tiny_ensemble() -> ResNetEnsemble:
+    return ResNetEnsemble(num_members=3, stem_channels=4, channels=[6], stem_block=False)
+
+
+def test_stages_are_as_requested() -> None:
+    network = SmallResNet()
+    assert count_parameters(network) == 486_650
+    assert network.features(torch.rand(2, 1, 28, 28)).shape == (2, 128, 3, 3)
+    network = SmallResNet(stem_channels=4, channels=[6, 8])
+    assert network.features(torch.rand(2, 1, 28, 28)).shape == (2, 8, 7, 7)
+    assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_stem_block_is_one_more_residual_block() -> None:
+    block = 2 * (16 * 16 * 9 + 2 * 16)
+    assert count_parameters(SmallResNet(stem_block=True)) == 486_650 + block
+    assert count_parameters(ResNetEnsemble(num_members=2)) == 2 * (486_650 + block)
+
+
+def test_residual_block_adds_to_its_input() -> None:
+    network = SmallResNet(stem_channels=4, channels=[6]).eval()
+    images = torch.rand(2, 1, 28, 28)
+    with torch.no_grad():
+        expected = network.features[:2](images)
+        for name, parameter in network.features[2].named_parameters():
+            if name.startswith("body.1."):  # so that the block adds 0
+                parameter.zero_()
+        torch.testing.assert_close(network.features(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("stem_channels", "channels"), [(0, [8]), (8, []), (8, [8, 0]), (8, [8, 8, 8, 8, 8])]
+)
+def test_stages_without_channels_or_pixels_are_refused(
+    stem_channels: int, channels: list[int]
+) -> None:
+    message = f"1 to 4 stages.* stem_channels {stem_channels} and channels"
+    with pytest.raises(ValueError, match=message):
+        SmallResNet(stem_channels, channels)
+
+
+def test_ensemble_members_train_independently() -> None:
+    network = tiny_ensemble()
+    single = SmallResNet(stem_channels=4, channels=[6])
+    assert count_parameters(network) == 3 * count_parameters(single)
+    network(torch.rand(12, 1, 28, 28))[4:8].sum().backward()  # the part of the second member
+    grads = [[p.grad for p in member.parameters()] for member in network.members]
+    has_grad = [any(g is not None and bool(g.any()) for g in member) for member in grads]
+    assert has_grad == [False, True, False]
+
+
+def test_ensemble_averages_probabilities_in_eval_mode() -> None:
+    torch.manual_seed(0)
+    network, images = tiny_ensemble().eval(), torch.rand(12, 1, 28, 28)
+    probabilities = torch.stack([member(images).softmax(dim=1) for member in network.members])
+    torch.testing.assert_close(network(images).softmax(dim=1), probabilities.mean(dim=0))
+    assert not torch.allclose(probabilities[0], probabilities[1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 5])
+def test_ensemble_trains_on_batches_smaller_than_itself(batch_size: int) -> None:
+    assert tiny_ensemble()(torch.rand(batch_size, 1, 28, 28)).shape == (batch_size, 10)
+
+
+def test_ensemble_without_members_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_members must be at least 1, not 0"):
+        ResNetEnsemble(num_members=0)
