@@ -491,7 +491,7 @@ def test_no_data(run: Run, data_dir: Path) -> None:
     shutil.rmtree(data_dir)
     code, _, err = run("fit", *TINY)
     assert code == 1
-    assert "no source has a good copy of train-images" in err
+    assert "no source has a valid copy of train-images" in err
     assert "by hand" in err
     assert "Traceback" not in err
     assert not Path("runs").exists() or not list(Path("runs").iterdir())

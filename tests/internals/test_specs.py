@@ -13,7 +13,7 @@ from fmnist_lightning.internals.specs import flatten, from_spec, to_spec
 def test_spec_round_trip() -> None:
     spec = to_spec(functools.partial(MLP, hidden_dim=5))
     assert spec == {"class_path": "fmnist_lightning.MLP", "init_args": {"hidden_dim": 5}}
-    assert from_spec(spec)().layers[1].out_features == 5
+    assert from_spec(spec)().features[1].out_features == 5
     optimizer = to_spec(functools.partial(AdamW, lr=0.5, betas=(1, 2)))
     assert optimizer["class_path"] == "torch.optim.AdamW"
     assert optimizer["init_args"] == {"lr": 0.5, "betas": [1, 2]}

@@ -36,7 +36,7 @@ def test_load_classifier_gives_the_same_answers(fit: Callable[..., Path]) -> Non
     folder = fit("--model.network", "fmnist_lightning.MLP", "--model.network.hidden_dim", "9")
     classifier = load_classifier("best.ckpt")
     assert isinstance(classifier.network, MLP)
-    assert classifier.network.layers[1].out_features == 9
+    assert classifier.network.features[1].out_features == 9
     assert not classifier.training
     saved = read_checkpoint(folder / "checkpoints" / "best.ckpt")["state_dict"]
     lightnings_own = FashionClassifier.load_from_checkpoint("best.ckpt")
@@ -115,9 +115,9 @@ def test_a_checkpoint_of_another_program(other: object) -> None:
 
 def test_weights_that_do_not_fit(checkpoint: Path) -> None:
     saved = torch.load(checkpoint)
-    del saved["state_dict"]["network.layers.1.bias"]
+    del saved["state_dict"]["network.features.1.bias"]
     torch.save(saved, checkpoint)
-    with pytest.raises(ValueError, match=r"do not fit.*network\.layers\.1\.bias"):
+    with pytest.raises(ValueError, match=r"do not fit.*network\.features\.1\.bias"):
         load_classifier(checkpoint)
 
 
