@@ -1,1 +1,1 @@
-"""ONNX export."""
+"""Export to ONNX."""

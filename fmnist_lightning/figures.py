@@ -1,0 +1,276 @@
+"""All charts, in one style: each function returns a matplotlib figure, made without pyplot.
+
+Figures are 4 inches wide, so that their text is legible in a thumbnail of 300 pixels too. Import
+this module inside functions only: matplotlib takes long to import.
+"""
+
+import functools
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec
+
+import matplotlib
+import torch
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.utils import make_grid
+
+P = ParamSpec("P")
+
+WIDTH, DPI = 4, 200  # inches, pixels per inch
+SMALL, MEDIUM, LARGE = 7.5, 8.5, 10  # font sizes, points
+NUM_BINS = 15  # of the reliability diagram, the same as of the calibration error
+CORRECT, INCORRECT = "#1f6fb4", "#d95f02"  # distinct in all kinds of colour vision
+MUTED, GRID = "#8c8c8c", "#dcdcdc"
+# https://arxiv.org/abs/2107.02270, for all kinds of colour vision; the light ones darkened
+COLORS = (
+    *("#3f90da", "#e08e00", "#bd1f01", "#7d8d8b", "#832db6"),
+    *("#a96b59", "#e76300", "#a3965a", "#4a4e57", "#4fb3b7"),
+)
+MARKERS = "osD^vP*X<>"
+PERCENT = PercentFormatter(1, decimals=0, symbol=" %")
+# Matplotlib comes with the first one; the others have characters that it lacks.
+FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK JP", "Hiragino Sans", "Microsoft YaHei")
+INSTALLED = [name for name in FONTS if name in font_manager.get_font_names()]
+STYLE: Any = {
+    "font.family": INSTALLED,
+    "font.size": MEDIUM,
+    "text.parse_math": False,  # the name of a class may contain a dollar sign
+    "figure.titlesize": LARGE,
+    "figure.titleweight": "bold",
+    "axes.edgecolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.major.size": 0,
+    "xtick.major.pad": 6,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+}
+
+
+def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draws in the style of this module, whatever matplotlib's settings are."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(STYLE)
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+@functools.cache
+def _characters() -> set[int]:
+    """All characters that the fonts can draw."""
+    files = [font_manager.get_font(font_manager.findfont(name)) for name in INSTALLED]
+    return {char for file in files for char in file.get_charmap()}
+
+
+def _drawable(text: str, max_length: int) -> str:
+    """One line with a mark for each character that no font has, shortened if it is too long."""
+    text = "".join(char if ord(char) in _characters() else "�" for char in text)
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
+
+
+def _wrap_title(title: str) -> str:
+    return "\n".join(textwrap.wrap(_drawable(title, 120), 40)) or " "
+
+
+def _new_figure(height: float, title: str) -> Figure:
+    """An empty figure, ``height`` in inches, with its title at the top left."""
+    title = _wrap_title(title)
+    height += 1.2 * LARGE / 72 * title.count("\n")
+    figure = Figure((WIDTH, height), dpi=DPI, layout="constrained")
+    figure.suptitle(title, x=0.02, ha="left")
+    return figure
+
+
+@_styled
+def plot_confusion_matrix(confusion: Tensor, classes: Sequence[str], title: str) -> Figure:
+    """Draws a confusion matrix in % of the images of each label.
+
+    Args:
+        confusion: Counts, int64, shape (C, C): a row for each label, a column for each prediction.
+        classes: C names.
+        title: Above the chart.
+    """
+    num = len(classes)
+    percent = 100 * confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)
+    figure = _new_figure(4, title)
+    axes = figure.add_subplot(aspect="equal")
+    diagonal = torch.eye(num, dtype=torch.bool)
+    for part, colormap in ((diagonal, "Blues"), (~diagonal, "Oranges")):
+        # The square root makes rare mistakes visible.
+        shown = percent.masked_fill(~part | (percent == 0), torch.nan).sqrt().numpy()
+        axes.pcolormesh(shown, cmap=colormap, vmin=0, vmax=13, edgecolors=GRID, linewidth=0.6)
+    if num <= 12:  # more would be too small to read
+        for row, column in (percent >= 0.5).nonzero().tolist():
+            value = float(percent[row, column])
+            color = "white" if value > 50 else "black"
+            axes.text(
+                column + 0.5, row + 0.5, f"{value:.0f}", color=color, ha="center", va="center"
+            )
+    centers, names = (
+        [index + 0.5 for index in range(num)],
+        [_drawable(name, 14) for name in classes],
+    )
+    size = min(MEDIUM, 180 / num)
+    axes.set_xticks(centers, names, rotation=90, fontsize=size)
+    axes.set_yticks(centers, names, fontsize=size)
+    axes.set(xlabel="prediction", ylabel="label", ylim=(num, 0))
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+@_styled
+def plot_reliability(confidences: Tensor, correct: Tensor, ece: float, title: str) -> Figure:
+    """Draws a reliability diagram: the accuracy of the predictions by their confidence.
+
+    Args:
+        confidences: The probability of each predicted class, 0 to 1, shape (N,).
+        correct: Whether each prediction is correct, bool, shape (N,).
+        ece: Expected calibration error, 0 to 1 (https://arxiv.org/abs/1706.04599).
+        title: Above the chart.
+    """
+    edges = torch.linspace(0, 1, NUM_BINS + 1)
+    bins = torch.bucketize(confidences.float(), edges[1:-1], right=True)
+    counts = torch.bincount(bins, minlength=NUM_BINS)
+    hits = torch.bincount(bins, weights=correct.float(), minlength=NUM_BINS)
+    figure = _new_figure(4, title)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    for axes, values, color in (
+        (upper, hits / counts.clamp(min=1), CORRECT),
+        (lower, counts / max(1, len(bins)), MUTED),
+    ):
+        x, width = edges[:-1].tolist(), 1 / NUM_BINS
+        axes.bar(x, values.tolist(), width, align="edge", color=color, edgecolor="white")
+        axes.yaxis.set_major_formatter(PERCENT)
+        axes.grid(axis="y")
+    upper.plot([0, 1], [0, 1], "--", color="black", linewidth=1)
+    upper.text(0.02, 0.97, f"calibration error {100 * ece:.1f} %", va="top", weight="bold")
+    upper.set_title("accuracy vs confidence (diagonal = calibrated)", loc="left", fontsize=MEDIUM)
+    upper.set(xlim=(0, 1.02), ylim=(0, 1.02), ylabel="accuracy")
+    lower.set(xlabel="confidence", ylabel="images")
+    lower.xaxis.set_major_formatter(PERCENT)
+    return figure
+
+
+@_styled
+def plot_image_grid(
+    images: Tensor, captions: Sequence[str], title: str, columns: int = 5
+) -> Figure:
+    """Draws images in a grid, each with its caption below.
+
+    Args:
+        images: uint8, shape (N, H, W).
+        captions: N texts of one or more lines.
+        title: Above the grid.
+        columns: Images per row.
+    """
+    rows = -(-len(images) // columns)
+    side = min(0.9 * WIDTH / columns, 1)  # inches
+    lines = max(len(caption.splitlines()) for caption in captions)
+    figure = _new_figure(0.3 + rows * (side + 0.08 + 0.14 * lines), title)
+    all_axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in all_axes:
+        axes.set_axis_off()
+    for axes, image, caption in zip(all_axes, images.tolist(), captions, strict=False):
+        axes.imshow(image, "gray", vmin=0, vmax=255)
+        text = "\n".join(_drawable(line, 66 // columns) for line in caption.splitlines())
+        axes.set_title(text, y=-0.04, pad=0, va="top", fontsize=SMALL)
+    return figure
+
+
+@_styled
+def plot_feature_maps(
+    layers: Sequence[tuple[str, Tensor]], title: str, max_maps: int = 8
+) -> Figure:
+    """Draws feature maps or filters in rows of 8, below the name of their layer.
+
+    Args:
+        layers: Names, and values, float, shape (C, H, W); in each layer, the lowest value is black
+            and the highest white.
+        title: Above all.
+        max_maps: Number of maps shown of each layer, the first ones.
+    """
+    columns, side, gap = 8, 56, 4  # sizes in pixels
+    heights = [-(-min(len(values), max_maps) // columns) for _, values in layers]
+    figure = _new_figure(0.3 + 0.22 * len(layers) + 0.48 * sum(heights), title)
+    all_axes = figure.subplots(len(layers), height_ratios=heights, squeeze=False)[:, 0]
+    for axes, (name, values) in zip(all_axes, layers, strict=True):
+        low, high = values.min(), values.max()
+        levels = (values[:max_maps] - low) / (high - low).clamp(min=1e-12)
+        tiles = F.interpolate(levels.unsqueeze(1).cpu(), (side, side))
+        tiles = F.pad(tiles, (gap, gap, gap, gap), value=1)
+        grid = make_grid(tiles, columns, padding=0, pad_value=1)[0]
+        axes.imshow(grid.numpy(), "gray", vmin=0, vmax=1)
+        axes.set(xlim=(0, columns * (side + 2 * gap)), anchor="W")
+        axes.set_axis_off()
+        num, height, width = values.shape
+        shown = f", first {max_maps} shown" if num > max_maps else ""
+        text = _drawable(f"{name}: {num} of {height}x{width}{shown}", 60)
+        axes.set_title(text, loc="left", fontsize=SMALL, pad=1)
+    return figure
+
+
+@_styled
+def plot_prediction(
+    image: Tensor, probabilities: Tensor, label: int, classes: Sequence[str], title: str
+) -> Figure:
+    """Draws an image and the probability of each class.
+
+    Args:
+        image: uint8, shape (H, W).
+        probabilities: 0 to 1, shape (C,).
+        label: The index of the correct class.
+        classes: C names.
+        title: Above the chart.
+    """
+    num = len(classes)
+    figure = _new_figure(max(2.2, 0.18 * num), title)
+    left, right = figure.subplots(1, 2)
+    left.imshow(image.numpy(), "gray", vmin=0, vmax=255)
+    left.set_axis_off()
+    colors = [MUTED] * num
+    colors[int(probabilities.argmax())] = INCORRECT
+    colors[label] = CORRECT
+    bars = right.barh(range(num), probabilities.tolist(), color=colors)
+    percent = [f"{100 * value:.1f} %" for value in probabilities.tolist()]
+    right.bar_label(bars, percent, padding=2, fontsize=SMALL)
+    right.set_yticks(range(num), [_drawable(name, 14) for name in classes])
+    right.set(xlim=(0, 1.35), ylim=(num - 0.5, -0.5), xticks=[])
+    right.spines["bottom"].set_visible(False)
+    return figure
+
+
+@_styled
+def plot_lines(
+    lines: Mapping[str, Sequence[float]], title: str, x_label: str, y_label: str
+) -> Figure:
+    """Draws lines over 0, 1, 2 and so on.
+
+    Args:
+        lines: For each name, its values, 0 to 1.
+        title: Above the chart.
+        x_label: What is counted on the horizontal axis.
+        y_label: What the values are.
+    """
+    figure = _new_figure(2.8 + 0.09 * len(lines), title)
+    axes = figure.add_subplot()
+    dashes = ["-"] * len(COLORS) + ["--"] * len(COLORS)
+    axes.set_prop_cycle(color=COLORS * 2, marker=list(MARKERS * 2), linestyle=dashes)
+    for name, values in lines.items():
+        axes.plot(values, markersize=4, label=_drawable(name, 30))
+    axes.set(ylim=(0, 1.02), xlabel=_drawable(x_label, 50), ylabel=_drawable(y_label, 40))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.grid(axis="y")
+    figure.legend(loc="outside lower left", ncols=2, fontsize=SMALL)
+    return figure

@@ -1,0 +1,47 @@
+"""The TensorBoard log of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
+
+
+class FixedStepTensorBoardLogger(TensorBoardLogger):
+    """A TensorBoard log directly in the folder of a run.
+
+    Args:
+        run_dir: The folder of the run.
+        step: The step of all metrics, for an evaluation; by default, each has its own.
+        purge_step: For a fit, the number of steps done before it. TensorBoard hides what the log of
+            a resumed run already has of later steps, which are repeated.
+    """
+
+    def __init__(
+        self, run_dir: Path, step: int | None = None, purge_step: int | None = None
+    ) -> None:
+        # Absolute, because TensorBoard writes in a thread, and jsonargparse changes the current
+        # folder for a moment to save the config.
+        run_dir = run_dir.absolute()
+        super().__init__(
+            run_dir, name="", version="", default_hp_metric=False, purge_step=purge_step
+        )
+        self.step = step
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs metrics without the number of the epoch, which Lightning adds to all of them."""
+        kept = {name: value for name, value in metrics.items() if name != "epoch"}
+        super().log_metrics(kept, step if self.step is None else self.step)
+
+
+def find_writers(trainer: Trainer, step: int = 0) -> list[tuple[SummaryWriter, int]]:
+    """The TensorBoard writers on rank 0, each with where to write after this number of steps."""
+    loggers = trainer.loggers if trainer.is_global_zero else []
+    # Lightning logs the curves of an epoch at its last step, counted from 0.
+    last = max(step - 1, 0)
+    return [
+        (each.experiment, last if getattr(each, "step", None) is None else each.step)  # type: ignore[attr-defined]
+        for each in loggers
+        if isinstance(each, TensorBoardLogger)
+    ]

@@ -1,0 +1,183 @@
+import io
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+from torch import Tensor
+
+from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.figures import (
+    COLORS,
+    CORRECT,
+    INCORRECT,
+    plot_confusion_matrix,
+    plot_feature_maps,
+    plot_image_grid,
+    plot_lines,
+    plot_prediction,
+    plot_reliability,
+)
+
+IMAGES = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
+PROBABILITIES = torch.tensor([0.6, *[0.4 / 9] * 9])
+Draw = Callable[[tuple[str, ...]], Figure]
+CHARTS: dict[str, Draw] = {
+    "confusion": lambda names: plot_confusion_matrix(
+        torch.randint(0, 9, (10, 10)), names, names[0]
+    ),
+    "reliability": lambda names: plot_reliability(
+        torch.rand(50), torch.rand(50) < 0.5, 0.1, names[0]
+    ),
+    "grid": lambda names: plot_image_grid(
+        IMAGES, [f"predicted {name} 99.9 %\nlabel {name}" for name in names[-4:]], names[0], 2
+    ),
+    "maps": lambda names: plot_feature_maps([(names[0], torch.randn(9, 5, 5))], names[0]),
+    "prediction": lambda names: plot_prediction(IMAGES[0], PROBABILITIES, 1, names, names[0]),
+    "lines": lambda names: plot_lines({name: [0.9, 0.5] for name in names}, *names[:3]),
+}
+
+
+def pixels(figure: Figure) -> Tensor:
+    """RGB, uint8, shape (height, width, 3)."""
+    stream = io.BytesIO()
+    figure.savefig(stream)
+    return torch.from_numpy(np.array(Image.open(stream).convert("RGB")))
+
+
+def count(figure: Figure, color: str) -> int:
+    """Pixels of exactly this colour."""
+    rgb = torch.tensor([round(255 * part) for part in matplotlib.colors.to_rgb(color)])
+    return int((pixels(figure) == rgb).all(dim=2).sum())
+
+
+def texts(figure: Figure) -> list[Text]:
+    """All visible texts."""
+    pixels(figure)
+    found = [each for each in figure.findobj(Text) if isinstance(each, Text)]
+    return [each for each in found if each.get_visible() and each.get_text().strip()]
+
+
+@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize(
+    "names",
+    [
+        CLASSES,
+        tuple(f"Süß {each} $x 靴" for each in range(10)),
+        ("a very long name of a class",) * 10,
+    ],
+    ids=["fashion", "non-ascii", "long"],
+)
+def test_text_is_inside_the_figure_and_large_enough(name: str, names: tuple[str, ...]) -> None:
+    figure = CHARTS[name](names)
+    assert pixels(figure).shape[1] == 800
+    box, width, height = figure.get_tightbbox(), *figure.get_size_inches()
+    assert min(box.x0, box.y0) > -0.01
+    assert box.x1 < width + 0.01
+    assert box.y1 < height + 0.01
+    for text in texts(figure):
+        assert float(text.get_fontsize()) / 72 / width * 300 > 7.5  # pixels in a thumbnail
+
+
+def test_names_of_ten_classes_do_not_overlap() -> None:
+    axes = CHARTS["confusion"](CLASSES).axes[0]
+    assert axes.figure is not None
+    pixels(axes.figure)  # type: ignore[arg-type]
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        boxes = [label.get_window_extent() for label in labels]
+        assert [label.get_text() for label in labels] == list(CLASSES)
+        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
+
+    with matplotlib.rc_context({"text.color": "red", "font.size": 23}):
+        before = dict(matplotlib.rcParams)
+        figure = CHARTS["confusion"](CLASSES)
+        assert dict(matplotlib.rcParams) == before
+    assert {text.get_color() for text in texts(figure)} <= {"black", "white"}
+
+
+def test_confusion_matrix_is_in_percent_of_each_label() -> None:
+    confusion = torch.eye(10, dtype=torch.int64) * 300
+    confusion[6, 0] = 100
+    figure = plot_confusion_matrix(confusion, CLASSES, "title")
+    numbers = {
+        (int(text.get_position()[1]), int(text.get_position()[0])): text.get_text()
+        for text in figure.axes[0].texts
+    }
+    shown = {(int(row), int(column)) for row, column in confusion.nonzero().tolist()}
+    assert set(numbers) == shown
+    assert numbers[0, 0] == "100"
+    assert numbers[6, 6] == "75"
+    assert numbers[6, 0] == "25"
+    many = plot_confusion_matrix(torch.eye(40), [f"class {each}" for each in range(40)], "title")
+    assert not many.axes[0].texts  # too many to read
+    pixels(many)
+
+
+def test_bars_of_the_reliability_diagram_are_accuracies() -> None:
+    confidences = torch.full((100,), 0.99)
+    half = plot_reliability(confidences, torch.arange(100) < 50, 0.49, "title")
+    upper, lower = half.axes
+    assert [round(bar.get_height(), 3) for bar in upper.patches] == [0.0] * 14 + [0.5]  # type: ignore[attr-defined]
+    assert [round(bar.get_height(), 3) for bar in lower.patches] == [0.0] * 14 + [1.0]  # type: ignore[attr-defined]
+    assert "calibration error 49.0 %" in [text.get_text() for text in texts(half)]
+    nothing = plot_reliability(torch.zeros(0), torch.zeros(0, dtype=torch.bool), 0.0, "title")
+    assert count(nothing, CORRECT) == 0
+
+
+def test_grid_shows_every_image_and_caption() -> None:
+    figure = plot_image_grid(IMAGES, ["one", "two", "three", "four"], "title", columns=3)
+    shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert torch.equal(torch.stack([torch.tensor(each) for each in shown]), IMAGES.long())
+    assert {"one", "two", "three", "four", "title"} == {text.get_text() for text in texts(figure)}
+    cell = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    cell[0, 3, 20] = 200
+    assert count(plot_image_grid(cell, [" "], "title"), "#c8c8c8") > 9  # a pixel stays sharp
+
+
+def test_feature_maps_say_how_many_are_shown() -> None:
+    layers = [("input", torch.rand(1, 28, 28)), ("conv", torch.randn(10, 8, 8))]
+    figure = plot_feature_maps(layers, "title")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "input: 1 of 28x28",
+        "conv: 10 of 8x8, first 8 shown",
+    ]
+    constant = plot_feature_maps([("conv", torch.ones(3, 8, 8))], "title", max_maps=2)
+    pixels(constant)
+
+
+def test_bars_of_prediction_and_label_stand_out() -> None:
+    image = IMAGES[0]
+    correct = plot_prediction(image, PROBABILITIES, 0, CLASSES, "title")
+    assert count(correct, INCORRECT) == 0
+    wrong = plot_prediction(image, PROBABILITIES, 5, CLASSES, "title")
+    assert count(wrong, INCORRECT) == count(correct, CORRECT) > 1000
+    assert 0 < count(wrong, CORRECT) < 0.1 * count(correct, CORRECT)
+    assert "60.0 %" in [text.get_text() for text in texts(wrong)]
+
+
+def test_ten_lines_have_ten_colors_and_a_legend() -> None:
+    figure = CHARTS["lines"](CLASSES)
+    lines = figure.axes[0].get_lines()
+    assert len({line.get_color() for line in lines}) == 10
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CLASSES)
+    assert all(count(figure, color) > 50 for color in COLORS)
+    single = plot_lines({"first": [0.5]}, "title", "x", "y")  # one point, visible by its marker
+    assert count(single, COLORS[0]) > 50
+
+
+def test_the_package_does_not_import_the_charts_at_start_up() -> None:
+    code = (
+        "import sys, fmnist_lightning.cli, fmnist_lightning.tensorboard; "
+        "assert 'fmnist_lightning.figures' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
