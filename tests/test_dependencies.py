@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-LOCK = (Path(__file__).parents[1] / ".requirements.txt").read_text()
+LOCK = (Path(__file__).parents[1] / "requirements.lock").read_text()
 
 
 def requirements(*extras: str) -> list[Requirement]:
