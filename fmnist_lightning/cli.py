@@ -1,62 +1,91 @@
-"""The command line: puts the parts together for ``fit``, ``validate``, ``test`` and ``predict``."""
+"""The command line: ``fit``, ``validate``, ``test``, ``predict`` and ``export``."""
 
+import argparse
 import contextlib
-import gc
 import inspect
 import os
-import sys
+import pydoc
+import typing
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins import CheckpointIO
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
+import yaml
+from jsonargparse import DefaultHelpFormatter
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
 
-from fmnist_lightning.data.datamodule import FashionMNISTDataModule
-from fmnist_lightning.defaults import DESCRIPTION, ROOT, SEED, TRAINER_DEFAULTS, HelpFormatter
+from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.internals.fast_loop import FastEpochLoop
-from fmnist_lightning.internals.specs import ALLOWED_PACKAGES, is_allowed, to_spec
-from fmnist_lightning.internals.stopping import (
-    TerminateOnNonFinite,
-    is_dead_rank_error,
-    signal_exit_code,
-)
-from fmnist_lightning.options import Origin, changes, check_agreement, find_origin, refuse_null
-from fmnist_lightning.photos.images import PhotoDataset, photo_loader
-from fmnist_lightning.photos.report import PhotoReport
-from fmnist_lightning.tensorboard.callback import (
-    FixedStepTensorBoardLogger,
-    TensorBoardSetup,
-    hyperparameters,
-)
-from fmnist_lightning.tensorboard.evaluation import TensorBoardEvaluation
-from fmnist_lightning.training import runs
-from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary
+from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
+from fmnist_lightning.internals.specs import is_allowed, to_spec
+from fmnist_lightning.models.cnn import ArticleCNN
+from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
+from fmnist_lightning.training import resume, runs
+from fmnist_lightning.training.callbacks import PredictionWriter
 from fmnist_lightning.training.checkpoint import (
     SPEC_KEYS,
-    AtomicCheckpointIO,
-    BestCheckpoint,
-    LastCheckpoint,
+    RunCheckpoint,
+    build_classifier,
     load_weights,
     read_checkpoint,
 )
-from fmnist_lightning.training.module import FashionClassifier
-from fmnist_lightning.training.predictions import PredictionWriter
+from fmnist_lightning.training.module import DEFAULT_OPTIMIZER, FashionClassifier
+
+DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples, after fmnist_lightning:
+
+  fit                            Train the article's CNN. Downloads the data the first time.
+  fit --config my.yaml           Train as a config file says.
+  fit --ckpt_path last           Resume the latest run.
+  test --ckpt_path best.ckpt     Test the best checkpoint of the latest run.
+  predict --ckpt_path best.ckpt  Write its predictions for the test images as CSV.
+  predict --ckpt_path best.ckpt --photos FOLDER    Classify photos of clothes.
+  export --ckpt_path best.ckpt   Write it as an ONNX file.
+  fit --print_config             Print all settings, as a config to start from.
+
+"tensorboard --logdir runs" shows all runs of the current folder."""
+COMMANDS = {
+    "fit": """Trains a network. The options that are used most:
+
+  --config FILE                  Settings from a file; options after it override it.
+  --trainer.max_epochs 12        Number of epochs.
+  --trainer.accelerator gpu      Refuse to run without a GPU (default: use one if there is one).
+  --model.network CLASS          A network: fmnist_lightning.MLP, or my_module.MyNetwork.
+  --model.network.NAME VALUE     An argument of the network; --model.network.help CLASS lists them.
+  --model.optimizer.lr 0.01      Learning rate.
+  --data.batch_size 128          Images per step; --data.help lists all options of the data.
+  --data CLASS                   A data module of your own: my_module.MyDataModule.
+  --ckpt_path last               Resume the latest run where it stopped.
+  --seed_everything 0            The same seed gives the same run.""",
+    "validate": "Evaluates a checkpoint on the validation images of its own split.",
+    "test": "Evaluates a checkpoint on the test images.",
+    "predict": "Writes the predictions of a checkpoint for the test images, or for photos.",
+    "export": "Writes a checkpoint as an ONNX file, and compares its predictions with PyTorch's.",
+}
+DATA_MODULE = "fmnist_lightning.FashionMNISTDataModule"
+TRAINER_DEFAULTS = {
+    "accelerator": "auto",
+    "devices": 1,
+    "max_epochs": 12,
+    "num_sanity_val_steps": 0,  # the first validation comes within seconds
+    "default_root_dir": runs.ROOT,
+}
+
+
+class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of a description."""
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Saves the whole config of a ``fit`` into the folder of its run."""
+    """Saves the config of a ``fit`` into its run folder."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes ``config.yaml``; a run that is resumed keeps the one it has."""
+        """Writes ``config.yaml``, unless the run is resumed and has one."""
         path = Path(trainer.default_root_dir) / "config.yaml"
-        if stage == "fit" and not path.exists():
-            self.parser.save(self.config, path, skip_none=False)
+        if not path.exists():
+            config = self.config.clone()
+            config.pop("ckpt_path")  # or it would replace that of a later command
+            self.parser.save(config, path, skip_none=False)
 
 
 class FashionCLI(LightningCLI):
@@ -67,311 +96,327 @@ class FashionCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str]) -> None:
+        self.checkpoint: dict[str, Any] = {}  # the content of --ckpt_path
+        self.run_dir: Path | None = None  # the run of that checkpoint
+        self.resumes = False  # whether that run itself continues
         self.new_run_dir: Path | None = None
-        self.origin: Origin | None = None  # what --ckpt_path leads to
-        self.photos: PhotoDataset | None = None
-        self.photo_report: PhotoReport | None = None
-        raising: dict[str, Any] = {"exit_on_error": False}  # main() prints what is wrong
-        parsers = raising | {
-            "prog": "fmnist_lightning",
-            "description": DESCRIPTION,
-            "formatter_class": HelpFormatter,
-        }
+        self.num_skipped = 0  # photos that could not be read
+        kwargs = {"prog": "fmnist_lightning", "formatter_class": HelpFormatter}
         try:
             super().__init__(
                 FashionClassifier,
-                FashionMNISTDataModule,
-                save_config_callback=SaveRunConfig,
-                save_config_kwargs={"save_to_log_dir": False},
+                LightningDataModule,
                 trainer_defaults=TRAINER_DEFAULTS,
-                seed_everything_default=SEED,
-                parser_kwargs=parsers | {name: dict(raising) for name in self.subcommands()},
+                seed_everything_default=0,
+                parser_kwargs=kwargs | {"description": DESCRIPTION, "exit_on_error": False},
+                subclass_mode_data=True,
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
                 args=args,
             )
         finally:
             if self.new_run_dir is not None:
-                with contextlib.suppress(OSError):
-                    self.new_run_dir.rmdir()  # only where it is empty: the run came to nothing
+                with contextlib.suppress(OSError):  # removes them only if the run left nothing
+                    self.new_run_dir.rmdir()
                     self.new_run_dir.parent.rmdir()
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The subcommands, each with what its ``Trainer`` method takes and is not an option."""
-        ours = {"weights_only", "verbose", "return_predictions"}
-        return {name: skip | ours for name, skip in LightningCLI.subcommands().items()}
+    # ---- options -------------------------------------------------------------------------------
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds ``--debug``, and the default network and optimiser as configs have them."""
-        parser.add_argument(
-            "--debug", action="store_true", help="Show the traceback of an error, not one line."
-        )
-        parser.add_argument(
-            "--trust",
-            nargs="+",
-            default=[],
-            metavar="CLASS",
-            help="Classes that the checkpoint may name besides this package's and PyTorch's.",
-        )
-        parameters = inspect.signature(FashionClassifier).parameters
-        defaults = {key: parameters[key].default for key in SPEC_KEYS}
-        parser.set_defaults(
-            {f"model.{key}": to_spec(value) for key, value in defaults.items() if value}
-        )
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Adds a parser for each command."""
+        self._subcommand_parsers = {}
+        subcommands = parser.add_subcommands()
+        for name, text in COMMANDS.items():
+            command = self.init_parser(
+                description=text, formatter_class=HelpFormatter, exit_on_error=False
+            )
+            self._add_options(command, name)
+            self._subcommand_parsers[name] = command
+            subcommands.add_subcommand(name, command, help=text.partition(". ")[0].strip(".") + ".")
 
-    def _prepare_subcommand_parser(
-        self, klass: type, subcommand: str, **kwargs: Any
-    ) -> LightningArgumentParser:
-        """Adds what ``predict`` has besides the arguments of ``Trainer.predict``."""
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "predict":
+    def _add_options(self, parser: LightningArgumentParser, command: str) -> None:
+        parser.add_argument("--debug", action="store_true", help="Show tracebacks of errors.")
+        self.add_default_arguments_to_parser(parser)  # --seed_everything
+        what = "continue from, or `last` to resume the latest run" if command == "fit" else "use"
+        parser.add_argument("--ckpt_path", type=str | None, help=f"The checkpoint to {what}.")
+        if command == "fit":
+            parser.add_lightning_class_args(FashionClassifier, "model")
+            defaults: dict[str, Any] = {"network": ArticleCNN, "optimizer": DEFAULT_OPTIMIZER}
+            parser.set_defaults({f"model.{key}": to_spec(value) for key, value in defaults.items()})
+        else:
+            # The model comes from the checkpoint. A config for `fit` may be given all the same.
+            parser.add_argument("--model", type=dict | None, help=argparse.SUPPRESS)
+            parser.add_argument(
+                "--trust",
+                nargs="+",
+                default=[],
+                metavar="CLASS",
+                help="Classes that the checkpoint may name besides this package's and PyTorch's.",
+            )
+        if command == "predict":
             parser.add_argument(
                 "--photos",
                 nargs="+",
                 type=str,
                 metavar="PATH",
-                help="Answer photos in place of the test pictures: files, folders, or patterns in "
+                help="Classify photos instead of the test images: files, folders, or patterns in "
                 "quotes. Photos in folders named after classes also give the accuracy.",
             )
             parser.add_argument(
-                "--index",
-                type=int,
-                metavar="N",
-                help="Show one test picture with its answer, by its number, 0 to 9999.",
+                "--index", type=int | None, metavar="N", help="Show one test image, by its number."
             )
-        return parser
+        parser.add_subclass_arguments(LightningDataModule, "data", fail_untyped=False)
+        parser.set_defaults({"data": {"class_path": DATA_MODULE}})
+        if command == "export":
+            parser.add_argument(
+                "--output", type=str, default="model.onnx", help="The file to write."
+            )
+            parser.add_argument("--trainer", type=dict | None, help=argparse.SUPPRESS)
+        else:
+            parser.add_lightning_class_args(Trainer, "trainer")
+            parser.set_defaults({f"trainer.{key}": v for key, v in TRAINER_DEFAULTS.items()})
+        if command == "fit":
+            parser.link_arguments(
+                "data",
+                "model.classes",
+                compute_fn=lambda data: getattr(data, "classes", CLASSES),
+                apply_on="instantiate",
+            )
 
     # ---- parsing -------------------------------------------------------------------------------
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the command line, on top of what the checkpoint says where one is given.
+        """Parses the command line, on top of the settings that a checkpoint was trained with.
 
         Raises:
-            ValueError: If a checkpoint is missing, can't be used, or is contradicted.
+            ValueError: If the checkpoint is missing or can't be used, or options conflict with it.
         """
-        at = next((i for i, arg in enumerate(args) if arg in self.subcommands()), len(args) - 1)
-        head, options = args[: at + 1], args[at + 1 :]
-        self.origin = find_origin(options)
-        if self.origin is None:
-            self.config = parser.parse_args(args)
-            command = self.config.subcommand
+        self.config = parser.parse_args(args)
+        command = self.config.subcommand
+        config = self.config[command]
+        if config.ckpt_path is None:
             if command != "fit":
                 raise ValueError(
                     f"{command} needs a trained network: give --ckpt_path best.ckpt, or another "
                     "checkpoint that fit has saved"
                 )
             return
-        self.config = parser.parse_args([*head, *self.origin.options, *options])
-        command = self.config.subcommand
-        self.config[command]["ckpt_path"] = self.origin.path
-        trained = parser.parse_args([*head, *self.origin.options])
-        check_agreement(self.origin, trained[command], self.config[command])
-        if self._resumes() and _is_rank_zero():
-            changed = changes(trained[command], self.config[command])
-            done = self.origin.checkpoint["global_step"]
-            print_line(
-                f"going on with {self.origin.run_dir} after step {done:,}" + "".join(changed)
+        root = Path(config.get("trainer", {}).get("default_root_dir") or runs.ROOT)
+        path = config.ckpt_path
+        if path == "last":
+            self.run_dir = runs.latest_run_dir(root)
+            self.resumes = command == "fit"
+            path = str(self.run_dir / runs.CHECKPOINTS / "last.ckpt")
+        self.checkpoint = read_checkpoint(path)
+        self.run_dir = self.run_dir or runs.find_run_dir(Path(path), self.checkpoint, root)
+
+        split = resume.saved_split(self.checkpoint)
+        data = {"class_path": DATA_MODULE, "init_args": split}
+        self._subcommand_parsers[command].set_defaults({"data": data})
+        saved: dict[str, Any] = {}
+        if command == "fit" and self.run_dir is not None:
+            config_path = self.run_dir / "config.yaml"
+            saved = resume.read_run_config(config_path)
+            at = args.index(command) + 1
+            args = [*args[:at], "--config", str(config_path), *args[at:]]
+        self.config = parser.parse_args(args)
+        self.config[command]["ckpt_path"] = path
+
+        settings = yaml.safe_load(
+            self._subcommand_parsers[command].dump(
+                self.config[command], skip_none=False, skip_validation=True
             )
+        )
+        resume.check_compatible(settings, self.checkpoint, path, complete=command == "fit")
+        if self.resumes:
+            resume.check_length(settings, saved, path)
+            if is_rank_zero():
+                step = self.checkpoint["global_step"]
+                changes = resume.describe_changes(settings, saved)
+                print_line(f"Resuming {self.run_dir} from step {step:,}{changes}")
 
     def _parse_ckpt_path(self) -> None:
-        """Does nothing: ``parse_arguments`` has done it, with checks that the base class lacks."""
-
-    # ---- building ------------------------------------------------------------------------------
+        """Does nothing: ``parse_arguments`` has done it."""
 
     def before_instantiate_classes(self) -> None:
-        """Finds out early what would fail late.
+        """Checks settings that would fail late.
 
         Raises:
-            ValueError: If there is no GPU where one is asked for, a setting is null that must not
-                be, or ``best.ckpt`` is not ours.
+            ValueError: If a setting is null that must not be, or there is no GPU where one is asked
+                for.
         """
-        for part, cls in (("model", FashionClassifier), ("data", FashionMNISTDataModule)):
-            refuse_null(part, cls, self._get(self.config, part).as_dict())
-        trainer = self._get(self.config, "trainer")
-        if trainer.accelerator == "gpu" and not (
+        config = self.config[self.config.subcommand].as_dict()
+        if config["data"] is None:
+            raise ValueError("--data must not be null; omit it to use Fashion-MNIST")
+        _reject_null(
+            "data", pydoc.locate(config["data"]["class_path"]), config["data"]["init_args"]
+        )
+        if self.subcommand == "fit":
+            _reject_null("model", FashionClassifier, config["model"])
+        if (config["trainer"] or {}).get("accelerator") == "gpu" and not (
             torch.cuda.is_available() or torch.backends.mps.is_available()
         ):
             raise ValueError(
                 "--trainer.accelerator gpu: PyTorch finds no GPU on this machine; leave the option "
                 "out to use what there is, or install a PyTorch build that fits your GPU"
             )
-        if self.subcommand == "fit" and _saves(trainer) and _is_rank_zero():
-            runs.check_overwrite(Path(trainer.default_root_dir))
+
+    # ---- building ------------------------------------------------------------------------------
 
     def instantiate_classes(self) -> None:
-        """Builds everything, and loads the checkpoint's weights once to see that they fit."""
-        super().instantiate_classes()
-        if self.origin is not None:
-            load_weights(self.model, self.origin.checkpoint, self.origin.path)
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Builds the trainer, with this project's logger and callbacks beside the user's own."""
-        config = self._get(self.config_init, "trainer")
-        dry = bool(config.fast_dev_run)  # leaves nothing on the disk
-        run_dir = Path(config.default_root_dir) if dry else self._make_run_dir()
-        logger = config.logger
-        if logger is None or logger is True:
-            logger = self.subcommand != "predict" and FixedStepTensorBoardLogger(
-                run_dir, *self._steps()
-            )
-        callbacks = _as_list(config.callbacks)
+        """Builds data module, model and trainer."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.options = self.config_init[self.subcommand]
+        self.datamodule = self.options.data
         if self.subcommand == "fit":
-            callbacks.insert(0, TerminateOnNonFinite())
-        if config.enable_progress_bar is not False and not any(
-            isinstance(callback, ProgressBar) for callback in callbacks
-        ):
-            # In a file or a pipe, the bar would be thousands of lines; those of the epochs remain.
-            callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stdout.isatty() else 0))
-        if self.subcommand != "predict" and logger is not False and not dry:
-            callbacks.append(TensorBoardEvaluation())
-        if self.subcommand == "fit":
-            callbacks.append(EpochSummary())
-            if logger is not False and not dry and not self._steps()[1]:
-                compared = hyperparameters(self.config["fit"])
-                callbacks.append(TensorBoardSetup(run_dir / "config.yaml", compared))
-            if _saves(config):
-                folder = run_dir / runs.CHECKPOINTS
-                callbacks += [BestCheckpoint(folder), LastCheckpoint(folder)]
-        elif self.subcommand == "predict":
-            callbacks.append(self._predictor(None if dry else run_dir))
+            self.model = self.options.model
+            if self.checkpoint:  # to see early that they fit
+                load_weights(self.model, self.checkpoint, self.options.ckpt_path)
         else:
-            callbacks.append(EvaluationSummary(None if dry else run_dir))
+            path, trusted = self.options.ckpt_path, self.options.trust
+            self.model = build_classifier(self.checkpoint, path, trusted)
+        if self.subcommand != "export":
+            self.trainer = self._create_trainer()
 
-        plugins = _as_list(config.plugins)
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            plugins.append(AtomicCheckpointIO())
-        trainer = super().instantiate_trainer(
-            default_root_dir=run_dir, logger=logger, callbacks=callbacks, plugins=plugins, **kwargs
-        )
+    def _create_trainer(self) -> Trainer:
+        kwargs = dict(self.options.trainer)
+        dry = bool(kwargs["fast_dev_run"])
+        run_dir = self.run_dir if self.resumes or self.subcommand != "fit" else None
+        if run_dir is None and not dry:
+            root = Path(kwargs["default_root_dir"])
+            run_dir = self.new_run_dir = runs.create_run_dir(root) if is_rank_zero() else root
+        callbacks = as_list(kwargs.pop("callbacks"))
+        if self.subcommand == "fit":
+            callbacks.append(
+                SaveRunConfig(
+                    self._subcommand_parsers["fit"], self.config["fit"], save_to_log_dir=False
+                )
+            )
+        else:
+            kwargs["enable_checkpointing"] = False
+        if self.subcommand == "predict":
+            callbacks.append(self._prediction_writer(None if dry else run_dir))
+        if kwargs["logger"] in (None, True) and not dry:
+            kwargs["logger"] = self.subcommand != "predict" and self._logger(run_dir)
+        trainer = create_trainer(run_dir=run_dir, callbacks=callbacks, **kwargs)
         if self.subcommand == "predict" and trainer.world_size > 1:
             raise ValueError(f"predict runs on one device, not on {trainer.world_size}")
-        trainer.fit_loop.epoch_loop = FastEpochLoop(trainer)
         return trainer
 
-    def _predictor(self, run_dir: Path | None) -> Callback:
-        """What keeps the answers of ``predict``.
+    def _logger(self, run_dir: Path | None) -> Any:
+        """A TensorBoard log that continues, or adds to, the log of the checkpoint's run."""
+        from fmnist_lightning.tensorboard import FixedStepTensorBoardLogger
 
-        Raises:
-            ValueError: If both photos and a test picture are asked for.
-        """
-        asked = self.config.predict
-        if asked.photos is None:
-            return PredictionWriter(run_dir, asked.index)
-        if asked.index is not None:
-            raise ValueError("--index is the number of a test picture: leave --photos out, or it")
-        self.photos = PhotoDataset(asked.photos)
-        self.photo_report = PhotoReport(self.photos.paths, run_dir)
-        return self.photo_report
-
-    def _make_run_dir(self) -> Path:
-        """The folder to write into: that of the checkpoint's run, or for a new fit, a new one."""
-        if (
-            self.origin
-            and self.origin.run_dir
-            and (self.origin.resumes or self.subcommand != "fit")
-        ):
-            return self.origin.run_dir
-        root = Path(self._get(self.config, "trainer").default_root_dir)
-        if not _is_rank_zero():
-            return root  # writes nothing; Lightning tells it where rank 0 keeps its checkpoints
-        self.new_run_dir = runs.create_run_dir(root)
-        return self.new_run_dir
-
-    def _steps(self) -> tuple[int | None, int | None]:
-        """Where the TensorBoard log writes and where it starts, see :class:`FixedStepTensorBoardLogger`."""
-        done = int(self.origin.checkpoint.get("global_step", 0)) if self.origin else 0
+        assert run_dir is not None
+        step = int(self.checkpoint.get("global_step", 0))
         if self.subcommand == "fit":
-            return None, done if self._resumes() else 0
-        # The curves of a fit are at the last step of an epoch, which Lightning counts from 0.
-        return max(done - 1, 0), None
+            return FixedStepTensorBoardLogger(run_dir, purge_step=step if self.resumes else 0)
+        # The curves of an epoch are at its last step, which Lightning counts from 0.
+        return FixedStepTensorBoardLogger(run_dir, step=max(step - 1, 0))
 
-    def _resumes(self) -> bool:
-        """Whether this is a fit that goes on with an earlier one."""
-        return self.config.subcommand == "fit" and bool(self.origin and self.origin.resumes)
+    def _prediction_writer(self, run_dir: Path | None) -> Any:
+        if self.options.photos is None:
+            return PredictionWriter(run_dir, self.options.index)
+        if self.options.index is not None:
+            raise ValueError("--photos and --index are mutually exclusive")
+        from fmnist_lightning.photos.images import PhotoDataset, photo_loader
+        from fmnist_lightning.photos.report import PhotoReport
+
+        photos = PhotoDataset(self.options.photos)
+        self.photo_loader = photo_loader(photos)
+        self.photo_report = PhotoReport(photos.paths, run_dir, self.model.classes)
+        return self.photo_report
 
     # ---- running -------------------------------------------------------------------------------
 
-    def before_fit(self) -> None:
-        """Keeps Python's garbage collector from going through all modules every few epochs."""
-        gc.freeze()
+    def _run_subcommand(self, subcommand: str) -> None:
+        getattr(self, subcommand)()
 
-    def fit(self, **kwargs: Any) -> None:
-        """Runs ``Trainer.fit``; where it is stopped from outside, says how to go on."""
+    def fit(self) -> None:
+        """Trains; a run that is interrupted says how to resume it."""
+        found = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, RunCheckpoint)]
+        checkpoint = found[0] if found else None
+        root = self.options.trainer.default_root_dir
         try:
-            self.trainer.fit(**kwargs)
+            self.trainer.fit(
+                self.model, datamodule=self.datamodule, ckpt_path=self.options.ckpt_path
+            )
         except BaseException as error:
-            last = self._last_checkpoint()
-            stopped = signal_exit_code(error) or is_dead_rank_error(error)
-            if stopped and last and self.trainer.is_global_zero:
-                root = self._get(self.config, "trainer").default_root_dir
-                option = "" if root == ROOT else f" --trainer.default_root_dir {root}"
+            interrupted = signal_exit_code(error) or is_dead_rank_error(error)
+            if interrupted and checkpoint and self.trainer.is_global_zero:
+                option = "" if root == runs.ROOT else f" --trainer.default_root_dir {root}"
                 print_line(
-                    f"stopped after step {self.trainer.global_step:,}; to go on from step "
-                    f"{last.step:,}: python -m fmnist_lightning fit --ckpt_path last{option}"
-                    + self._trust()
+                    f"Interrupted at step {self.trainer.global_step:,}. Resume from step "
+                    f"{checkpoint.last_step:,} with: "
+                    f"python -m fmnist_lightning fit --ckpt_path last{option}"
                 )
             raise
-
-    def _trust(self) -> str:
-        """The option that a command needs where the classifier is of classes from elsewhere."""
-        specs = [self.model.hparams[key] for key in SPEC_KEYS if self.model.hparams[key]]
-        paths = {spec["class_path"] for spec in specs}
-        strangers = sorted(path for path in paths if not is_allowed(ALLOWED_PACKAGES, path))
-        return " ".join([" --trust", *strangers]) if strangers else ""
-
-    def _last_checkpoint(self) -> LastCheckpoint | None:
-        """What keeps the checkpoint to resume from, where there is one."""
-        found = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint)]
-        return found[0] if found else None
-
-    def after_fit(self) -> None:
-        """Reads the checkpoints once more, and says where the results are and what to do next."""
-        if not self.trainer.is_global_zero or self._get(self.config, "trainer").fast_dev_run:
+        if not self.trainer.is_global_zero or self.options.trainer.fast_dev_run:
             return
-        for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, BestCheckpoint | LastCheckpoint) and callback.best_model_path:
-                read_checkpoint(callback.best_model_path)
-        for best in self.trainer.checkpoint_callbacks:
-            if isinstance(best, BestCheckpoint) and best.best_model_score is not None:
-                path = os.path.relpath(best.best_model_path)
-                print_line(
-                    f"best checkpoint: {runs.BEST} -> {path} (val loss {best.best_model_score:.4f})"
-                )
-                command = f"python -m fmnist_lightning test --ckpt_path {runs.BEST}{self._trust()}"
-                print_line(f"test it:         {command}")
-        if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
-            root = self._get(self.config, "trainer").default_root_dir
-            print_line(f"dashboard:       tensorboard --logdir {root}")
+        if checkpoint:
+            read_checkpoint(checkpoint.last_path)  # to see that it can be
+        if checkpoint and checkpoint.best_model_score is not None:
+            read_checkpoint(checkpoint.best_model_path)
+            path, loss = os.path.relpath(checkpoint.best_model_path), checkpoint.best_model_score
+            print_line(f"best checkpoint: {runs.BEST} -> {path} (val loss {loss:.4f})")
+            print_line(
+                f"Next:            python -m fmnist_lightning test --ckpt_path {runs.BEST}"
+                + self._more_options()
+            )
+        if any(hasattr(logger, "log_dir") for logger in self.trainer.loggers):
+            print_line(f"TensorBoard:     tensorboard --logdir {root}")
 
-    # The weights of --ckpt_path are in the model already, and these three need nothing else of it.
+    def _more_options(self) -> str:
+        """The options that ``test`` needs after this ``fit``."""
+        options = ""
+        if self.config["fit"].data.class_path != DATA_MODULE:
+            options += f" --config {os.path.relpath(self.trainer.default_root_dir)}/config.yaml"
+        specs = [self.model.hparams[key] for key in SPEC_KEYS]
+        untrusted = sorted(
+            spec["class_path"] for spec in specs if spec and not is_allowed(spec["class_path"])
+        )
+        return options + (" --trust " + " ".join(untrusted) if untrusted else "")
 
-    def validate(self, **kwargs: Any) -> None:
-        """Runs ``Trainer.validate``; :class:`EvaluationSummary` prints the figures."""
-        self.trainer.validate(**kwargs | {"ckpt_path": None}, verbose=False)
+    def validate(self) -> None:
+        """Runs ``Trainer.validate``; a callback prints the metrics."""
+        self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
 
-    def test(self, **kwargs: Any) -> None:
-        """Runs ``Trainer.test``; :class:`EvaluationSummary` prints the figures."""
-        self.trainer.test(**kwargs | {"ckpt_path": None}, verbose=False)
+    def test(self) -> None:
+        """Runs ``Trainer.test``; a callback prints the metrics."""
+        self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
-    def predict(self, **kwargs: Any) -> None:
-        """Runs ``Trainer.predict``; what :meth:`_predictor` gave keeps the answers."""
-        if self.photos is not None:
-            kwargs |= {"datamodule": None, "dataloaders": photo_loader(self.photos)}
-        self.trainer.predict(**kwargs | {"ckpt_path": None}, return_predictions=False)
+    def predict(self) -> None:
+        """Runs ``Trainer.predict``; a callback writes the predictions."""
+        if self.options.photos is None:
+            source: dict[str, Any] = {"datamodule": self.datamodule}
+        else:
+            source = {"dataloaders": self.photo_loader}
+        self.trainer.predict(self.model, **source, return_predictions=False)
+        if self.options.photos is not None:
+            self.num_skipped = self.photo_report.num_skipped
+
+    def export(self) -> None:
+        """Writes the ONNX file and compares it on the test images."""
+        from fmnist_lightning.export.onnx import export_and_compare
+
+        self.datamodule.prepare_data()
+        self.datamodule.setup("test")
+        images = torch.cat([batch[0] for batch in self.datamodule.test_dataloader()])
+        export_and_compare(self.model, images, Path(self.options.output))
 
 
-def _is_rank_zero() -> bool:
-    """Whether this process is the first of its run; known before there is a trainer."""
-    return getattr(rank_zero_only, "rank", 0) == 0
+def _reject_null(name: str, cls: Any, settings: dict[str, Any]) -> None:
+    """Raises for a setting that is null though its class expects a value.
 
-
-def _saves(trainer: Any) -> bool:
-    """Whether a fit with this trainer config keeps checkpoints."""
-    return trainer.enable_checkpointing is not False and not trainer.fast_dev_run
-
-
-def _as_list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
+    The parser accepts null for everything.
+    """
+    parameters = inspect.signature(cls).parameters
+    hints = typing.get_type_hints(cls.__init__)
+    for key, value in settings.items():
+        nullable = key not in parameters or type(None) in typing.get_args(hints.get(key))
+        if value is None and not nullable and parameters[key].default is not None:
+            raise ValueError(f"--{name}.{key} must not be null; omit it to use the default")
+        if key in SPEC_KEYS and value:
+            _reject_null(
+                f"{name}.{key}", pydoc.locate(value["class_path"]), value.get("init_args", {})
+            )

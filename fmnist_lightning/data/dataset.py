@@ -1,6 +1,7 @@
 """The data set in memory, and its split. Plain PyTorch: nothing here knows of Lightning."""
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,3 +167,9 @@ def split_indices(num: int, train_size: int, val_size: int, seed: int) -> tuple[
         )
     order = torch.randperm(num, generator=torch.Generator().manual_seed(seed))
     return order[:train_size], order[num - val_size :]
+
+
+def global_seed() -> int | None:
+    """The seed of Lightning's ``seed_everything``, or None where it was not called."""
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    return None if seed is None else int(seed)

@@ -277,3 +277,6 @@ def _install(path: Path, content: bytes) -> None:
                 number += 1
             path.rename(aside)
             log.warning("the bad %s is kept as %s", path.name, aside.name)
+
+
+download = fetch

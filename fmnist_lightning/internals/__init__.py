@@ -1,1 +1,1 @@
-"""What protects and speeds up a run. Skip on first reading."""
+"""What protects a run and makes its steps fast. Skip it on first reading."""

@@ -1,5 +1,6 @@
-"""A shorter way through a training step than Lightning's own, with the same result."""
+"""A faster training step than Lightning's own, with the same result. Not a model to copy."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
-# The hooks of a training step, without those that this loop calls.
+# The hooks of a training step, except those that this loop calls.
 CALLBACK_HOOKS = (
     "on_before_zero_grad",
     "on_before_backward",
@@ -29,38 +30,39 @@ DATA_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_
 
 
 class FastEpochLoop(_TrainingEpochLoop):
-    """Runs the steps of a training epoch with little around them.
+    """Runs the steps of a training epoch without the hooks that do nothing.
 
-    In each step, Lightning calls over a hundred hooks, most of them empty, which takes a third of
-    the time of a small network's own work. This loop finds out at the start of an epoch which hooks
-    do anything, and calls only those. Progress, logging, checkpoints and results are the same to
-    the bit.
+    Lightning calls over a hundred hooks in each step, most of them empty, which takes a third of
+    the time of a small network. This loop finds out at the start of each epoch which hooks do
+    anything, and calls only those. Progress, logging, checkpoints and results are bit-identical.
 
-    Where a run has something in its steps that this loop doesn't know, such as several devices,
-    accumulated gradients, a profiler or a callback with hooks between forward pass and optimiser
-    step, the epoch goes through Lightning's own steps. The batches must be on the device.
+    An epoch that needs more than this loop knows, such as several devices, accumulated gradients,
+    a profiler, or hooks between forward pass and optimiser step, runs Lightning's own steps.
+    Batches must already be on the device.
 
     Args:
-        trainer: The trainer that will run it, as ``trainer.fit_loop.epoch_loop``.
+        trainer: Its trainer; assign the loop to ``trainer.fit_loop.epoch_loop``.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__(trainer, trainer.min_steps, trainer.max_steps)
-        self.lean = False
+        self.use_fast_path = False
         self.start_hooks: list[Callable[..., None]] = []
         self.end_hooks: list[Callable[..., None]] = []
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
-        """Looks at what the steps of this epoch will need."""
+        """Decides how to run the steps of this epoch."""
         super().on_run_start(data_fetcher)
         trainer = self.trainer
+        if trainer.current_epoch == 0:
+            gc.freeze()  # or the garbage collector goes through all modules every few epochs
         hooks = [
             *((trainer.lightning_module, LightningModule, hook) for hook in MODULE_HOOKS),
             *((trainer.lightning_module, LightningModule, hook) for hook in DATA_HOOKS),
             *((trainer.datamodule, LightningDataModule, hook) for hook in DATA_HOOKS),
             *((each, Callback, hook) for each in trainer.callbacks for hook in CALLBACK_HOOKS),
         ]
-        self.lean = (
+        self.use_fast_path = (
             type(trainer.strategy) is SingleDeviceStrategy
             and trainer.scaler is None  # of 16-bit floats
             and trainer.accumulate_grad_batches == 1
@@ -73,8 +75,8 @@ class FastEpochLoop(_TrainingEpochLoop):
         )
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
-        """Runs a step."""
-        if not self.lean or self.restarting:
+        """Runs one step."""
+        if not self.use_fast_path or self.restarting:
             super().advance(data_fetcher)
             return
         trainer, progress = self.trainer, self.batch_progress
@@ -99,11 +101,7 @@ class FastEpochLoop(_TrainingEpochLoop):
         trainer._logger_connector.update_train_step_metrics()
 
     def _optimize(self, batch: Any, batch_idx: int) -> Tensor:
-        """Forward pass, backward pass, optimiser step.
-
-        Returns:
-            The loss, shape ().
-        """
+        """Forward pass, backward pass and optimiser step; returns the loss, shape ()."""
         trainer, module = self.trainer, self.trainer.lightning_module
         optimizer = trainer.optimizers[0]
         progress = self.automatic_optimization.optim_progress.optimizer
@@ -143,6 +141,6 @@ class FastEpochLoop(_TrainingEpochLoop):
 
 
 def _overrides(instance: object, base: type, method: str) -> bool:
-    """Whether ``instance`` has a ``method`` of its own, by its class or set on itself."""
+    """Whether the class of ``instance``, or the instance itself, overrides ``method``."""
     own = getattr(instance, method)
     return getattr(own, "__func__", own) is not getattr(base, method)

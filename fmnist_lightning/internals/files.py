@@ -1,24 +1,27 @@
-"""Files that are whole at every moment, also where writing them fails or the process is killed."""
+"""Files that are never half written, and files that are read without running code from them."""
 
 import contextlib
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import torch
 
 
 @contextlib.contextmanager
 def atomic_write(target: Path) -> Iterator[BinaryIO]:
-    """A file to write beside ``target``; it takes its place when it is whole, and only then.
+    """Opens a temporary file beside ``target`` that replaces it once it is complete.
 
     Args:
-        target: What is replaced, if it is there.
+        target: The file to create or replace.
 
     Yields:
         The stream to write to.
 
     Raises:
-        OSError: If it can't be written; ``target`` is as it was.
+        OSError: If it can't be written; ``target`` is unchanged.
     """
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -29,3 +32,32 @@ def atomic_write(target: Path) -> Iterator[BinaryIO]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def safe_load(path: Path, problem: str) -> Any:
+    """Reads a file of tensors and built-in types, without running code from it.
+
+    Args:
+        path: A file that ``torch.save`` wrote.
+        problem: How the error names a file of another kind, such as ``holds no weights``.
+
+    Returns:
+        The content, with tensors on the CPU.
+
+    Raises:
+        OSError: If it can't be opened.
+        ValueError: If it is damaged, or holds anything else.
+    """
+    with path.open("rb"):  # the system's own error rather than one of the readers below
+        pass
+    try:
+        if zipfile.is_zipfile(path):  # torch.load does not verify checksums
+            with zipfile.ZipFile(path) as archive:
+                if (name := archive.testzip()) is not None:
+                    raise ValueError(f"the checksum of {name} is wrong")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a reader may raise anything over a file of another kind
+        raise ValueError(
+            f"{path} {problem} that can be read safely: it is damaged, or holds more than "
+            "tensors and built-in types"
+        ) from error

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 from fmnist_lightning.data.dataset import NUM_CLASSES
-from fmnist_lightning.internals.specs import safe_load
+from fmnist_lightning.internals.files import safe_load
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -12,7 +11,6 @@ from torch.utils.tensorboard.summary import hparams
 
 from fmnist_lightning.data.datamodule import FashionMNISTDataModule
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.internals.specs import flatten
 from fmnist_lightning.tensorboard.grids import make_image_grid
 
 # TensorBoard takes the names as regular expressions; `train/loss_step` must not match.
@@ -41,11 +39,15 @@ class FixedStepTensorBoardLogger(TensorBoardLogger):
             logs before, too.
     """
 
-    def __init__(self, run_dir: Path, step: int | None = None, start: int | None = None) -> None:
+    def __init__(
+        self, run_dir: Path, step: int | None = None, purge_step: int | None = None
+    ) -> None:
         # TensorBoard writes in a thread, which must not be led astray where jsonargparse, to save
         # the config, changes the current folder for a moment.
         run_dir = run_dir.absolute()
-        super().__init__(run_dir, name="", version="", default_hp_metric=False, purge_step=start)
+        super().__init__(
+            run_dir, name="", version="", default_hp_metric=False, purge_step=purge_step
+        )
         self.step = step
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -69,12 +71,12 @@ class TensorBoardSetup(Callback):
         hyperparameters: What to compare runs by, see :func:`hyperparameters`.
     """
 
-    def __init__(self, config_path: Path, hyperparameters: dict[str, Any]) -> None:
-        self.config_path = config_path
-        self.hyperparameters = hyperparameters
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes everything that is known before the first step."""
+        if trainer.global_step:
+            return
+        self.config_path = Path(trainer.default_root_dir) / "config.yaml"
+        self.hyperparameters = {"seed": 0}
         for logger in tensorboard_loggers(trainer):
             self._write(logger.experiment, trainer)
 
@@ -96,38 +98,6 @@ class TensorBoardSetup(Callback):
         figures = dict.fromkeys(SUMMARY_METRICS, torch.nan)
         for summary in hparams(self.hyperparameters, figures):  # type: ignore[no-untyped-call]
             writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
-
-
-def hyperparameters(config: Any) -> dict[str, Any]:
-    """The few settings to compare runs by; all others are in the config.
-
-    Args:
-        config: The parsed config of a ``fit``.
-
-    Returns:
-        Numbers and texts by name.
-    """
-    optimizer, augmentation = config.model.optimizer, config.model.augmentation
-    return {
-        "network": _as_call(config.model.network),
-        "augmentation": _as_call(augmentation) if augmentation else "none",
-        "hflip_tta": config.model.hflip_tta,
-        "optimizer": optimizer.class_path.rpartition(".")[2],
-        # What is left out is off.
-        **{key: value for key, value in flatten(optimizer.init_args.as_dict()).items() if value},
-        "lr_schedule": config.model.lr_schedule,
-        "batch_size": config.data.batch_size,
-        "train_size": config.data.train_size,
-        "max_epochs": config.trainer.max_epochs,
-        "precision": str(config.trainer.precision or "32-true"),
-        "seed": config.seed_everything,
-    }
-
-
-def _as_call(spec: Any) -> str:
-    """A class with its arguments, as one would write it."""
-    arguments = ", ".join(f"{key}={value}" for key, value in spec.get("init_args", {}).items())
-    return f"{spec.class_path.rpartition('.')[2]}({arguments})"
 
 
 def _as_code(text: str) -> str:

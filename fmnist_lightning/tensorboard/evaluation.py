@@ -13,7 +13,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from fmnist_lightning.data.dataset import CLASSES, Batch
+from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.tensorboard.callback import tensorboard_loggers
 from fmnist_lightning.tensorboard.figures import plot_confusion_matrix, plot_reliability
 from fmnist_lightning.tensorboard.grids import make_feature_grid, make_image_grid
@@ -47,20 +47,7 @@ class TensorBoardEvaluation(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins anew."""
-        self.seen.clear()
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keeps a batch with its logits, shape (N, 10)."""
-        # Copies: what comes from a worker would keep a file open.
-        self.seen.append((batch[0].clone(), batch[1].clone(), outputs))
+        self.seen = pl_module.eval_outputs  # type: ignore[assignment]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the figures of each class, and at times the rest."""
@@ -87,7 +74,6 @@ class TensorBoardEvaluation(Callback):
         self._embed(trainer, pl_module, "val")
 
     on_test_start = on_validation_start
-    on_test_batch_end = on_validation_batch_end
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes everything for the test pictures."""
@@ -109,7 +95,7 @@ class TensorBoardEvaluation(Callback):
 
     def _count(self, trainer: Trainer, metrics: ClassificationMetrics, stage: str) -> None:
         """Takes the figures of all processes, and writes those of each class."""
-        self.confusion = metrics["confusion"].compute().cpu()
+        self.confusion = metrics.compute()["confusion"].cpu()
         self.ece = float(trainer.callback_metrics[f"{stage}/ece"])
         self.step = trainer.global_step
         precision, recall, _ = _by_class(self.confusion)

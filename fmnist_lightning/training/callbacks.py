@@ -1,50 +1,66 @@
-"""What a run says in the terminal, and the figures it leaves in its folder."""
+"""Callbacks: what a run prints and writes, and the seed of each epoch."""
 
+import csv
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
-from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.data.dataset import Batch, global_seed
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.training.metrics import ClassificationMetrics
 from fmnist_lightning.training.module import FashionClassifier
 
 
+class SeedEachEpoch(Callback):
+    """Seeds augmentation and dropout by run seed, epoch and rank alone.
+
+    A resumed run then draws the same numbers as one that was never stopped.
+    """
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seeds before the first step; a DataLoader draws before it, and not in every epoch."""
+        seed = global_seed()
+        if batch_idx == 0 and seed is not None:
+            torch.manual_seed((seed << 32) + (trainer.current_epoch << 12) + trainer.global_rank)
+
+
 class EpochSummary(Callback):
-    """Prints the losses and accuracies of each epoch, and whether the validation loss improved."""
+    """Prints loss and accuracy of each epoch, and whether the validation loss improved."""
 
     def __init__(self) -> None:
         self.best_loss = float("inf")
         self.validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remembers that the epoch has figures of its own; not all need to be validated."""
+        """Notes that this epoch was validated; not every epoch has to be."""
         self.validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the line of the epoch."""
+        """Prints one line."""
         assert isinstance(pl_module, FashionClassifier)
-        # Computed here, on all processes: the module logs these two after this hook only.
-        train_loss = pl_module.train_metrics["loss"].compute()
-        train_acc = pl_module.train_metrics["acc"].compute()
+        train = pl_module.train_metrics.compute()
         of = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         line = (
             f"epoch {trainer.current_epoch + 1:>2}{of}  "
-            f"train loss {train_loss:.4f} acc {100 * train_acc:5.2f} %"
+            f"train loss {train['loss']:.4f} acc {100 * train['acc']:5.2f} %"
         )
         if self.validated:
             self.validated = False
-            val_loss = trainer.callback_metrics["val/loss"].item()
-            val_acc = trainer.callback_metrics["val/acc"].item()
-            line += f"  val loss {val_loss:.4f} acc {100 * val_acc:5.2f} %"
-            if val_loss < self.best_loss:
-                line += "  improved" + (
-                    f" from {self.best_loss:.4f}" if self.best_loss < float("inf") else ""
-                )
-                self.best_loss = val_loss
+            val = pl_module.val_metrics.compute()
+            loss = val["loss"].item()
+            line += f"  val loss {loss:.4f} acc {100 * val['acc']:5.2f} %"
+            if loss < self.best_loss:
+                first = self.best_loss == float("inf")
+                line += "  improved" + ("" if first else f" from {self.best_loss:.4f}")
+                self.best_loss = loss
         if trainer.is_global_zero:
             print_line(line)
 
@@ -53,80 +69,148 @@ class EpochSummary(Callback):
         return {"best_loss": self.best_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a resumed run's lowest validation loss."""
+        """Restores the lowest validation loss of a resumed run."""
         self.best_loss = state_dict["best_loss"]
 
 
 class EvaluationSummary(Callback):
-    """Prints the figures of ``validate`` and ``test``, and writes them into the run's folder.
-
-    ``test.json`` and ``validate.json`` hold what is printed, unrounded.
+    """Prints the metrics of ``validate`` and ``test``, and writes them, unrounded, as JSON.
 
     Args:
-        run_dir: The folder of the run that the checkpoint is from; None writes nothing.
+        run_dir: The folder for ``validate.json`` and ``test.json``; None writes nothing.
     """
 
     def __init__(self, run_dir: Path | None) -> None:
         self.run_dir = run_dir
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reports ``validate``; the validation within ``fit`` is for :class:`EpochSummary`."""
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reports ``validate``; during ``fit``, :class:`EpochSummary` does."""
         assert isinstance(pl_module, FashionClassifier)
         if trainer.state.fn == "validate":
-            self._report(trainer, pl_module.val_metrics, "validate")
+            self._report(trainer, "validate", pl_module.val_metrics.compute(), pl_module.classes)
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reports ``test``."""
         assert isinstance(pl_module, FashionClassifier)
-        self._report(trainer, pl_module.test_metrics, "test")
+        self._report(trainer, "test", pl_module.test_metrics.compute(), pl_module.classes)
 
-    def _report(self, trainer: Trainer, metrics: ClassificationMetrics, name: str) -> None:
-        figures = compute_summary(  # on all processes, which compute() brings together
-            *(metrics[kind].compute() for kind in ("loss", "confusion", "ece"))
-        )
+    def _report(
+        self, trainer: Trainer, name: str, metrics: dict[str, Tensor], classes: Sequence[str]
+    ) -> None:
         if not trainer.is_global_zero:
             return
-        print_line(format_metrics(name, figures))
+        summary = compute_summary(metrics, classes)
+        print_line(format_metrics(name, summary))
         if self.run_dir:
             path = self.run_dir / f"{name}.json"
-            path.write_text(json.dumps(figures, indent=2) + "\n")
+            path.write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def compute_summary(loss: Tensor, confusion: Tensor, ece: Tensor) -> dict[str, Any]:
-    """Puts the figures of an evaluation together.
+def compute_summary(metrics: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Any]:
+    """The metrics of an evaluation as plain numbers, with counts for each class.
 
     Args:
-        loss: Mean loss, shape ().
-        confusion: Counts, int64, shape (10, 10): a row for each label, a column for each answer.
-        ece: Expected calibration error, shape ().
+        metrics: See ``ClassificationMetrics.compute``.
+        classes: The names of the C classes.
 
     Returns:
         ``loss``, ``accuracy`` (0 to 1), ``correct``, ``total``, ``ece`` (0 to 1), and ``classes``:
         for each class its ``correct`` and ``total``.
     """
+    confusion = metrics["confusion"]
     correct, total = int(confusion.diagonal().sum()), int(confusion.sum())
     return {
-        "loss": float(loss),
+        "loss": float(metrics["loss"]),
         "accuracy": correct / total,
         "correct": correct,
         "total": total,
-        "ece": float(ece),
+        "ece": float(metrics["ece"]),
         "classes": {
             name: {"correct": int(row[index]), "total": int(row.sum())}
-            for index, (name, row) in enumerate(zip(CLASSES, confusion, strict=True))
+            for index, (name, row) in enumerate(zip(classes, confusion, strict=True))
         },
     }
 
 
-def format_metrics(name: str, figures: dict[str, Any]) -> str:
-    """Formats what :func:`compute_summary` gave, for the terminal."""
+def format_metrics(name: str, summary: dict[str, Any]) -> str:
+    """The lines that the terminal shows of a summary."""
     lines = [
-        f"{name} loss {figures['loss']:.4f}",
-        f"{name} accuracy {100 * figures['accuracy']:.2f} % "
-        f"({figures['correct']:,}/{figures['total']:,})",
-        f"{name} calibration error {100 * figures['ece']:.2f} %",
+        f"{name} loss {summary['loss']:.4f}",
+        f"{name} accuracy {100 * summary['accuracy']:.2f} % "
+        f"({summary['correct']:,}/{summary['total']:,})",
+        f"{name} calibration error {100 * summary['ece']:.2f} %",
     ]
-    for class_name, part in figures["classes"].items():
-        share = f"{100 * part['correct'] / part['total']:6.2f} %" if part["total"] else "     - "
-        lines.append(f"  {class_name:<12} {share} ({part['correct']:,}/{part['total']:,})")
+    for class_name, part in summary["classes"].items():
+        percent = f"{100 * part['correct'] / part['total']:6.2f} %" if part["total"] else "     - "
+        lines.append(f"  {class_name:<12} {percent} ({part['correct']:,}/{part['total']:,})")
     return "\n".join(lines)
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes ``predictions.csv``: index, label, prediction, and a probability for each class.
+
+    Args:
+        run_dir: The folder for it; None writes nothing.
+        index: An image to show in addition, by its number.
+    """
+
+    def __init__(self, run_dir: Path | None, index: int | None = None) -> None:
+        super().__init__(write_interval="batch")
+        self.run_dir = run_dir
+        self.index = index
+        self.rows: list[list[Any]] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Checks the index before any work."""
+        num = len(trainer.predict_dataloaders.dataset)  # type: ignore[union-attr]
+        if self.index is not None and not 0 <= self.index < num:
+            raise ValueError(f"--index must be 0 to {num - 1}, not {self.index}")
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Tensor,
+        batch_indices: Sequence[int] | None,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Stores the probabilities of a batch, shape (N, C), and shows the chosen image."""
+        assert isinstance(pl_module, FashionClassifier)
+        classes, (images, labels) = pl_module.classes, batch
+        for image, label, row in zip(images, labels.tolist(), prediction.float(), strict=True):
+            if len(self.rows) == self.index:
+                self._show(image, label, row, classes)
+            names = [classes[label], classes[int(row.argmax())]]
+            self.rows.append([len(self.rows), *names, *(f"{p:.6f}" for p in row.tolist())])
+
+    def _show(self, image: Tensor, label: int, row: Tensor, classes: Sequence[str]) -> None:
+        confidence, predicted = row.max(dim=0)
+        title = (
+            f"test image {self.index}: predicted {classes[int(predicted)]} "
+            f"{100 * float(confidence):.1f} %, label {classes[label]}"
+        )
+        print_line(title)
+        if self.run_dir is not None:
+            from fmnist_lightning.figures import plot_prediction  # matplotlib takes long to import
+
+            path = self.run_dir / f"image-{self.index}.png"
+            plot_prediction(image.cpu(), row.cpu(), label, classes, title).savefig(path)
+            print_line(f"saved to {os.path.relpath(path)}")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the file."""
+        assert isinstance(pl_module, FashionClassifier)
+        if self.index is not None and self.index >= len(self.rows):
+            raise ValueError(
+                f"only {len(self.rows)} images were predicted, not --index {self.index}"
+            )
+        if self.run_dir is None:
+            return
+        path = self.run_dir / "predictions.csv"
+        with path.open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["index", "label", "prediction", *pl_module.classes])
+            writer.writerows(self.rows)
+        print_line(f"{len(self.rows):,} predictions written to {os.path.relpath(path)}")

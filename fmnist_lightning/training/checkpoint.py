@@ -1,4 +1,4 @@
-"""Checkpoints: which are kept, how they are written, and how they are read without risk."""
+"""Checkpoints: which are kept, how they are written, and how they are read safely."""
 
 import os
 from collections.abc import Collection
@@ -10,96 +10,79 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from fmnist_lightning.internals.files import atomic_write
-from fmnist_lightning.internals.specs import check_spec, from_spec, safe_load
-from fmnist_lightning.tensorboard.callback import tensorboard_loggers
+from fmnist_lightning.internals.files import atomic_write, safe_load
+from fmnist_lightning.internals.specs import from_spec
 from fmnist_lightning.training.module import FashionClassifier
 from fmnist_lightning.training.runs import link_best
 
 SPEC_KEYS = ("network", "optimizer", "augmentation")
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps the checkpoint with the lowest validation loss, and leads ``best.ckpt`` to it.
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps ``best.ckpt``, of the lowest validation loss, and ``last.ckpt``, of the latest epoch.
+
+    ``last.ckpt`` exists before the first step, so that a run can be resumed whenever it was stopped.
+    (``save_last`` of the base class saves only where the loss improved.) It must be the last
+    callback, so that ``last.ckpt`` has the state of all others at the end of its epoch.
 
     Args:
-        folder: Where it is kept, as ``best.ckpt``.
+        dirpath: The folder for both.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, dirpath: Path) -> None:
         super().__init__(
-            dirpath=folder,
+            dirpath=dirpath,
             filename="best",
             monitor="val/loss",
             mode="min",
             enable_version_counter=False,
         )
+        self.last_path = str(dirpath / "last.ckpt")
+        self.last_step = 0  # of last.ckpt
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves ``last.ckpt`` of a run that begins."""
+        super().on_train_start(trainer, pl_module)
+        self.last_step = trainer.global_step
+        if not trainer.strategy.broadcast(Path(self.last_path).exists()):
+            trainer.save_checkpoint(self.last_path, weights_only=False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves where the loss improved, see the base class, and publishes."""
+        """Saves both checkpoints of an epoch, after its curves are on the disk."""
         super().on_train_epoch_end(trainer, pl_module)
-        self._publish(trainer)
+        self._link_best(trainer)
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.last_path, weights_only=False)
+        self.last_step = trainer.global_step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves where the loss improved, see the base class, and publishes."""
+        """Saves ``best.ckpt`` where validations and epochs do not end together."""
         super().on_validation_end(trainer, pl_module)
-        self._publish(trainer)
+        self._link_best(trainer)
 
-    def _publish(self, trainer: Trainer) -> None:
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Stores the name of the run, by which a copy of the checkpoint finds its folder."""
+        checkpoint["run"] = Path(str(self.dirpath)).parent.name
+
+    def _link_best(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and self.best_model_path:
             link_best(Path(self.best_model_path))
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps the checkpoint of the latest epoch, whether it improved or not, to resume from.
-
-    There is one before the first step, so that a run can be resumed whenever it was stopped. What
-    the TensorBoard logs hold up to an epoch is on the disk before its checkpoint.
-
-    It must come after :class:`BestCheckpoint` in the list of callbacks, so that what it saves knows
-    of the best score of its own epoch. ``ModelCheckpoint(save_last=True)`` would not do: it saves
-    only where the loss improved.
-
-    Args:
-        folder: Where it is kept, as ``last.ckpt``.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
-            dirpath=folder,
-            filename="last",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-        self.step = 0  # of the latest that was saved or loaded
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves a run that begins."""
-        super().on_train_start(trainer, pl_module)
-        self.step = trainer.global_step
-        path = self.format_checkpoint_name({})
-        if not trainer.strategy.broadcast(Path(path).exists()):  # it does where a run is resumed
-            trainer.save_checkpoint(path, weights_only=False)  # not the weights alone
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the epoch, see the base class, after its curves."""
-        for logger in tensorboard_loggers(trainer):
-            logger.experiment.flush()
-        super().on_train_epoch_end(trainer, pl_module)
-        self.step = trainer.global_step
-
-
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there in one step; reads tensors only.
+    """Writes checkpoints atomically, and reads only tensors and built-in types.
 
     Lightning's own write goes through ``$TMPDIR``, is not atomic across file systems, and can fail
-    without a word where it has no permission.
+    silently where it has no permission.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Saves ``checkpoint`` as ``path``; a failure leaves what was there before."""
+        """Saves ``checkpoint`` as ``path``; where that fails, an earlier file is unchanged."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as stream:
@@ -116,20 +99,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a checkpoint of this project: tensors and plain types, nothing that runs code.
+    """Reads a checkpoint of this project without running code from it.
 
     Args:
         path: A local file.
 
     Returns:
-        The content, with tensors on the CPU.
+        Its content: tensors, on the CPU, and built-in types.
 
     Raises:
-        ValueError: If there is no such file, it is not a checkpoint, or not one of this project.
+        ValueError: If there is no such file, it is damaged, or not a checkpoint of this project.
     """
     file = Path(path)
     if file.is_symlink() and not file.exists():
-        raise ValueError(f"{path} leads to {os.readlink(file)}, which is gone")
+        raise ValueError(f"{path} is a broken symlink to {os.readlink(file)}")
     if not file.is_file():
         raise ValueError(f"there is no checkpoint file {path}")
     checkpoint = safe_load(file, "is not a checkpoint")
@@ -137,55 +120,45 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(hparams, dict) or not {"state_dict", "network", "optimizer"} <= (
         checkpoint.keys() | hparams
     ):
-        raise ValueError(f"{path} is a checkpoint of another program")
+        raise ValueError(
+            f"{path} is not a checkpoint of fmnist_lightning: it lacks state_dict or the "
+            "hyper_parameters network and optimizer"
+        )
     content: dict[str, Any] = checkpoint
     return content
-
-
-def check_trust(checkpoint: dict[str, Any], trusted: Collection[str] = ()) -> None:
-    """Checks that a checkpoint names no class that must not be imported.
-
-    Args:
-        checkpoint: What :func:`read_checkpoint` gave.
-        trusted: Full class paths that are allowed besides this package's and PyTorch's.
-
-    Raises:
-        ValueError: If it does.
-    """
-    for spec in _recipes(checkpoint).values():
-        check_spec(spec, trusted)
-
-
-def _recipes(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The specs that a checkpoint holds, by name; there may be no augmentation."""
-    hparams = checkpoint["hyper_parameters"]
-    return {key: hparams[key] for key in SPEC_KEYS if hparams.get(key) is not None}
 
 
 def load_classifier(
     path: str | os.PathLike[str], trusted: Collection[str] = ()
 ) -> FashionClassifier:
-    """Rebuilds a trained classifier from its checkpoint, on the CPU and ready to classify.
+    """Rebuilds a trained classifier from its checkpoint.
 
     Args:
-        path: The checkpoint, wherever and in whichever precision it was trained.
-        trusted: Full class paths, such as ``my_package.MyNetwork``, that the checkpoint may name
-            besides those of this package, ``torch.nn``, ``torch.optim`` and ``torchvision.models``.
+        path: The checkpoint, trained on any device and in any precision.
+        trusted: Full class paths, such as ``my_package.MyNetwork``, that the checkpoint may name in
+            addition to this package, ``torch.nn``, ``torch.optim`` and ``torchvision.models``.
 
     Returns:
-        The classifier in evaluation mode.
+        The classifier on the CPU, in evaluation mode.
 
     Raises:
-        ValueError: If the file is no checkpoint of this project, its classes are not trusted, or
-            its weights don't fit its network.
+        ValueError: If the file is not a checkpoint of this project, names a class that is not
+            trusted, or its weights do not fit its network.
     """
-    checkpoint = read_checkpoint(path)
+    return build_classifier(read_checkpoint(path), path, trusted)
+
+
+def build_classifier(
+    checkpoint: dict[str, Any], path: str | os.PathLike[str], trusted: Collection[str] = ()
+) -> FashionClassifier:
+    """Builds the classifier of a checkpoint, see :func:`load_classifier`."""
     hparams = dict(checkpoint["hyper_parameters"])
-    for key, spec in _recipes(checkpoint).items():
-        hparams[key] = from_spec(spec, trusted)
+    for key in SPEC_KEYS:
+        if hparams.get(key) is not None:
+            hparams[key] = from_spec(hparams[key], trusted)
     try:
         classifier = FashionClassifier(**hparams)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
     load_weights(classifier, checkpoint, path)
     return classifier.eval()
@@ -197,10 +170,10 @@ def load_weights(
     """Loads the weights of a checkpoint.
 
     Raises:
-        ValueError: If they don't fit.
+        ValueError: If they do not fit.
     """
     try:
         classifier.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())
-        raise ValueError(f"the weights of {path} don't fit its network: {detail}") from error
+        raise ValueError(f"the weights of {path} do not fit its network: {detail}") from error

@@ -1,4 +1,6 @@
-"""What is measured over the pictures of an epoch. Plain torchmetrics."""
+"""Loss, accuracy and calibration over the images of an epoch. Plain torchmetrics."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,78 +12,77 @@ from torchmetrics.classification import (
     MulticlassConfusionMatrix,
 )
 
-from fmnist_lightning.data.dataset import NUM_CLASSES
-
-MOST_UNSEEN = 100  # batches
+BUFFER_SIZE = 100  # batches
 
 
 class ClassificationMetrics(nn.Module):
-    """The metrics of a stage, over all pictures of an epoch, each counted once.
+    """The metrics of one stage. Every image of an epoch counts once.
 
-    They see many batches at a time: an update for each would cost a small network a twentieth of
-    its step. Kept for a whole epoch, batches would scatter over 100 MB of memory.
+    Updates are applied for many batches at a time: one per batch would cost a small network a
+    twentieth of its step.
 
     Args:
-        more: Whether to have ``confusion`` and ``ece`` beside ``loss`` and ``acc``.
+        num_classes: Number of classes C.
+        evaluation: Whether to have ``confusion`` and ``ece`` in addition to ``loss`` and ``acc``.
     """
 
-    def __init__(self, more: bool = True) -> None:
+    def __init__(self, num_classes: int, evaluation: bool = True) -> None:
         super().__init__()
-        # By default it looks for NaN, which makes a GPU wait, and leaves it out.
-        self.kinds = nn.ModuleDict({"loss": MeanMetric(nan_strategy="disable")})
-        # `micro`: every picture counts once; the default is the mean over the classes.
-        self.kinds["acc"] = MulticlassAccuracy(NUM_CLASSES, average="micro", validate_args=False)
-        if more:
-            self.kinds["confusion"] = MulticlassConfusionMatrix(NUM_CLASSES, validate_args=False)
-            # The expected calibration error: by how much confidence and accuracy differ, in 15 bins
+        metrics: dict[str, Metric] = {
+            # The default replaces NaN, for which a GPU has to wait.
+            "loss": MeanMetric(nan_strategy="disable"),
+            # `micro` counts every image once; the default is the mean over the classes.
+            "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+        }
+        if evaluation:
+            metrics["confusion"] = MulticlassConfusionMatrix(num_classes, validate_args=False)
+            # Expected calibration error, 15 bins: how far confidence is from accuracy
             # (https://arxiv.org/abs/1706.04599).
-            self.kinds["ece"] = MulticlassCalibrationError(
-                NUM_CLASSES, n_bins=15, validate_args=False
-            )
-        self.unseen: list[tuple[Tensor, Tensor]] = []
+            metrics["ece"] = MulticlassCalibrationError(num_classes, n_bins=15, validate_args=False)
+        self.metrics: Any = nn.ModuleDict(metrics)
+        self.buffer: list[tuple[Tensor, Tensor]] = []
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
+    def update(self, logits: Tensor, labels: Tensor) -> None:
         """Adds a batch.
 
         Args:
-            logits: Of the network, shape (N, 10).
-            labels: Class numbers, int64, shape (N,).
+            logits: Float, shape (N, C).
+            labels: int64, shape (N,).
         """
-        # A copy: labels from a worker would each keep a file open.
-        self.unseen.append((logits.detach(), labels.clone()))
-        if len(self.unseen) == MOST_UNSEEN:
-            self._count()
+        # A clone: each tensor that comes from a worker process keeps a file open.
+        self.buffer.append((logits.detach(), labels.clone()))
+        if len(self.buffer) == BUFFER_SIZE:
+            self._flush()
 
-    def __getitem__(self, kind: str) -> Metric:
-        """A metric, with all batches so far.
+    def compute(self) -> dict[str, Tensor]:
+        """The metrics over all batches since the last reset, over all ranks.
 
-        Args:
-            kind: ``loss``, ``acc``, ``confusion`` or ``ece``.
+        All ranks must call it. torchmetrics caches the values, so calling it again is free.
+
+        Returns:
+            ``loss``, ``acc`` (0 to 1), ``ece`` (0 to 1), each of shape (), and ``confusion``,
+            int64, shape (C, C): a row for each label, a column for each predicted class.
         """
-        self._count()
-        return self._metric(kind)
+        self._flush()
+        return {name: metric.compute() for name, metric in self.metrics.items()}
 
     def reset(self) -> None:
-        """Begins anew; Lightning resets only metrics that it has logged."""
-        self.unseen.clear()
-        for kind in self.kinds:
-            self._metric(kind).reset()
+        """Forgets all batches."""
+        self.buffer.clear()
+        for metric in self.metrics.values():
+            metric.reset()
 
-    def _count(self) -> None:
-        """Shows the metrics what they have not seen yet."""
-        if not self.unseen:
+    def _flush(self) -> None:
+        """Applies the updates in the buffer."""
+        if not self.buffer:
             return
-        logits, labels = (torch.cat(parts) for parts in zip(*self.unseen, strict=True))
-        self.unseen.clear()
-        # Each picture's own: torchmetrics 1.9 drops weights where NaN is let through.
-        self._metric("loss").update(F.cross_entropy(logits.float(), labels, reduction="none"))
-        for kind in self.kinds:
-            if kind == "ece":  # of logits between 0 and 1, it would think that they are softmax's
-                self._metric(kind).update(logits.float().softmax(dim=1), labels)
-            elif kind != "loss":
-                self._metric(kind).update(logits, labels)
-
-    def _metric(self, kind: str) -> Metric:
-        metric = self.kinds[kind]
-        assert isinstance(metric, Metric)
-        return metric
+        logits, labels = (torch.cat(parts) for parts in zip(*self.buffer, strict=True))
+        self.buffer.clear()
+        # The loss of each image: torchmetrics 1.9 ignores weights where NaN is not replaced.
+        losses = F.cross_entropy(logits.float(), labels, reduction="none")
+        self.metrics["loss"].update(losses)
+        for name, metric in self.metrics.items():
+            if name == "ece":  # it would take logits between 0 and 1 for probabilities
+                metric.update(logits.float().softmax(dim=1), labels)
+            elif name != "loss":
+                metric.update(logits, labels)

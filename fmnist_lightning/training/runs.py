@@ -1,6 +1,6 @@
-"""Run folders, and ``best.ckpt`` in the current folder, which leads to the best of the latest fit.
+"""Run folders, and ``best.ckpt`` in the current folder, a link to the best checkpoint.
 
-A run's folder holds ``config.yaml``, the dashboard's event files and ``checkpoints/``.
+A run folder, ``runs/<time>``, holds ``config.yaml``, TensorBoard's event files and ``checkpoints/``.
 """
 
 import filecmp
@@ -8,39 +8,31 @@ import os
 import shutil
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from fmnist_lightning.internals.files import atomic_write
 
+ROOT = "runs"
 CHECKPOINTS = "checkpoints"
 BEST = Path("best.ckpt")
 
 
 def create_run_dir(root: Path) -> Path:
-    """Makes a folder of its own for a run, named after the time.
-
-    Args:
-        root: The folder of all runs.
-
-    Returns:
-        The new folder; no two processes get the same.
-    """
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    """Creates a folder below ``root`` named after the time; no two processes get the same one."""
+    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     number = 1
     while True:
-        folder = root / (stamp if number == 1 else f"{stamp}_{number}")
+        run_dir = root / (name if number == 1 else f"{name}_{number}")
         try:
-            folder.mkdir(parents=True)
+            run_dir.mkdir(parents=True)
         except FileExistsError:
             number += 1
         else:
-            return folder
+            return run_dir
 
 
 def latest_run_dir(root: Path) -> Path:
-    """Finds the run that saved its ``last.ckpt`` most recently.
-
-    Args:
-        root: The folder of all runs.
+    """The run below ``root`` whose ``last.ckpt`` is the newest.
 
     Raises:
         ValueError: If there is none.
@@ -48,44 +40,39 @@ def latest_run_dir(root: Path) -> Path:
     found = list(root.glob(f"*/{CHECKPOINTS}/last.ckpt"))
     if not found:
         raise ValueError(
-            f"there is no run to continue: no {root}/*/{CHECKPOINTS}/last.ckpt in {Path.cwd()}"
+            f"no run to resume: there is no {root}/*/{CHECKPOINTS}/last.ckpt in {Path.cwd()}"
         )
     return max(found, key=lambda path: path.stat().st_mtime).parent.parent
 
 
-def find_run_dir(checkpoint: Path, root: Path) -> Path | None:
-    """Finds the run folder that a checkpoint belongs to.
+def find_run_dir(path: Path, checkpoint: dict[str, Any], root: Path) -> Path | None:
+    """The run folder that a checkpoint belongs to, or None if it stands alone.
 
     Args:
-        checkpoint: A checkpoint in its run folder, a link to one, or a copy of one below ``root``.
-        root: The folder of all runs.
-
-    Returns:
-        The folder, or None where the checkpoint stands alone.
+        path: The checkpoint: in its run folder, a link to there, or a copy elsewhere.
+        checkpoint: Its content, which holds the name of its run.
+        root: The folder of all runs, where the run of a copy is looked up.
     """
-    file = checkpoint.resolve()
+    file = path.resolve()
     if file.parent.name == CHECKPOINTS and (file.parent.parent / "config.yaml").is_file():
         return file.parent.parent
-    for original in root.glob(f"*/{CHECKPOINTS}/*.ckpt"):
-        if filecmp.cmp(file, original, shallow=False):
-            return original.parent.parent
-    return None
+    name = checkpoint.get("run")
+    if not isinstance(name, str) or Path(name).name != name:
+        return None
+    return root / name if (root / name / "config.yaml").is_file() else None
 
 
-def check_overwrite(root: Path) -> None:
-    """Makes sure that ``best.ckpt`` in the current folder may be replaced.
-
-    Args:
-        root: The folder of all runs.
+def check_overwrite() -> None:
+    """Makes sure that ``fit`` may replace ``best.ckpt`` in the current folder.
 
     Raises:
-        ValueError: If something of that name is there that no fit here put there: neither a link to
-            a run's best checkpoint nor a copy of one.
+        ValueError: If it is neither a link to a run's best checkpoint nor a copy of one.
     """
     if BEST.is_symlink():
         ours = Path(os.readlink(BEST)).parts[-2:] == (CHECKPOINTS, BEST.name)
-    else:
-        ours = not BEST.exists() or (BEST.is_file() and find_run_dir(BEST, root) is not None)
+    else:  # a copy, on a system without links
+        copies = Path().glob(f"*/*/{CHECKPOINTS}/{BEST.name}")
+        ours = not BEST.exists() or any(filecmp.cmp(BEST, each, shallow=False) for each in copies)
     if not ours:
         raise ValueError(
             f"{BEST.absolute()} is not from a fit in this folder, and fit would replace it; "
@@ -94,12 +81,9 @@ def check_overwrite(root: Path) -> None:
 
 
 def link_best(checkpoint: Path) -> None:
-    """Makes ``best.ckpt`` in the current folder lead to ``checkpoint``.
+    """Makes ``best.ckpt`` in the current folder a link to ``checkpoint``, or a copy of it.
 
-    It becomes a link where the system allows links, or else a copy, and is whole at every moment.
-
-    Args:
-        checkpoint: The best checkpoint so far of the run in progress.
+    The replacement is atomic. It is a copy where the system does not allow links.
     """
     target = os.path.relpath(checkpoint)
     if BEST.is_symlink() and os.readlink(BEST) == target:

@@ -1,0 +1,98 @@
+"""A ``Trainer`` with everything that the command line gives a run."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+
+from fmnist_lightning.internals.fast_loop import FastEpochLoop
+from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
+from fmnist_lightning.training import runs
+from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
+from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, RunCheckpoint
+
+
+def create_trainer(
+    *,
+    run_dir: Path | None = None,
+    default_root_dir: str | Path = runs.ROOT,
+    logger: Any = True,
+    callbacks: Callback | Sequence[Callback] | None = None,
+    plugins: Any = None,
+    **kwargs: Any,
+) -> Trainer:
+    """Builds a ``Trainer`` that keeps its run in a folder, prints its losses and can be resumed.
+
+    In addition to Lightning's own features: a run folder with TensorBoard log and atomic
+    checkpoints, ``best.ckpt`` in the current folder, a stop where the loss is not finite, the same
+    random numbers in a resumed run, and less time around each step.
+
+    Args:
+        run_dir: The folder of the run; by default a new one below ``default_root_dir``.
+        default_root_dir: The folder of all runs.
+        logger: As in ``Trainer``; by default, a TensorBoard log in the run folder.
+        callbacks: Added to those of this function.
+        plugins: As in ``Trainer``.
+        **kwargs: Any other argument of ``Trainer``.
+
+    Returns:
+        The trainer; its ``default_root_dir`` is the run folder.
+
+    Raises:
+        ValueError: If ``best.ckpt`` in the current folder is not from a fit and would be replaced.
+    """
+    dry = bool(kwargs.get("fast_dev_run"))  # writes nothing
+    saves = not dry and kwargs.get("enable_checkpointing") is not False
+    if saves:
+        runs.check_overwrite()
+    if dry:
+        run_dir = Path(default_root_dir)
+    elif run_dir is None:
+        root = Path(default_root_dir)
+        # Other ranks write nothing; Lightning tells them where rank 0 keeps its checkpoints.
+        run_dir = runs.create_run_dir(root) if is_rank_zero() else root
+    all_callbacks = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
+    if kwargs.get("enable_progress_bar") is not False and not any(
+        isinstance(callback, ProgressBar) for callback in all_callbacks
+    ):
+        # In a file or a pipe, the bar would be thousands of lines.
+        all_callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stdout.isatty() else 0))
+    all_callbacks += [EpochSummary(), EvaluationSummary(None if dry else run_dir)]
+    if logger is not False and not dry:
+        # Imported only here, because it takes long.
+        from fmnist_lightning import tensorboard
+
+        if logger is None or logger is True:
+            logger = tensorboard.FixedStepTensorBoardLogger(run_dir)
+        all_callbacks += [tensorboard.TensorBoardSetup(), tensorboard.TensorBoardEvaluation()]
+    if saves:
+        all_callbacks.append(RunCheckpoint(run_dir / runs.CHECKPOINTS))
+    all_plugins = as_list(plugins)
+    if not any(isinstance(plugin, CheckpointIO) for plugin in all_plugins):
+        all_plugins.append(AtomicCheckpointIO())
+    trainer = Trainer(
+        default_root_dir=run_dir,
+        logger=logger,
+        callbacks=all_callbacks,
+        plugins=all_plugins,
+        **{"num_sanity_val_steps": 0} | kwargs,
+    )
+    trainer.fit_loop.epoch_loop = FastEpochLoop(trainer)
+    return trainer
+
+
+def is_rank_zero() -> bool:
+    """Whether this process is the first of its run; known before there is a trainer."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def as_list(value: Any) -> list[Any]:
+    """None, one object, or several, as a list."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
