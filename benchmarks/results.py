@@ -3,9 +3,9 @@
     python benchmarks/results.py
 
 Each seed is a `fit`, a `validate` and a `test` by the command line, as a user would run them, in an
-empty folder. Raw results go to `results/`, the table to README.md, the first line of each result to
-its config. `... article` runs this row only; `... --table` runs nothing and writes tables and chart.
-The row `pytorch_baseline`, `examples/plain_pytorch.py`, is for the chart only.
+empty folder. Raw results go to `results/`, the table to README.md, one line to each config, the
+curves to `accuracy.png`. `... article` runs this row only; `... --table` runs nothing and writes
+only. The row `pytorch_baseline`, `examples/plain_pytorch.py`, is for the chart only.
 """
 
 import argparse
@@ -152,8 +152,8 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     used = describe_machine(next(iter(rows.values()))["machine"])
     lines.append(
-        f"\nMean ± standard deviation over the seeds; {used}. Seconds: the whole `fit` command with "
-        "validation, TensorBoard and checkpoints, dataset already downloaded. ECE: expected "
+        f"\nMean ± standard deviation over the seeds; {used}. Seconds: the whole `fit` command, "
+        "with validation, TensorBoard and checkpoints, dataset already downloaded. ECE: expected "
         "calibration error on the test set, 15 bins."
     )
     return "\n".join(lines) + "\n"

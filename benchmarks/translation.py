@@ -82,7 +82,9 @@ def save(found: dict[str, Accuracies]) -> None:
         shifts = range(len(next(iter(found.values()))["left"]))
         writer.writerow(["network", "direction", *shifts])
         for name, by_direction in found.items():
-            writer.writerows([name, direction, *by_direction[direction]] for direction in DIRECTIONS)
+            writer.writerows(
+                [name, direction, *by_direction[direction]] for direction in DIRECTIONS
+            )
 
 
 def load_means() -> Accuracies:
