@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 RESULTS = BENCHMARKS / "results"
@@ -55,6 +53,8 @@ class Marks(NamedTuple):
 
 def machine() -> dict[str, Any]:
     """The hardware and the versions that a benchmark runs with."""
+    import torch  # takes seconds, and most programs use this module without it
+
     model = platform.processor()
     if Path("/proc/cpuinfo").exists():
         found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())

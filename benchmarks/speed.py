@@ -73,7 +73,7 @@ def run_in_terminal(command: list[str], folder: str, environment: dict[str, str]
     _, status, usage = os.wait4(process.pid, 0)
     reader.join()
     os.close(master)
-    code = os.waitstatus_to_exitcode(status)
+    process.returncode = code = os.waitstatus_to_exitcode(status)
     if code:
         sys.exit(f"{' '.join(command)}\nended with {code}:\n{output.decode(errors='replace')}")
     return usage.ru_maxrss

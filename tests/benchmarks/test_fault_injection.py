@@ -16,7 +16,7 @@ def test_one(case):
 def test_two():
     pytest.skip("no disk")
 
-@pytest.mark.fault("KIND")
+@pytest.mark.fault("signal")
 def test_three(): pass
 
 def test_unmarked(): raise AssertionError
@@ -34,7 +34,7 @@ def test_fault_table_is_that_of_the_saved_counts() -> None:
 def test_marked_cases_are_counted_by_kind_and_file(tmp_path: Path) -> None:
     tests = tmp_path / "tests"
     tests.mkdir()
-    (tests / "test_disk.py").write_text(MARKED.replace("KIND", "signal"))
+    (tests / "test_disk.py").write_text(MARKED)
     counts = fault_injection.measure(tests)
     assert {kind: files for kind, files in counts.items() if files} == {
         "disk": {"test_disk.py": [2, 4]},
@@ -43,8 +43,7 @@ def test_marked_cases_are_counted_by_kind_and_file(tmp_path: Path) -> None:
     assert "| `test_disk.py` | 4 | 2 |" in fault_injection.table(counts)
 
 
-def test_an_unknown_kind_is_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "test_disk.py").write_text(MARKED.replace("KIND", "dsk"))
-    with pytest.raises(SystemExit):
-        fault_injection.measure(tmp_path)
-    assert "unknown kind of fault 'dsk'" in "".join(capfd.readouterr())
+def test_an_unknown_kind_is_an_error(request: pytest.FixtureRequest) -> None:
+    request.node.add_marker(pytest.mark.fault("dsk"))
+    with pytest.raises(pytest.UsageError, match="unknown kind of fault 'dsk'"):
+        fault_injection.pytest_collection_modifyitems([request.node])
