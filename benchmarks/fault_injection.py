@@ -83,11 +83,6 @@ KINDS = {
 Counts = dict[str, dict[str, list[int]]]  # kind -> test file -> [survived, injected]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """As a pytest plugin: registers the marker."""
-    config.addinivalue_line("markers", "fault(kind): injects a fault, see fault_injection.py")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """As a pytest plugin: writes the kinds of each test into the JUnit report."""
     for item in items:
