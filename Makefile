@@ -14,7 +14,7 @@ endef
 .PHONY: help fit test test-all dashboard locked lock audit results bench browser clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Once, and again when pyproject.toml changes.
 .venv/installed: pyproject.toml

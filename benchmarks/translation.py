@@ -12,7 +12,7 @@ import csv
 from pathlib import Path
 
 import torch
-from common import BENCHMARKS, DOCS, RESULTS, Marks, pyplot
+from common import BENCHMARKS, DOCS, RESULTS, Marks
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from fmnist_lightning import FashionClassifier, load_classifier
 from fmnist_lightning.data.dataset import TensorImageDataset, read_dataset
 from fmnist_lightning.data.download import download, raw_folder
+from fmnist_lightning.figures import plot_lines
 
 SAVED = RESULTS / "translation.csv"
 CHART = BENCHMARKS / "translation.png"
@@ -69,10 +70,9 @@ def measure(
 
 
 def describe(classifier: FashionClassifier) -> str:
-    """Network and augmentation of a classifier."""
-    augmentation = classifier.augmentation
+    """The network of a classifier, and whether it was trained with augmentation."""
     name = type(classifier.network).__name__
-    return f"{name} + {type(augmentation).__name__}" if augmentation else name
+    return f"augmented {name}" if classifier.augmentation else name
 
 
 def save(found: dict[str, Accuracies]) -> None:
@@ -108,18 +108,9 @@ def table(means: Accuracies) -> str:
 
 def write_chart(means: Accuracies) -> None:
     """Draws `translation.png`."""
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
-    for name, accuracies in means.items():
-        percent = [100 * each for each in accuracies]
-        axes.plot(range(len(percent)), percent, marker="o", linewidth=2, label=name)
-    axes.set_ylim(0, 100)
-    axes.set_xlabel("shift in pixels")
-    axes.set_ylabel("test accuracy %, mean of four directions")
-    axes.set_title("Robustness to translation", loc="left", fontweight="bold")
-    axes.legend(frameon=False)
-    figure.savefig(CHART, dpi=150)
-    plt.close(figure)
+    title = "Robustness to translation"
+    x_label = "shift in pixels, mean of four directions"
+    plot_lines(means, title, x_label, "test accuracy").savefig(CHART)
 
 
 def main() -> None:
