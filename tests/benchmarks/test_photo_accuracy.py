@@ -9,15 +9,15 @@ from samples import photo
 from fmnist_lightning import load_classifier
 
 
-def test_photos_shown_are_those_measured() -> None:
+def test_photo_table_is_that_of_the_saved_counts() -> None:
     saved = json.loads(photos.SAVED.read_text())
     assert [(row["network"], row["part"]) for row in saved["rows"]] == [
         (network, part) for network in ("photos", "photos-without") for part in photos.PARTS
     ]
-    assert photos.MARKS.find(photos.README) == photos.table(saved["rows"])
+    assert photos.MARKS.find(photos.PAGE) == photos.table(saved["rows"])
 
 
-def test_photos_are_split_by_their_bytes_and_counted(fit: Callable[..., Path]) -> None:
+def test_photos_are_split_by_their_hash_and_counted_by_folder(fit: Callable[..., Path]) -> None:
     for number, folder in enumerate(("dress", "shoes") * 8):
         Path("mine", folder).mkdir(parents=True, exist_ok=True)
         photo(ground=f"#{number:02x}b090").save(f"mine/{folder}/{number}.png")
