@@ -1,72 +1,72 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
-define CHECK
+define create_venv
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit( \
 	  f"Python 3.10 to 3.13 is needed, and $(PYTHON) is {v[0]}.{v[1]}; say which to use: make PYTHON=python3.12 ...")'
+	@echo "step 1 of 2: creating .venv"
+	@$(PYTHON) -m venv $(1) .venv
+	@echo "step 2 of 2: installing PyTorch, Lightning and tools: a minute or more, and several GB with CUDA"
 endef
 
-.PHONY: help locked fit test test-all browser dashboard results bench lock audit clean
+.PHONY: help fit test test-all dashboard locked lock audit results bench browser clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Made once, and again when pyproject.toml changes.
+# Once, and again when pyproject.toml changes.
 .venv/installed: pyproject.toml
-	$(CHECK)
-	@echo "setting up .venv (once; a minute or more, several GB)"
-	@$(PYTHON) -m venv .venv
-	@$(INSTALL) --editable '.[dev,photos,export]'
+	$(call create_venv)
+	@$(PIP) --editable '.[dev,photos,export]'
 	@touch $@
-
-locked:  ## set up .venv from .requirements.txt: the releases of the README's figures, each proven by its hash
-	$(CHECK)
-	@$(PYTHON) -m venv --clear .venv
-	@$(INSTALL) --require-hashes --requirement .requirements.txt
-	@$(INSTALL) --no-deps --no-build-isolation --editable .
-	@touch .venv/installed
 
 fit: .venv/installed  ## train the default network on the real data (downloads it the first time)
 	@$(BIN)/python -m fmnist_lightning fit
 
-test: .venv/installed  ## linters, types and tests, within 5 minutes
+test: .venv/installed  ## run linters, type checks and tests, within 4 minutes
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest --numprocesses 2 -m "not slow"
 
-test-all: .venv/installed  ## the same, and the tests that take longer or need the real data
+test-all: .venv/installed  ## the same, with the tests that are slow or need the real data
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
 
-browser: .venv/installed  ## install what the test of the dashboard in a browser needs (apt-get, as root)
-	@$(INSTALL) --editable '.[browser]'
-	@command -v chromium chromium-browser google-chrome > /dev/null || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
-
-dashboard: .venv/installed  ## serve TensorBoard on the runs made here
+dashboard: .venv/installed  ## serve TensorBoard on the runs
 	@$(BIN)/tensorboard --logdir runs
 
-results: .venv/installed  ## train every row of the README's results again (over three hours), and write table and chart
-	@$(INSTALL) --editable '.[bench]'
+locked:  ## set up .venv with the releases of requirements.lock, each verified by its hash
+	$(call create_venv,--clear)
+	@$(PIP) --require-hashes --requirement requirements.lock
+	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
+	@touch .venv/installed
+
+lock: .venv/installed  ## update requirements.lock to pyproject.toml; pins that still fit stay
+	@$(PIP) --quiet --editable '.[audit]'
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.10 \
+	  --extra dev --extra photos --extra export --output-file requirements.lock pyproject.toml
+
+audit: .venv/installed  ## check requirements.lock for known vulnerabilities
+	@$(PIP) --quiet --editable '.[audit]'
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+
+results: .venv/installed  ## train all rows of the results table (over three hours), write table and chart
+	@$(PIP) --quiet --editable '.[bench]'
 	@$(BIN)/python benchmarks/results.py
 
-bench: .venv/installed  ## measure speed beside a plain loop and textbook Lightning (half an hour)
-	@$(INSTALL) --editable '.[bench]'
+bench: .venv/installed  ## compare speed with plain PyTorch and textbook Lightning (half an hour)
+	@$(PIP) --quiet --editable '.[bench]'
 	@$(BIN)/python benchmarks/speed.py
 
-lock: .venv/installed  ## bring .requirements.txt in line with pyproject.toml; what it has already stays
-	@$(INSTALL) --editable '.[audit]'
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.10 \
-	  --extra dev --extra photos --extra export --output-file .requirements.txt pyproject.toml
-
-audit: .venv/installed  ## look all of .requirements.txt up in the database of known vulnerabilities
-	@$(INSTALL) --editable '.[audit]'
-	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement .requirements.txt
+browser: .venv/installed  ## install what the test in a browser needs (apt-get, as root)
+	@$(PIP) --quiet --editable '.[browser]'
+	@command -v chromium chromium-browser google-chrome > /dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
 
 clean:  ## remove the virtual environment and caches; runs and data stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -1,40 +1,36 @@
-"""Trains the rows of the README's table of results, saves their figures, and writes the table.
+"""Trains the rows of the results table in README.md, and writes the table.
 
-Every seed is a `fit`, a `validate` and a `test` by the command line, as a user would run them, in
-an empty folder of its own. `python benchmarks/results.py` runs all rows, `... article` one of them,
-and `... --table` runs nothing and writes table, headers and chart from what is saved. The row
-`plain` is the article's plain loop, for the chart alone.
+    python benchmarks/results.py
+
+Each seed is a `fit`, a `validate` and a `test` by the command line, as a user would run them, in an
+empty folder. Raw results go to `results/`, the table to README.md, one line to each config, the
+curves to `accuracy.png`. `... article` runs this row only; `... --table` runs nothing and writes
+only. The row `pytorch_baseline`, `examples/plain_pytorch.py`, is for the chart only.
 """
 
 import argparse
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
-from importlib.metadata import version
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
+from common import BENCHMARKS, README, RESULTS, ROOT, Marks, describe_machine, pyplot, save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import load_classifier
-from fmnist_lightning.data import download as sources
+from fmnist_lightning.data.download import download
 
-ROOT = Path(__file__).parent.parent
-SAVED = ROOT / "benchmarks" / "results"
-README = ROOT / "README.md"
-CHART = ROOT / "benchmarks" / "accuracy.png"
-PLAIN = "plain"
-MARKS = "<!-- results: written by benchmarks/results.py -->\n", "<!-- end of results -->\n"
-# Each row: the options of `fit` behind it, and its seeds.
+MARKS = Marks.of("results", "results.py")
+BASELINE = "pytorch_baseline"
+# Each row: the options of its `fit`, and its seeds.
 ROWS: dict[str, tuple[list[str], range]] = {
     "default": ([], range(3)),
     "article": (["--config", "configs/article.yaml"], range(3)),
@@ -55,38 +51,36 @@ ROWS: dict[str, tuple[list[str], range]] = {
 }
 
 
-def command_line(options: list[str]) -> str:
-    """The command that the README gives for a row."""
-    return " ".join(["python -m fmnist_lightning fit", *options])
+def run_command(folder: str, *args: str) -> float:
+    """Runs the command line in a folder, and returns the seconds that it takes."""
+    start = time.perf_counter()
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(
+        [sys.executable, "-m", "fmnist_lightning", *args],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
+        check=True,
+    )
+    return time.perf_counter() - start
 
 
 def run_seed(
     options: list[str], seed: int, data_dir: Path, stages: Iterable[str] = ("validate", "test")
 ) -> dict[str, Any]:
-    """Trains one seed, evaluates it, and gives its figures."""
-    here = [str(ROOT / option) if option.endswith(".yaml") else option for option in options]
+    """Trains one seed, evaluates it, and returns its raw results."""
+    options = [str(ROOT / option) if option.endswith(".yaml") else option for option in options]
     data = ["--data.data_dir", str(data_dir)]
     with tempfile.TemporaryDirectory() as folder:
-
-        def cli(*arguments: str) -> float:
-            start = time.perf_counter()
-            program = [sys.executable, "-m", "fmnist_lightning", *arguments, *data]
-            environment = os.environ | {
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-            }
-            subprocess.run(program, cwd=folder, env=environment, check=True)
-            return time.perf_counter() - start
-
         start = time.time()
-        seconds = cli("fit", *here, "--seed_everything", str(seed))
+        seconds = run_command(folder, "fit", *options, "--seed_everything", str(seed), *data)
         best = Path(folder, "best.ckpt")
-        run = best.resolve().parent.parent
-        figures = {}
-        log = EventAccumulator(str(run)).Reload()  # before the figures of `validate` are in it
+        run_dir = best.resolve().parent.parent
+        log = EventAccumulator(str(run_dir)).Reload()  # before `validate` adds to it
+        metrics = {}
         for stage in stages:
-            cli(stage, "--ckpt_path", "best.ckpt")
-            figures[stage] = json.loads((run / f"{stage}.json").read_text())
-        config = yaml.safe_load((run / "config.yaml").read_text())
+            run_command(folder, stage, "--ckpt_path", "best.ckpt", *data)
+            metrics[stage] = json.loads((run_dir / f"{stage}.json").read_text())
+        config = yaml.safe_load((run_dir / "config.yaml").read_text())
         network = load_classifier(best, trusted=[config["model"]["network"]["class_path"]]).network
         return {
             "seed": seed,
@@ -98,84 +92,56 @@ def run_seed(
                 [round(event.wall_time - start, 1), round(event.value, 5)]
                 for event in log.Scalars("val/acc")
             ],
-            **figures,
+            **metrics,
         }
 
 
-def run_plain(data_dir: Path) -> dict[str, Any]:
-    """Trains the plain loop, and gives its seconds and its curve."""
-    from speed import ARTICLE_EPOCHS, measure  # which imports this module
+def run_baseline(data_dir: Path) -> dict[str, Any]:
+    """Trains `examples/plain_pytorch.py`, and returns its seconds and its curve."""
+    from speed import measure
+    from speed_tables import ARTICLE_EPOCHS, PYTORCH
 
-    taken = measure(PLAIN, data_dir, epochs=ARTICLE_EPOCHS, options=["--accuracy"])
-    seconds, curve = taken["first_batch"], []
-    for epoch in taken["epochs"]:  # what the accuracy took is not in their times
+    run = measure(PYTORCH, data_dir, epochs=ARTICLE_EPOCHS)
+    seconds, curve = run["first_batch"], []
+    for epoch in run["epochs"]:
         seconds += epoch["epoch"]
         curve.append([round(seconds, 1), epoch["accuracy"]])
     return {"seed": 0, "fit_seconds": curve[-1][0], "curve": curve}
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        model = found[1] if found else model
-    packages = ("torch", "torchvision", "lightning", "torchmetrics")
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-    }
-
-
-def machine_text(used: dict[str, Any]) -> str:
-    """What ``machine`` gave, for a sentence."""
-    versions = ", ".join(f"{name} {number}" for name, number in used["versions"].items())
-    return f"{used['cores']} cores of an {used['cpu']}, Python {used['python']}, {versions}"
-
-
-def replace_between(path: Path, marks: tuple[str, str], text: str) -> None:
-    """Puts ``text`` between two marks of a page."""
-    before, _, rest = path.read_text().partition(marks[0])
-    _, _, after = rest.partition(marks[1])
-    path.write_text(before + marks[0] + text + marks[1] + after)
-
-
-def compute_summary(saved: dict[str, Any]) -> dict[str, str]:
-    """The figures of a row as text."""
+def summarize(saved: dict[str, Any]) -> dict[str, str]:
+    """The numbers of a row as text."""
     runs = saved["runs"]
     seconds = statistics.mean(run["fit_seconds"] for run in runs)
-    figures = {
+    summary = {
         "parameters": f"{runs[0]['parameters']:,}",
         "epochs": str(runs[0]["epochs"]),
         "seconds": f"{seconds:.0f} s",
     }
-    for name in ("validate", "test"):
-        values = [100 * run[name]["accuracy"] for run in runs]
+    for stage in ("validate", "test"):
+        values = [100 * run[stage]["accuracy"] for run in runs]
         mean = f"{statistics.mean(values):.2f}"
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        figures[name] = f"{mean}{spread}"
-        figures[f"{name}_seeds"] = ", ".join(f"{value:.2f}" for value in values)
-    figures["ece"] = f"{100 * statistics.mean(run['test']['ece'] for run in runs):.2f}"
-    return figures
+        summary[stage] = f"{mean}{spread}"
+        summary[f"{stage}_seeds"] = ", ".join(f"{value:.2f}" for value in values)
+    summary["ece"] = f"{100 * statistics.mean(run['test']['ece'] for run in runs):.2f}"
+    return summary
 
 
 def load(names: Iterable[str] = tuple(ROWS)) -> dict[str, dict[str, Any]]:
     """The saved rows, in the order of ``names``."""
-    paths = {name: SAVED / f"{name}.json" for name in names}
+    paths = {name: RESULTS / f"{name}.json" for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
-    """The README's table."""
+    """The table of README.md."""
     lines = [
         "| | parameters | epochs | `fit` | validation % | test % (each seed) | ECE % | command |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | ---: | ---: | ---: | --- | --- | ---: | --- |",
     ]
     for name, saved in rows.items():
-        row = compute_summary(saved)
+        row = summarize(saved)
         cells = [
             name,
             *(row[key] for key in ("parameters", "epochs", "seconds", "validate")),
@@ -184,47 +150,27 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             f"`{saved['command']}`",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    used = machine_text(next(iter(rows.values()))["machine"])
+    used = describe_machine(next(iter(rows.values()))["machine"])
     lines.append(
-        f"\nMean ± standard deviation over the seeds; {used}. Seconds are of the whole command, "
-        "start to end, with validation, dashboard and checkpoints, the data already there. ECE is "
-        "the expected calibration error on the test set, of 15 bins."
+        f"\nMean ± standard deviation over the seeds; {used}. Seconds: the whole `fit` command, "
+        "with validation, TensorBoard and checkpoints, dataset already downloaded. ECE: expected "
+        "calibration error on the test set, 15 bins."
     )
     return "\n".join(lines) + "\n"
 
 
 def header(saved: dict[str, Any]) -> str:
-    """The line of a config that says what it gives."""
-    row, runs = compute_summary(saved), len(saved["runs"])
-    seeds = f"{runs} seeds" if runs > 1 else "1 seed"
+    """The line of a config that says its result."""
+    row, num_seeds = summarize(saved), len(saved["runs"])
+    seeds = f"{num_seeds} seeds" if num_seeds > 1 else "1 seed"
     return (
         f"# Result: {row['test']} % test accuracy ({seeds}), fit in {row['seconds']} "
         f"on {saved['machine']['cores']} CPU cores."
     )
 
 
-def pyplot() -> Any:
-    """Matplotlib in the style of this project's charts."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    plt.rcParams.update(
-        {
-            "font.size": 11,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.color": "#e4e4e4",
-            "axes.axisbelow": True,
-        }
-    )
-    return plt
-
-
 def write_chart(rows: dict[str, dict[str, Any]]) -> None:
-    """Draws validation accuracy against seconds, as means over the seeds, both on log scales."""
+    """Draws `accuracy.png`: validation accuracy against seconds, means over the seeds."""
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(9, 5.4), layout="constrained")
     for index, (name, saved) in enumerate(rows.items()):
@@ -235,19 +181,19 @@ def write_chart(rows: dict[str, dict[str, Any]]) -> None:
         ]
         seconds = [point[0] for point in points]
         errors = [100 - 100 * point[1] for point in points]
-        colour = "#8a8a8a" if name == PLAIN else f"C{index % 7}"  # C7 is grey, too
-        axes.plot(seconds, errors, color=colour, linewidth=2)
-        axes.plot(seconds[-1], errors[-1], color=colour, marker="o", markersize=6)
-        beside = name in (PLAIN, "tiny", "regularized")  # which end close to another's line
-        between = "\n" if beside else " "
+        color = "#8a8a8a" if name == BASELINE else f"C{index % 7}"  # C7 is gray, too
+        axes.plot(seconds, errors, color=color, linewidth=2)
+        axes.plot(seconds[-1], errors[-1], color=color, marker="o", markersize=6)
+        beside = name in (BASELINE, "tiny", "regularized")  # their ends are close to other lines
+        label = "plain PyTorch" if name == BASELINE else name
         axes.annotate(
-            f"{name}{between}{100 - errors[-1]:.1f} %",
+            f"{label}{chr(10) if beside else ' '}{100 - errors[-1]:.1f} %",
             (seconds[-1], errors[-1]),
             (8, 0) if beside else (4, 7),
             textcoords="offset points",
             ha="left" if beside else "right",
             va="center" if beside else "bottom",
-            color=colour,
+            color=color,
             fontweight="bold",
         )
     axes.set_xscale("log")
@@ -262,46 +208,42 @@ def write_chart(rows: dict[str, dict[str, Any]]) -> None:
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xticks([], minor=True)
     axes.set_xlim(left=1.2)
-    axes.set_xlabel("time since the command was given, on two CPU cores")
+    axes.set_xlabel("time since the start of the command, on two CPU cores")
     axes.set_title("Validation accuracy", loc="left", fontweight="bold")
-    figure.savefig(CHART, dpi=150)
+    figure.savefig(BENCHMARKS / "accuracy.png", dpi=150)
     plt.close(figure)
 
 
-def write(rows: dict[str, dict[str, Any]]) -> None:
-    """Puts table and headers into their places."""
-    replace_between(README, MARKS, table(rows))
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains, saves, and writes table, configs and chart."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = (*ROWS, BASELINE)
+    parser.add_argument("rows", nargs="*", help=f"which to run: {', '.join(names)}; default: all")
+    parser.add_argument("--table", action="store_true", help="run nothing, write the table only")
+    parser.add_argument("--data-dir", default="data", type=Path)
+    args = parser.parse_args(arguments)
+    if unknown := set(args.rows) - set(names):
+        parser.error(f"unknown rows {', '.join(sorted(unknown))}; use {', '.join(names)}")
+    if not args.table:
+        data_dir = args.data_dir.absolute()
+        download(data_dir)
+        for name in args.rows or names:
+            if name == BASELINE:
+                command, runs = f"python benchmarks/results.py {name}", [run_baseline(data_dir)]
+            else:
+                options, seeds = ROWS[name]
+                command = " ".join(["python -m fmnist_lightning fit", *options])
+                runs = [run_seed(options, seed, data_dir) for seed in seeds]
+            save(RESULTS / f"{name}.json", command=command, runs=runs)
+    rows = load()
+    MARKS.replace(README, table(rows))
     for name, saved in rows.items():
         config = ROOT / "configs" / f"{name}.yaml"
         if config.exists():
             config.write_text(re.sub(r"# Result:.*", header(saved), config.read_text()))
-
-
-def main(arguments: Iterable[str] | None = None) -> None:
-    """Runs what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    names = (*ROWS, PLAIN)
-    parser.add_argument("rows", nargs="*", help=f"which to run: {', '.join(names)}; default: all")
-    parser.add_argument("--table", action="store_true", help="run nothing, write the table only")
-    parser.add_argument("--data-dir", default="data", type=Path)
-    options = parser.parse_args(arguments if arguments is None else list(arguments))
-    if unknown := set(options.rows) - set(names):
-        parser.error(f"unknown rows {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    if not options.table:
-        data_dir = options.data_dir.absolute()
-        sources.fetch(data_dir)
-        for name in options.rows or names:
-            if name == PLAIN:
-                command, runs = "python benchmarks/results.py plain", [run_plain(data_dir)]
-            else:
-                row_options, seeds = ROWS[name]
-                command = command_line(row_options)
-                runs = [run_seed(row_options, seed, data_dir) for seed in seeds]
-            saved = {"command": command, "machine": machine(), "runs": runs}
-            SAVED.mkdir(exist_ok=True)
-            (SAVED / f"{name}.json").write_text(json.dumps(saved, indent=1) + "\n")
-    write(load())
-    write_chart(load((PLAIN, *(name for name in ROWS if not name.startswith("photos")))))
+    write_chart(load((BASELINE, *(name for name in ROWS if not name.startswith("photos")))))
 
 
 if __name__ == "__main__":

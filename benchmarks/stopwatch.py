@@ -1,17 +1,17 @@
-"""A Lightning callback that writes down when a `fit` did what, for `speed.py`."""
+"""A callback that times the epochs of a `fit` for `speed.py`."""
 
 import time
 from typing import Any
 
-from contest import write
+from common import write_times
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Stopwatch(Callback):
-    """Takes the times of a `fit`. It must be the first callback.
+    """Times the epochs of a ``fit``; to be the first of the callbacks given.
 
-    An epoch lasts to the start of the next one, with checkpoints and all that is printed; its
-    training part lasts to the start of the validation.
+    An epoch lasts until the next one starts, with its checkpoints and all that is printed. Its
+    training part lasts until its validation starts.
     """
 
     def __init__(self) -> None:
@@ -20,12 +20,12 @@ class Stopwatch(Callback):
         self.start = 0.0
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Takes the time of the first batch."""
+        """Keeps the time of the first batch."""
         if self.first_batch is None:
             self.first_batch = time.time()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends an epoch, and begins another."""
+        """Ends an epoch, and starts another."""
         now = time.perf_counter()
         self._end_epoch(now)
         self.epochs.append({})
@@ -44,9 +44,9 @@ class Stopwatch(Callback):
             self.epochs[-1]["accuracy"] = trainer.callback_metrics["val/acc"].item()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the last epoch, and writes."""
+        """Ends the last epoch, and writes the times."""
         self._end_epoch(time.perf_counter())
-        write(self.first_batch, self.epochs)
+        write_times(self.first_batch, self.epochs)
 
     def _end_epoch(self, now: float) -> None:
         if self.epochs:

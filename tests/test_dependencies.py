@@ -1,4 +1,4 @@
-"""What the project depends on: floors, and the lock with its hashes."""
+"""Lower bounds of the dependencies, and the lock with its hashes."""
 
 import importlib.metadata
 import re
@@ -9,21 +9,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-LOCK = (Path(__file__).parents[1] / ".requirements.txt").read_text()
+LOCK = (Path(__file__).parents[1] / "requirements.lock").read_text()
 
 
 def requirements(*extras: str) -> list[Requirement]:
-    """What the project itself asks for, and its extras."""
-    asked = map(Requirement, importlib.metadata.requires("fmnist-lightning") or ())
+    """The dependencies of the project and of its extras."""
+    declared = map(Requirement, importlib.metadata.requires("fmnist-lightning") or ())
     return [
         each
-        for each in asked
+        for each in declared
         if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras)
     ]
 
 
 def locked() -> dict[str, list[tuple[Version, list[str]]]]:
-    """The releases of the lock by name, each with its hashes."""
+    """The locked releases by name, each with its hashes."""
     found: dict[str, list[tuple[Version, list[str]]]] = {}
     for entry in re.split(r"\n(?=\S)", LOCK.strip()):
         head, *hashes = [line.strip().rstrip(" \\") for line in entry.splitlines()]
@@ -34,14 +34,14 @@ def locked() -> dict[str, list[tuple[Version, list[str]]]]:
     return found
 
 
-def test_the_lock_is_in_line_with_the_project() -> None:
+def test_lock_fits_pyproject() -> None:
     found = locked()
     for requirement in requirements("dev", "photos", "export"):
         for version, _ in found[canonicalize_name(requirement.name)]:
             assert requirement.specifier.contains(version), f"run `make lock`: {requirement}"
 
 
-def test_the_lock_has_hashes_and_names_no_place() -> None:
+def test_lock_has_hashes_and_no_urls() -> None:
     for name, entries in locked().items():
         for _, hashes in entries:
             assert hashes, name
@@ -59,6 +59,6 @@ def test_the_lock_has_hashes_and_names_no_place() -> None:
         ("tensorboard", "2.20.0"),  # fails beside setuptools 82
     ],
 )
-def test_what_is_known_to_be_bad_is_out_of_bounds(name: str, version: str) -> None:
+def test_known_bad_releases_are_excluded(name: str, version: str) -> None:
     (requirement,) = (each for each in requirements() if each.name == name)
     assert not requirement.specifier.contains(version)

@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import fault_injection
+import pytest
+
+MARKED = """
+import pytest
+
+@pytest.mark.fault("disk")
+@pytest.mark.parametrize("case", ["a.b", "[c]", "d"])
+def test_one(case):
+    assert case != "d"
+
+@pytest.mark.fault("disk")
+def test_two():
+    pytest.skip("no disk")
+
+@pytest.mark.fault("signal")
+def test_three(): pass
+
+def test_unmarked(): raise AssertionError
+"""
+
+
+def test_fault_table_is_that_of_the_saved_counts() -> None:
+    counts = json.loads(fault_injection.SAVED.read_text())["kinds"]
+    assert fault_injection.MARKS.find(fault_injection.PAGE) == fault_injection.table(counts)
+    for kind in fault_injection.KINDS:
+        assert counts[kind]
+        assert all(survived == injected > 0 for survived, injected in counts[kind].values()), kind
+
+
+def test_marked_cases_are_counted_by_kind_and_file(tmp_path: Path) -> None:
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    (tests / "test_disk.py").write_text(MARKED)
+    counts = fault_injection.measure(tests)
+    assert {kind: files for kind, files in counts.items() if files} == {
+        "disk": {"test_disk.py": [2, 4]},
+        "signal": {"test_disk.py": [1, 1]},
+    }
+    assert "| `test_disk.py` | 4 | 2 |" in fault_injection.table(counts)
+
+
+def test_an_unknown_kind_is_an_error(request: pytest.FixtureRequest) -> None:
+    request.node.add_marker(pytest.mark.fault("dsk"))
+    with pytest.raises(pytest.UsageError, match="unknown kind of fault 'dsk'"):
+        fault_injection.pytest_collection_modifyitems([request.node])

@@ -1,0 +1,48 @@
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import photos
+from samples import photo
+
+from fmnist_lightning import load_classifier
+
+
+def test_photo_table_is_that_of_the_saved_counts() -> None:
+    saved = json.loads(photos.SAVED.read_text())
+    assert [(row["network"], row["part"]) for row in saved["rows"]] == [
+        (network, part) for network in ("photos", "photos-without") for part in photos.PARTS
+    ]
+    assert photos.MARKS.find(photos.PAGE) == photos.table(saved["rows"])
+
+
+def test_photos_are_split_by_their_hash_and_counted_by_folder(fit: Callable[..., Path]) -> None:
+    for number, folder in enumerate(("dress", "shoes") * 8):
+        Path("mine", folder).mkdir(parents=True, exist_ok=True)
+        photo(ground=f"#{number:02x}b090").save(f"mine/{folder}/{number}.png")
+    Path("mine", "other").mkdir()
+    photo().save("mine/other/0.png")  # of no class
+
+    parts = photos.split(Path("mine"))
+    for part, paths in parts.items():
+        assert paths
+        for path in paths:
+            number = int.from_bytes(hashlib.sha256(path.read_bytes()).digest(), "big")
+            assert (number % 3 == 0) == (part == "held out")
+    assert sum(map(len, parts.values())) == 16
+
+    fit()
+    right = photos.measure(Path("best.ckpt"), parts["development"])
+    answers = load_classifier("best.ckpt").predict(parts["development"])
+    for folder, classes in (("dress", ["Dress"]), ("shoes", ["Sandal", "Sneaker", "Ankle boot"])):
+        mine = [
+            answer.label in classes
+            for answer, path in zip(answers, parts["development"], strict=True)
+            if path.parent.name == folder
+        ]
+        assert right[folder] == [sum(mine), len(mine)]
+    rows = [{"network": "n", "part": "held out", "right": {"dress": [1, 4], "shoes": [3, 4]}}]
+    (*_, line) = photos.table(rows).splitlines()
+    assert line.startswith("| n | 8 held out | **50.0** ± ")
+    assert line.endswith("| 1/4 | 3/4 |")

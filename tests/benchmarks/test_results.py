@@ -1,0 +1,35 @@
+import common
+import results
+from samples import CONFIGS
+
+
+def test_results_table_is_that_of_the_saved_runs() -> None:
+    assert results.MARKS.find(common.README) == results.table(results.load())
+
+
+def test_each_config_gives_the_result_of_its_saved_runs() -> None:
+    rows = results.load()
+    for config in CONFIGS:
+        if config.stem == "pretrained":  # needs weights that must be downloaded
+            assert "no % test accuracy is claimed" in config.read_text()
+            continue
+        assert results.header(rows[config.stem]) in config.read_text().splitlines()
+
+
+def test_summary_has_mean_and_standard_deviation_over_the_seeds() -> None:
+    runs = [
+        {
+            "parameters": 11252,
+            "epochs": 3,
+            "fit_seconds": seconds,
+            "validate": {"accuracy": accuracy},
+            "test": {"accuracy": accuracy - 0.01, "ece": accuracy - 0.895},
+        }
+        for seconds, accuracy in ((10.0, 0.90), (21.0, 0.91), (20.0, 0.92))
+    ]
+    row = results.summarize({"runs": runs})
+    assert row["seconds"] == "17 s"
+    assert row["validate"] == "91.00 ± 1.00"
+    assert row["test"] == "90.00 ± 1.00"
+    assert row["ece"] == "1.50"
+    assert row["test_seeds"] == "89.00, 90.00, 91.00"

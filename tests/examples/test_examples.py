@@ -1,0 +1,76 @@
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import minimal_lightning
+import plain_pytorch
+import pytest
+import torch
+
+from fmnist_lightning import ArticleCNN
+
+
+def run(example: ModuleType, monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["example", "--epochs", "2", *options])
+    example.main()
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_plain_pytorch_trains_tests_and_predicts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(plain_pytorch, monkeypatch)
+    out = capsys.readouterr().out
+    val_losses = [float(loss) for loss in re.findall(r"val loss (\d+\.\d{4})\n", out)]
+    assert len(val_losses) == 2
+    saved = sum(loss <= min(val_losses[: i + 1]) for i, loss in enumerate(val_losses))
+    assert out.count("weights saved to best.pt") == saved
+    (accuracy, correct) = re.findall(r"accuracy (\d+\.\d\d) % \((\d+)/105\)", out)[0]
+    assert accuracy == f"{100 * int(correct) / 105:.2f}"
+    assert re.search(r"test image 9: predicted [\w/ -]+, label Ankle boot\n$", out)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_plain_pytorch_has_the_network_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(plain_pytorch, monkeypatch)
+    theirs, ours = plain_pytorch.CNN(), ArticleCNN(sigmoid=True)
+    for network in (theirs, ours):
+        network.load_state_dict(torch.load("best.pt", weights_only=True))
+    images = torch.rand(7, 1, 28, 28)
+    assert torch.equal(theirs(images), ours(images))
+
+
+@pytest.mark.usefixtures("data_dir")
+@pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
+def test_minimal_lightning_trains_and_tests_its_best_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(minimal_lightning, monkeypatch, "--batch-size", "40")
+    assert re.search(r"test/acc\W+0\.\d+", capsys.readouterr().out)
+    (log_dir,) = Path("lightning_logs").iterdir()
+    (path,) = (log_dir / "checkpoints").iterdir()
+    assert list(log_dir.glob("events.*"))
+    classifier = minimal_lightning.Classifier.load_from_checkpoint(path)
+    assert sum(each.numel() for each in classifier.parameters()) == 11_252
+
+
+def test_both_examples_split_the_images_alike(data_dir: Path) -> None:
+    data = minimal_lightning.FashionMNISTData(str(data_dir))
+    data.setup("fit")
+    for sets in (plain_pytorch.load_datasets(str(data_dir)), (data.train, data.val, data.test)):
+        assert [len(each) for each in sets] == [480, 120, 105]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("example", "foreign"),
+    [
+        (plain_pytorch, ("fmnist_lightning", "lightning")),
+        (minimal_lightning, ("fmnist_lightning",)),
+    ],
+)
+def test_examples_stand_alone(example: ModuleType, foreign: tuple[str, ...]) -> None:
+    assert example.__file__ is not None
+    imports = re.findall(r"^(?:from|import) (\w+)", Path(example.__file__).read_text(), flags=re.M)
+    assert "torch" in imports
+    assert not set(imports) & set(foreign)
