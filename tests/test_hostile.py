@@ -64,7 +64,6 @@ COMMANDS = {
     "predict": ("predict", "--ckpt_path", "best.ckpt"),
     "fit": ("fit", "--ckpt_path", "best.ckpt"),
     "last": ("fit", "--ckpt_path", "last"),
-    "shifts": ("shifts", "--ckpt_path", "best.ckpt"),
     "export": ("export", "--ckpt_path", "best.ckpt"),
 }
 

@@ -220,4 +220,3 @@ def _install(path: Path, content: bytes) -> None:
             log.warning("Corrupt file moved to %s", aside)
 
 
-fetch = download  # until all callers use the new name

@@ -9,6 +9,8 @@ import pytest
 import torch
 from comparing import curves
 from conftest import Run
+from fmnist_lightning.tensorboard.callback import FixedStepTensorBoardLogger
+from fmnist_lightning.tensorboard.grids import make_image_grid
 from google.protobuf import text_format
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,8 +22,6 @@ from torch import Tensor
 from fmnist_lightning import FashionMNISTDataModule, load_classifier
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.tensorboard import evaluation as insight
-from fmnist_lightning.tensorboard.callback import FixedStepTensorBoardLogger
-from fmnist_lightning.tensorboard.grids import make_image_grid
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
