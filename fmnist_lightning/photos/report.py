@@ -1,200 +1,225 @@
-"""What ``predict --photos`` answers: a table, a CSV file, and contact sheets."""
+"""What ``predict --photos`` prints and writes: a line for each photo, a CSV file, contact sheets."""
 
 import csv
+import functools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from PIL import Image, ImageDraw
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.photos.images import THUMBNAIL, labels_from_folder
+from fmnist_lightning.photos.images import THUMBNAIL_SIZE, Photo, labels_from_folder
 from fmnist_lightning.photos.preprocessing import NUM_VIEWS
-from fmnist_lightning.tensorboard.figures import INK, PAPER, RIGHT, WRONG
-from fmnist_lightning.tensorboard.grids import GAP, load_font, upscale_nearest
 from fmnist_lightning.training import runs
 
 ROWS, COLUMNS = 8, 5  # of a contact sheet
-LINE = 20  # pixels of height for a line of text
-COLOURS = {True: RIGHT, False: WRONG, None: INK}  # right, wrong, not known
+GAP, LINE_HEIGHT = 8, 20  # pixels
+BACKGROUND, TEXT, MUTED = (24, 24, 24), (230, 230, 230), (160, 160, 160)
+CORRECT, INCORRECT = (70, 172, 155), (226, 130, 66)  # distinct for all kinds of color vision
+CELL_SIZE = 2 * THUMBNAIL_SIZE + GAP, THUMBNAIL_SIZE + 3 * LINE_HEIGHT + GAP
 
 
-class ContactSheets:
-    """Pictures of 40 photos each: the photo, what the network saw of it, and the answer.
+class PhotoReport(BasePredictionWriter):
+    """Writes predictions batch by batch, so that memory does not grow with the number of photos.
+
+    ``photos.csv`` has a row for each photo, ``photos-1.png``, ``photos-2.png``, ... show the photos,
+    and ``mistakes-1.png``, ... those that are in a folder of another class.
 
     Args:
-        folder: Where they go.
-        name: What they are called, with their number.
+        paths: The files of the photos.
+        run_dir: The new folder for all this is created below it; None writes nothing.
+        classes: Names of the C classes.
+
+    Attributes:
+        num_skipped: Number of files that could not be read.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.name = name
+    def __init__(self, paths: Sequence[Path], run_dir: Path | None, classes: Sequence[str]) -> None:
+        super().__init__("batch")
+        self.paths = paths
+        self.run_dir = run_dir
+        self.classes = classes
+        self.folder: Path | None = None
+        self.num_skipped = 0
+        self.counts: dict[str, list[int]] = {}  # by folder: correct predictions, photos
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Creates the folder and the table."""
+        if self.run_dir:
+            self.folder = runs.create_run_dir(self.run_dir / "photos")
+            self.all_photos = ContactSheet(self.folder / "photos")
+            self.mistakes = ContactSheet(self.folder / "mistakes")
+            self._write_rows([["file", "folder", "prediction", *self.classes]])
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Tensor,
+        batch_indices: Any,
+        batch: Photo,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Reports a batch, from its probabilities, shape (N, C)."""
+        rows = []
+        views = batch.views[:, NUM_VIEWS // 2]
+        for probabilities, view, thumbnail, index, error in zip(
+            prediction.cpu(), views.cpu(), batch.thumbnail.cpu(), batch.index, batch.error,
+            strict=True,
+        ):  # fmt: skip
+            path = self.paths[index]
+            if error:
+                self.num_skipped += 1
+                print_line(f"Skipping {printable(path)}: {error}")
+                continue
+            top = probabilities.topk(min(3, len(self.classes)))
+            names = [self.classes[each] for each in top.indices]
+            texts = [f"{n} {100 * p:.1f} %" for n, p in zip(names, top.values, strict=True)]
+            line = "  ".join(f"{text:<19}" for text in texts)
+            print_line(f"{printable(path)}  {line}".rstrip())
+            folder = path.absolute().parent.name
+            cells = [f"{probability:.6f}" for probability in probabilities]
+            rows.append([printable(path), printable(folder), names[0], *cells])
+            labels = labels_from_folder(path, self.classes)
+            correct = names[0] in labels if labels else None
+            if correct is not None:
+                counts = self.counts.setdefault(folder, [0, 0])
+                counts[0] += correct
+                counts[1] += 1
+            if self.folder:
+                name = str(Path(*path.absolute().parts[-2:]))
+                cell = _draw_cell(thumbnail, view, f"predicted {texts[0]}", labels, name, correct)
+                self.all_photos.add(cell)
+                if correct is False:
+                    self.mistakes.add(cell)
+        self._write_rows(rows)
+
+    def _write_rows(self, rows: Iterable[Sequence[str]]) -> None:
+        if self.folder:
+            path = self.folder / "photos.csv"
+            with path.open("a", newline="", encoding="utf-8") as stream:
+                csv.writer(stream).writerows(rows)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the accuracy by folder and saves the last contact sheets."""
+        if self.counts:
+            print_line(format_accuracy(self.counts))
+        if self.folder:
+            self.all_photos.save()
+            self.mistakes.save()
+            print_line(f"Predictions and contact sheets: {os.path.relpath(self.folder)}")
+
+
+class ContactSheet:
+    """Saves cells as images of up to 40 each: ``STEM-1.png``, ``STEM-2.png``, ...
+
+    Args:
+        stem: Path and first part of the file names.
+    """
+
+    def __init__(self, stem: Path) -> None:
+        self.stem = stem
         self.num_saved = 0
         self.cells: list[Image.Image] = []
 
     def add(self, cell: Image.Image) -> None:
-        """Adds a photo; a sheet that is full is saved."""
+        """Adds a cell; a full sheet is saved."""
         self.cells.append(cell)
         if len(self.cells) == ROWS * COLUMNS:
             self.save()
 
     def save(self) -> None:
-        """Saves what is there, if anything."""
+        """Saves the cells since the last sheet, if there are any."""
         if not self.cells:
             return
         columns, rows = min(COLUMNS, len(self.cells)), -(-len(self.cells) // COLUMNS)
-        width, height = (size + 2 * GAP for size in self.cells[0].size)
-        sheet = Image.new("RGB", (columns * width, rows * height), PAPER)
+        width, height = (size + 2 * GAP for size in CELL_SIZE)
+        sheet = Image.new("RGB", (columns * width, rows * height), BACKGROUND)
         for index, cell in enumerate(self.cells):
             row, column = divmod(index, columns)
             sheet.paste(cell, (column * width + GAP, row * height + GAP))
         self.num_saved += 1
-        sheet.save(self.folder / f"{self.name}-{self.num_saved}.png")
+        sheet.save(self.stem.with_name(f"{self.stem.name}-{self.num_saved}.png"))
         self.cells.clear()
 
 
-class PhotoReport(Callback):
-    """Writes the answers down as they come, so that any number of photos takes the same memory.
-
-    ``photos.csv`` has a line for each photo, ``photos-1.png`` and so on show them, and
-    ``mistakes-1.png`` and so on those whose folder is named after another class.
-
-    Args:
-        paths: The files of the photos.
-        run_dir: Where all this goes, in a folder of its own; None writes nothing.
-    """
-
-    def __init__(self, paths: Sequence[Path], run_dir: Path | None) -> None:
-        self.paths = paths
-        self.run_dir = run_dir
-        self.folder: Path | None = None
-        self.num_skipped = 0
-        self.right: dict[str, list[int]] = {}  # by the name of the folder: how many, of how many
-        self.stream: TextIO | None = None
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins the files."""
-        if self.run_dir:
-            self.folder = runs.create_run_dir(self.run_dir / "photos")
-            self.stream = (self.folder / "photos.csv").open("w", newline="", encoding="utf-8")
-            csv.writer(self.stream).writerow(["file", "folder", "prediction", *CLASSES])
-            self.sheets = ContactSheets(self.folder, "photos")
-            self.mistakes = ContactSheets(self.folder, "mistakes")
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Tensor,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Takes the answers to one batch: probabilities, shape (N, 10)."""
-        pictures, thumbnails, numbers, errors = batch
-        for row, picture, thumbnail, number, error in zip(
-            outputs.cpu(),
-            pictures[:, NUM_VIEWS // 2].cpu(),
-            thumbnails.cpu(),
-            numbers,
-            errors,
-            strict=True,
-        ):
-            path = self.paths[number]
-            if error:
-                self.num_skipped += 1
-                print_line(f"skipped {printable(path)}: {error}")
-                continue
-            top = row.topk(3)
-            answers = [
-                f"{CLASSES[each]} {chance:.1%}"
-                for each, chance in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-            ]
-            print_line(
-                f"{printable(path)}  " + "  ".join(f"{answer:<18}" for answer in answers).rstrip()
-            )
-            answer, classes = CLASSES[int(top.indices[0])], labels_from_folder(path)
-            right = answer in classes if classes else None
-            folder = path.absolute().parent.name
-            if right is not None:
-                counts = self.right.setdefault(folder, [0, 0])
-                counts[0] += right
-                counts[1] += 1
-            if self.stream:
-                cells = [f"{chance:.6f}" for chance in row.tolist()]
-                csv.writer(self.stream).writerow(
-                    [printable(path), printable(folder), answer, *cells]
-                )
-                name = printable(Path(*path.absolute().parts[-2:]))
-                cell = _cell(thumbnail, picture, name, answers[0], right)
-                self.sheets.add(cell)
-                if right is False:
-                    self.mistakes.add(cell)
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the files, and sums up."""
-        if self.right:
-            print_line(as_summary(self.right))
-        if self.stream and self.folder:
-            self.stream.close()
-            self.sheets.save()
-            self.mistakes.save()
-            print_line(f"table and contact sheets: {os.path.relpath(self.folder)}")
+def _draw_cell(
+    thumbnail: Tensor,
+    view: Tensor,
+    prediction: str,
+    labels: Sequence[str],
+    name: str,
+    correct: bool | None,
+) -> Image.Image:
+    """The photo next to the network's input, with prediction, label and file name below."""
+    cell = Image.new("RGB", CELL_SIZE, BACKGROUND)
+    cell.paste(Image.fromarray(thumbnail.numpy()), (0, 0))
+    cell.paste(upscale_nearest(view, THUMBNAIL_SIZE), (THUMBNAIL_SIZE + GAP, 0))
+    draw = ImageDraw.Draw(cell)
+    color = TEXT if correct is None else CORRECT if correct else INCORRECT
+    lines = [(prediction, color, 16), (name, MUTED, 13)]
+    if labels:
+        lines.insert(1, (f"label {' or '.join(labels)}", TEXT, 13))
+    for index, (text, fill, size) in enumerate(lines):
+        font = load_font(size)
+        text = text.encode("ascii", "backslashreplace").decode()  # the font has no other glyphs
+        while font.getlength(text) > cell.width:  # keep both ends of a name
+            half = (len(text) - 2) // 2
+            text = f"{text[:half]}…{text[-half:]}"
+        draw.text((0, THUMBNAIL_SIZE + 4 + index * LINE_HEIGHT), text, fill, font)
+        draw.text((0, THUMBNAIL_SIZE + 4 + index * LINE_HEIGHT), cut, fill, font)
+    return cell
 
 
-def as_summary(right: Mapping[str, Sequence[int]]) -> str:
-    """Accuracy by folder, and the mean over the folders with its 95 % interval.
+def upscale_nearest(image: Tensor, size: int) -> Image.Image:
+    """A uint8 image, shape (H, W), as a square of ``size`` pixels, with sharp pixel edges."""
+    return Image.fromarray(image.numpy()).resize((size, size), Image.Resampling.NEAREST)
+
+
+@functools.cache
+def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font; loading it takes longer than drawing with it."""
+    return ImageFont.load_default(size)
+
+
+def format_accuracy(counts: Mapping[str, Sequence[int]]) -> str:
+    """Balanced accuracy, and the accuracy of each folder.
 
     Args:
-        right: For each folder, how many answers are right, and of how many.
+        counts: For each folder, the number of correct predictions and of photos.
     """
-    mean, reach = balanced(right)
-    return "\n".join(
-        [
-            f"balanced accuracy {mean:.2%} ± {reach:.2%} (the mean of {len(right)} folders)",
-            *(
-                f"  {name:<12} {correct / total:7.2%} ({correct:,}/{total:,})"
-                for name, (correct, total) in sorted(right.items())
-            ),
-        ]
-    )
+    mean, half_width = balanced_accuracy(counts)
+    folders = "1 folder" if len(counts) == 1 else f"{len(counts)} folders"
+    lines = [
+        f"balanced accuracy {100 * mean:.2f} % ± {100 * half_width:.2f} % (the mean of {folders})"
+    ]
+    for name, (correct, total) in sorted(counts.items()):
+        percent = f"{100 * correct / total:6.2f} %"
+        lines.append(f"  {printable(name):<12} {percent} ({correct:,}/{total:,})")
+    return "\n".join(lines)
 
 
-def balanced(right: Mapping[str, Sequence[int]]) -> tuple[float, float]:
-    """The mean of the folders' accuracies, and the reach of its 95 % interval, 0 to 1 each.
+def balanced_accuracy(counts: Mapping[str, Sequence[int]]) -> tuple[float, float]:
+    """The mean of the folders' accuracies, and half the width of its 95 % confidence interval.
 
     Args:
-        right: For each folder, how many answers are right, and of how many.
+        counts: For each folder, the number of correct predictions and of photos.
     """
-    shares = [correct / total for correct, total in right.values()]
-    # With one more right and one more wrong, all or none right is not certainty.
-    likely = [((correct + 1) / (total + 2), total) for correct, total in right.values()]
-    variance = sum(share * (1 - share) / total for share, total in likely)
-    return sum(shares) / len(shares), 1.96 * math.sqrt(variance) / len(shares)
+    mean = sum(correct / total for correct, total in counts.values()) / len(counts)
+    # One more correct and one more incorrect prediction: all of few is not certainty.
+    smoothed = [((correct + 1) / (total + 2), total) for correct, total in counts.values()]
+    variance = sum(p * (1 - p) / total for p, total in smoothed)
+    return mean, 1.96 * math.sqrt(variance) / len(counts)
 
 
 def printable(path: Path | str) -> str:
-    """A file's name on one line, whatever it is made of."""
+    """A file name on one line, with undecodable bytes and control characters escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-def _cell(
-    thumbnail: Tensor, picture: Tensor, name: str, answer: str, right: bool | None
-) -> Image.Image:
-    """The photo beside what the network saw, with the answer and the file's name below."""
-    cell = Image.new("RGB", (2 * THUMBNAIL + GAP, THUMBNAIL + 2 * LINE + 4), PAPER)
-    cell.paste(Image.fromarray(thumbnail.numpy()), (0, 0))
-    cell.paste(upscale_nearest(picture, THUMBNAIL).convert("RGB"), (THUMBNAIL + GAP, 0))
-    draw = ImageDraw.Draw(cell)
-    draw.text((0, THUMBNAIL + 4), answer, fill=COLOURS[right], font=load_font(16))
-    while len(name) > 4 and draw.textlength(name, font=load_font(13)) > cell.width:
-        name = f"{name.removesuffix('…')[:-1]}…"
-    draw.text((0, THUMBNAIL + 4 + LINE), name, fill=INK, font=load_font(13))
-    return cell
