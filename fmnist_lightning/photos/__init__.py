@@ -1,7 +1,4 @@
-"""Photos of garments: reading, segmentation, augmentation, prediction. Needs the extra ``photos``.
-
-Importing it needs no OpenCV; only photos do.
-"""
+"""Photos of garments: augmentation and prediction. Photos need OpenCV (the extra ``photos``)."""
 
 from fmnist_lightning.photos.augmentation import PhotoAugmentation
 from fmnist_lightning.photos.predict import Prediction, predict_images

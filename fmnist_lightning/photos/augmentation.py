@@ -20,18 +20,15 @@ SHOE_WEIGHT = 3  # shoes are chosen more often: in photos they differ most from 
 
 
 class PhotoAugmentation(nn.Module):
-    """Simulates in training images what :func:`preprocess_photo` makes of photos.
+    """Makes training images look like preprocessed photos. In evaluation mode it does nothing.
 
     Garments are rotated and bent, with sleeves and legs spread. Shoes stand in pairs and are seen
     from above. The outline is ragged, and a part may be missing. Light is uneven, and plain cloth
     gets prints. As with photos, the result is cropped and centered.
 
-    It runs on the device of the images and uses the default generator of that device, so
-    ``seed_everything`` makes it repeatable. In evaluation mode it does nothing.
-
     Args:
         prob: Fraction of a batch that is changed in this way, 0 to 1. The other images get a
-            :class:`RandomAugmentation`: flip, translation by up to 1 pixel, random erasing.
+            ``RandomAugmentation``: flip, translation by up to 1 pixel, random erasing.
 
     Raises:
         ValueError: If ``prob`` is out of range.
@@ -42,9 +39,7 @@ class PhotoAugmentation(nn.Module):
         if not 0 <= prob <= 1:
             raise ValueError(f"prob must be 0 to 1, not {prob}")
         self.prob = prob
-        self.base_augmentation = RandomAugmentation(
-            hflip_prob=0.5, max_translation=1, erase_prob=0.5
-        )
+        self.base_augmentation = RandomAugmentation(0.5, max_translation=1, erase_prob=0.5)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Augments a batch.
@@ -59,18 +54,24 @@ class PhotoAugmentation(nn.Module):
         if not self.training:
             return images
         out: Tensor = self.base_augmentation(images)
-        num_chosen = round(self.prob * len(images))  # fixed, so that a GPU need not be waited for
-        if num_chosen:
-            weights = torch.where(_isin(labels, SHOES)[:, 0, 0], SHOE_WEIGHT, 1)
-            order = (torch.rand(len(images), device=images.device) / weights).argsort()
-            chosen = order[:num_chosen]
+        num = round(self.prob * len(images))  # fixed: the host does not wait for a GPU to know it
+        if num:
+            weights = torch.where(_isin(labels, SHOES), SHOE_WEIGHT, 1)
+            chosen = (torch.rand(len(images), device=images.device) / weights).argsort()[:num]
+            shoes, sleeved, trousers = (
+                _isin(labels[chosen], each)[:, None, None] for each in (SHOES, SLEEVED, TROUSERS)
+            )
             pixels = images[chosen].unsqueeze(1).float() / 255  # (M, 1, 28, 28)
             pixels = torch.where(_bernoulli(pixels, 0.5), pixels.flip(3), pixels)
-            pixels = _pair_shoes(pixels, _isin(labels[chosen], SHOES))  # (M, 1, 48, 48)
-            pixels = _random_occlusion(_random_warp(pixels, labels[chosen]))
-            pixels = _color_jitter(_crop_and_center(pixels))  # (M, 1, 28, 28)
+            pixels = _pair_shoes(pixels, shoes)  # (M, 1, 48, 48)
+            pixels = _random_warp(pixels, shoes, sleeved, trousers)
+            pixels = _color_jitter(_crop_and_center(_random_occlusion(pixels)))  # (M, 1, 28, 28)
             out[chosen] = (pixels[:, 0] * 255).round().to(torch.uint8)
         return out
+
+
+def _isin(labels: Tensor, classes: list[int]) -> Tensor:
+    return torch.stack([labels == each for each in classes]).any(dim=0)
 
 
 def _uniform(like: Tensor, low: float, high: float) -> Tensor:
@@ -79,7 +80,6 @@ def _uniform(like: Tensor, low: float, high: float) -> Tensor:
 
 
 def _bernoulli(like: Tensor, prob: float) -> Tensor:
-    """One boolean for each image of a batch, in a shape that broadcasts with ``like``."""
     return _uniform(like, 0, 1) < prob
 
 
@@ -90,7 +90,7 @@ def _random_field(like: Tensor, num_points: int) -> Tensor:
 
 
 def _coordinates(pixels: Tensor, size: int, extent: float) -> tuple[Tensor, Tensor]:
-    """x and y from -extent to extent, shape (N, size, size) each."""
+    """Values of x and y from -extent to extent, shape (N, size, size) each."""
     line = torch.linspace(-extent, extent, size, device=pixels.device)
     y, x = torch.meshgrid(line, line, indexing="ij")
     return x.expand(len(pixels), -1, -1), y.expand(len(pixels), -1, -1)
@@ -101,18 +101,12 @@ def _grid_sample(pixels: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return F.grid_sample(pixels, torch.stack((x, y), dim=-1), align_corners=False)
 
 
-def _isin(labels: Tensor, classes: list[int]) -> Tensor:
-    """Which labels are among ``classes``, shape (N, 1, 1)."""
-    return torch.stack([labels == each for each in classes]).any(dim=0)[:, None, None]
-
-
 def _bounding_box(pixels: Tensor) -> tuple[Tensor, ...]:
     """Left, right, top and bottom of the foreground, -1 to 1, shape (N, 1, 1) each."""
     foreground = pixels[:, 0] > FOREGROUND_THRESHOLD
     size = foreground.shape[-1]
     edges = []
-    for dim in (1, 2):  # reduce the rows, which leaves the columns, then the other way round
-        line = foreground.any(dim=dim).float()
+    for line in (foreground.any(dim=1).float(), foreground.any(dim=2).float()):  # columns, rows
         edges += [line.argmax(dim=1), size - line.flip(1).argmax(dim=1)]
     return tuple(2 * edge[:, None, None] / size - 1 for edge in edges)
 
@@ -138,16 +132,14 @@ def _pair_shoes(pixels: Tensor, shoes: Tensor) -> Tensor:
     first = shoe(x + dx, y + dy)
     # From above, left and right shoe are mirror images; from the side, they look the same.
     second = shoe(x - dx, torch.where(above | _bernoulli(x, 0.5), dy - y, y - dy))
-    in_second = pairs & (second[:, 0] > FOREGROUND_THRESHOLD)
-    return torch.where(in_second[:, None], second, first)
+    return torch.where((pairs & (second[:, 0] > FOREGROUND_THRESHOLD))[:, None], second, first)
 
 
-def _random_warp(pixels: Tensor, labels: Tensor) -> Tensor:
+def _random_warp(pixels: Tensor, shoes: Tensor, sleeved: Tensor, trousers: Tensor) -> Tensor:
     """Rotates and bends images, changes their aspect ratio, and spreads sleeves and legs."""
     x, y = _coordinates(pixels, CANVAS_SIZE, CANVAS_EXTENT)
-    shoes, sleeves, legs = (_isin(labels, each) for each in (SHOES, SLEEVED, TROUSERS))
-    # A garment that is shrunk here loses its details when it is scaled back. What remains is the
-    # outline, which shoes in photos share with those of the dataset.
+    # Shrunk now and scaled back later, a garment loses its details, but keeps its outline, which
+    # is what shoes in photos share with those of the dataset.
     shrink = torch.where(shoes, _uniform(x, 1.2, 2.2), _uniform(x, 1.0, 1.6))
     x, y = (x + 0.06 * _random_field(x, 6)) * shrink, (y + 0.06 * _random_field(y, 6)) * shrink
     # Most garments lie nearly upright. Shoes point in any direction, mostly along an axis.
@@ -157,15 +149,15 @@ def _random_warp(pixels: Tensor, labels: Tensor) -> Tensor:
     x, y = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
     x = x / _uniform(x, 0.9, 1.1)
     x = x + y * _uniform(x, -0.1, 0.1)
-    # Farther than `body` from the vertical axis, everything moves outwards, more so towards the
-    # bottom; a gap opens there.
-    body = torch.where(legs, 0, _uniform(x, 0.4, 0.65))
-    slope = torch.where(legs, _uniform(x, 0, 0.25), _uniform(x, 0, 0.6))
-    start = torch.where(legs, _uniform(x, -0.6, -0.2), _uniform(x, -0.8, -0.4))
+    # Beyond `body` from the vertical axis, all moves outwards, most at the bottom; a gap opens.
+    body = torch.where(trousers, 0, _uniform(x, 0.4, 0.65))
+    slope = torch.where(trousers, _uniform(x, 0, 0.25), _uniform(x, 0, 0.6))
+    start = torch.where(trousers, _uniform(x, -0.6, -0.2), _uniform(x, -0.8, -0.4))
     spread = (slope * (y - start)).clamp(min=0)
-    spread = torch.where((legs | sleeves) & _bernoulli(x, 0.4), spread, 0)
-    side, outside = x.abs(), 9.0  # sampled there, a pixel is zero
-    side = torch.where(side > body + spread, side - spread, torch.where(side > body, outside, side))
+    spread = torch.where((trousers | sleeved) & _bernoulli(x, 0.4), spread, 0)
+    side, outside = x.abs(), 9.0  # zero padding
+    inner = torch.where(side > body, outside, side)
+    side = torch.where(side > body + spread, side - spread, inner)
     return _grid_sample(pixels, side * x.sign() / CANVAS_EXTENT, y / CANVAS_EXTENT)
 
 
@@ -189,13 +181,12 @@ def _crop_and_center(pixels: Tensor) -> Tensor:
 def _color_jitter(pixels: Tensor) -> Tensor:
     """Changes brightness and contrast of the foreground; adds shading, texture and noise."""
     mask = (pixels > FOREGROUND_THRESHOLD).float()
-    # An edge pixel mixes foreground and background: `cover` is how much of it is foreground, whose
-    # color is that of the interior nearby.
+    # Edge pixels mix foreground and background. Their color is that of the interior nearby.
     interior = 1 - F.max_pool2d(1 - mask, 3, stride=1, padding=1)
     fraction = F.avg_pool2d(interior, 5, stride=1, padding=2)
     nearby = F.avg_pool2d(pixels * interior, 5, stride=1, padding=2) / fraction.clamp(min=0.04)
     edge = (mask > interior) & (fraction > 0.04)
-    cover = torch.where(edge, (pixels / nearby.clamp(min=0.04)).clamp(0.3, 1), mask)
+    opacity = torch.where(edge, (pixels / nearby.clamp(min=0.04)).clamp(0.3, 1), mask)
     color = torch.where(edge, nearby, pixels)
     area = mask.sum(dim=(2, 3), keepdim=True).clamp(min=1)
     mean = (color * mask).sum(dim=(2, 3), keepdim=True) / area
@@ -206,7 +197,7 @@ def _color_jitter(pixels: Tensor) -> Tensor:
     color = color + x * _uniform(pixels, -0.2, 0.2) + y * _uniform(pixels, -0.2, 0.2)
     color = color + _uniform(pixels, 0.0, 0.12) * _random_field(pixels, 7)
     color = color + _uniform(pixels, 0.0, 0.06) * torch.randn_like(pixels)
-    return _add_texture(color, x, y).clamp(0.08, 1) * cover
+    return _add_texture(color, x, y).clamp(0.08, 1) * opacity
 
 
 def _add_texture(color: Tensor, x: Tensor, y: Tensor) -> Tensor:

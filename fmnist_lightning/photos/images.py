@@ -18,10 +18,9 @@ from fmnist_lightning.photos.preprocessing import (
     IMAGE_SIZE,
     NUM_VIEWS,
     WORKING_SIZES,
+    fit_centered,
     import_opencv,
-    paste_centered,
-    resize_longest_side,
-    to_views,
+    preprocess_photo,
 )
 
 THUMBNAIL_SIZE = 112  # pixels: width and height of a photo on a contact sheet
@@ -37,35 +36,20 @@ ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
 
 
 class PhotoError(ValueError):
-    """An image can't be read; the message says why."""
+    """An image can't be read; the message names it and says why."""
 
 
 class Photo(NamedTuple):
-    """An item of :class:`PhotoDataset`.
+    """An item of :class:`PhotoDataset`."""
 
-    Attributes:
-        views: uint8, shape (NUM_VIEWS, 28, 28), all the same for an image of 28x28 pixels.
-        thumbnail: RGB, uint8, shape (112, 112, 3).
-        index: Position of its file in the dataset.
-        error: Why the file can't be read, with views of zeros; empty if it can.
-    """
-
-    views: Tensor
-    thumbnail: Tensor
-    index: int
-    error: str
+    views: Tensor  # uint8, shape (NUM_VIEWS, 28, 28); zeros if there is an error
+    thumbnail: Tensor  # RGB, uint8, shape (112, 112, 3)
+    file_index: int
+    error: str  # why the file can't be read; empty if it can
 
 
 class PhotoDataset(Dataset[Photo]):
-    """Photo files; one that can't be read is an item with an error.
-
-    Args:
-        names: See :func:`find_photos`.
-
-    Raises:
-        ImportError: If OpenCV is not installed.
-        ValueError: If there are no files.
-    """
+    """The photos of :func:`find_photos`; a file that can't be read is an item with an error."""
 
     def __init__(self, names: Iterable[str]) -> None:
         import_opencv()  # otherwise, each photo would fail
@@ -75,17 +59,13 @@ class PhotoDataset(Dataset[Photo]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Photo:
-        views, error = torch.zeros(NUM_VIEWS, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8), ""
-        thumbnail = Image.new("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE))
         try:
-            photo = read_photo(self.paths[index])
+            photo, error = load_image(self.paths[index]), ""
         except PhotoError as caught:
-            error = str(caught)
-        else:
-            views = to_views(photo).expand_as(views)
-            small = resize_longest_side(photo, THUMBNAIL_SIZE, Image.Resampling.BOX)
-            paste_centered(small, thumbnail)
-        return Photo(views, torch.from_numpy(np.array(thumbnail)), index, error)
+            photo, error = Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE)), str(caught)
+        views = preprocess_photo(photo).expand(NUM_VIEWS, -1, -1)  # a loader needs equal shapes
+        thumbnail = np.array(fit_centered(photo, THUMBNAIL_SIZE, Image.Resampling.BOX))
+        return Photo(views, torch.from_numpy(thumbnail), index, error)
 
 
 def photo_loader(dataset: PhotoDataset) -> DataLoader[Photo]:
@@ -95,28 +75,17 @@ def photo_loader(dataset: PhotoDataset) -> DataLoader[Photo]:
 
 
 def find_photos(names: Iterable[str]) -> list[Path]:
-    """Lists photo files.
+    """Lists files, all visible files of folders and below, and the matches of glob patterns.
 
-    Args:
-        names: Files, folders, which are searched recursively, and patterns such as ``*.jpg``.
-
-    Returns:
-        The files, each once, sorted within each name, without hidden files of folders. A name that
-        matches nothing is returned as it is.
-
-    Raises:
-        ValueError: If a name is empty, or there are only empty folders.
+    Each file is listed once, in the order of the names. A name without a match is returned as is.
     """
     found: dict[Path, None] = {}
     for name in names:
-        path = Path(name)
         if not name:
             raise ValueError("the name of a photo is empty; give files, folders or patterns")
-        if path.is_dir():
-            paths = _walk(path)
-        else:
-            paths = [path] if path.exists() else [Path(each) for each in glob.glob(name)] or [path]
-        found |= dict.fromkeys(sorted(paths))
+        path = Path(name)
+        matches = [path] if path.exists() else [Path(each) for each in glob.glob(name)] or [path]
+        found |= dict.fromkeys(sorted(_walk(path) if path.is_dir() else matches))
     if not found:
         raise ValueError(f"there is no file in {', '.join(names)}; give photos, or their folders")
     return list(found)
@@ -128,10 +97,12 @@ def _walk(root: Path) -> list[Path]:
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        folders[:] = [each for each in folders if not each.startswith(".") and real not in seen]
-        if real not in seen:
-            files += [Path(folder, name) for name in names if not name.startswith(".")]
+        if real in seen:
+            folders.clear()  # os.walk goes no deeper
+            continue
         seen.add(real)
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        files += [Path(folder, name) for name in names if not name.startswith(".")]
     return files
 
 
@@ -147,69 +118,43 @@ def _words(name: str) -> str:
     return " ".join(re.split(r"[\W_]+", name.lower()))
 
 
-def read_photo(path: str | os.PathLike[str]) -> Image.Image:
-    """Reads an image file, of an animation the first frame.
+def load_image(source: ImageLike) -> Image.Image:
+    """Reads a file that Pillow can read, or converts an image, to RGB; raises :class:`PhotoError`.
 
-    Args:
-        path: A file in any format and mode that Pillow reads.
-
-    Returns:
-        RGB, see :func:`to_rgb`; a large JPEG is decoded at a reduced size, 560 pixels or more.
-
-    Raises:
-        PhotoError: If it can't be read, or Pillow warns of its size.
+    Arrays are uint8, shape (H, W), (H, W, 3) or (H, W, 4). Of an animation, the first frame is
+    read. A large JPEG is decoded at a reduced size of at least twice the largest working size.
     """
-    if not os.path.isfile(path):  # reading a pipe would wait for ever
-        raise PhotoError("no such file")
+    if not isinstance(source, str | os.PathLike | Image.Image):
+        array = np.asarray(source.cpu() if isinstance(source, Tensor) else source)
+        color = array.ndim == 3 and array.shape[2] in (3, 4)
+        if array.dtype != np.uint8 or not array.size or not (array.ndim == 2 or color):
+            raise PhotoError(
+                "an image must be uint8, shape (H, W), (H, W, 3) or (H, W, 4), "
+                f"not {array.dtype}, shape {array.shape}"
+            )
+        source = Image.fromarray(array)
+    name = "image" if isinstance(source, Image.Image) else os.fspath(source)
+    if not (isinstance(source, Image.Image) or os.path.isfile(source)):  # a pipe would block
+        raise PhotoError(f"{name}: no such file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # minor damage
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.draft("RGB", (2 * max(WORKING_SIZES),) * 2)  # decode JPEG at reduced size
-                return to_rgb(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PhotoError("exceeds the pixel limit (possible decompression bomb)") from error
-    except UnidentifiedImageError as error:
-        raise PhotoError("not an image file") from error
+            if isinstance(source, Image.Image):
+                return _to_rgb(source)
+            with Image.open(source) as image:
+                image.draft("RGB", (2 * max(WORKING_SIZES),) * 2)
+                return _to_rgb(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        reason = "exceeds the pixel limit (possible decompression bomb)"
+    except UnidentifiedImageError:
+        reason = "not an image file"
     except Exception as error:  # a decoder may raise anything for a damaged file
-        raise PhotoError(f"can't be read: {error}") from error
+        reason = f"can't be read: {error}"
+    raise PhotoError(f"{name}: {reason}")
 
 
-def load_image(source: ImageLike) -> Image.Image:
-    """Reads or converts an image.
-
-    Args:
-        source: A file, a Pillow image, or a uint8 array or tensor, shape (H, W), (H, W, 3) or
-            (H, W, 4).
-
-    Returns:
-        RGB, see :func:`to_rgb`.
-
-    Raises:
-        PhotoError: If the file can't be read, or the array is of another shape or type.
-    """
-    if isinstance(source, str | os.PathLike):
-        try:
-            return read_photo(source)
-        except PhotoError as error:
-            raise PhotoError(f"{os.fspath(source)}: {error}") from error
-    if isinstance(source, Image.Image):
-        try:
-            return to_rgb(source)
-        except OSError as error:  # Pillow opened it earlier, and decodes it only now
-            raise PhotoError(f"an image can't be read: {error}") from error
-    array = np.asarray(source.cpu() if isinstance(source, Tensor) else source)
-    color = array.ndim == 3 and array.shape[2] in (3, 4)
-    if array.dtype != np.uint8 or not array.size or not (array.ndim == 2 or color):
-        raise PhotoError(
-            "an image must be uint8, shape (H, W), (H, W, 3) or (H, W, 4), "
-            f"not {array.dtype}, shape {array.shape}"
-        )
-    return to_rgb(Image.fromarray(array))
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     """Converts any mode to RGB, upright by its EXIF orientation, on white where transparent."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow would clip

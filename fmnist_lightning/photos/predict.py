@@ -10,22 +10,16 @@ from PIL.Image import Image
 from torch import Tensor
 
 from fmnist_lightning.photos.images import ImageLike, load_image
-from fmnist_lightning.photos.preprocessing import to_views
+from fmnist_lightning.photos.preprocessing import preprocess_photo
 from fmnist_lightning.training.module import FashionClassifier
 
 
 class Prediction(NamedTuple):
-    """The prediction for an image.
+    """The prediction for an image."""
 
-    Attributes:
-        label: Name of the most probable class.
-        confidence: Its probability, 0 to 1.
-        probabilities: The probability of each class, by name.
-    """
-
-    label: str
-    confidence: float
-    probabilities: dict[str, float]
+    label: str  # the most probable class
+    confidence: float  # its probability, 0 to 1
+    probabilities: dict[str, float]  # of each class, by name
 
 
 @torch.inference_mode()
@@ -35,11 +29,10 @@ def predict_images(
     """Classifies images and photos.
 
     Args:
-        classifier: Used in evaluation mode, on the device where it is.
+        classifier: Used in evaluation mode, on its device.
         images: Files, Pillow images, or uint8 arrays or tensors, shape (H, W), (H, W, 3) or
-            (H, W, 4). One of 28x28 pixels is taken as an image of the dataset; any other is a
-            photo, of which the probabilities of several views are averaged, see
-            :func:`~fmnist_lightning.photos.preprocessing.preprocess_photo`.
+            (H, W, 4). Those of 28x28 pixels are images of the dataset. All others are photos, and
+            probabilities are averaged over their views, see ``preprocessing.preprocess_photo``.
         batch_size: Number of images that are classified at a time.
 
     Returns:
@@ -52,30 +45,30 @@ def predict_images(
     shape = getattr(images, "shape", ())
     single = len(shape) == 2 or shape[2:] in ((3,), (4,))
     if single or isinstance(images, str | os.PathLike | Image):
-        raise ValueError("predict_images takes a list of images, not a single image: put it in [ ]")
+        raise ValueError("predict_images takes a list of images, not a single one: put it in [ ]")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    predictions: list[Prediction] = []
+    rows: list[list[float]] = []
+    remaining = iter(images)
     training = [module for module in classifier.modules() if module.training]
     classifier.eval()
     try:
-        remaining = iter(images)
-        while batch := [to_views(load_image(i)) for i in itertools.islice(remaining, batch_size)]:
-            for row in _predict_views(classifier, batch):
-                probabilities = dict(zip(classifier.classes, row, strict=True))
-                label = max(probabilities, key=probabilities.__getitem__)
-                predictions.append(Prediction(label, probabilities[label], probabilities))
+        while batch := list(itertools.islice(remaining, batch_size)):
+            views = [preprocess_photo(load_image(image)) for image in batch]
+            rows += _predict_views(classifier, views)
     finally:
         for module in training:
             module.training = True
-    return predictions
+    named = [dict(zip(classifier.classes, row, strict=True)) for row in rows]
+    labels = [max(each, key=each.__getitem__) for each in named]
+    return [Prediction(k, each[k], each) for k, each in zip(labels, named, strict=True)]
 
 
-def _predict_views(classifier: FashionClassifier, batch: list[Tensor]) -> list[list[float]]:
-    """Probabilities for each item of uint8, shape (V, 28, 28); V may differ between the items."""
+def _predict_views(classifier: FashionClassifier, views: list[Tensor]) -> list[list[float]]:
+    """Class probabilities of images that are uint8, shape (V, 28, 28), with V of each its own."""
     rows: dict[int, list[float]] = {}
-    for num_views in {len(views) for views in batch}:
-        indices = [index for index, views in enumerate(batch) if len(views) == num_views]
-        stacked = torch.stack([batch[index] for index in indices]).to(classifier.device)
-        rows |= dict(zip(indices, classifier.probabilities(stacked).tolist(), strict=True))
-    return [rows[index] for index in range(len(batch))]
+    for num_views in {len(each) for each in views}:
+        indices = [index for index, each in enumerate(views) if len(each) == num_views]
+        stacked = torch.stack([views[index] for index in indices]).to(classifier.device)
+        rows |= zip(indices, classifier.probabilities(stacked).tolist(), strict=True)
+    return [rows[index] for index in range(len(views))]
