@@ -42,15 +42,7 @@ class PhotoAugmentation(nn.Module):
         self.base_augmentation = RandomAugmentation(0.5, max_translation=1, erase_prob=0.5)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Augments a batch.
-
-        Args:
-            images: uint8, shape (N, 28, 28).
-            labels: Fashion-MNIST labels, int64, shape (N,).
-
-        Returns:
-            New images, uint8, shape (N, 28, 28); in evaluation mode, ``images`` itself.
-        """
+        """New images, uint8, from ``images``, uint8, shape (N, 28, 28), and ``labels``, (N,)."""
         if not self.training:
             return images
         out: Tensor = self.base_augmentation(images)

@@ -1,13 +1,12 @@
 """Predicts the classes of image files, Pillow images and arrays."""
 
-import itertools
 import os
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 import torch
 from PIL.Image import Image
-from torch import Tensor
 
 from fmnist_lightning.photos.images import ImageLike, load_image
 from fmnist_lightning.photos.preprocessing import preprocess_photo
@@ -48,27 +47,20 @@ def predict_images(
         raise ValueError("predict_images takes a list of images, not a single one: put it in [ ]")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    rows: list[list[float]] = []
+    predictions: list[Prediction] = []
     remaining = iter(images)
     training = [module for module in classifier.modules() if module.training]
     classifier.eval()
     try:
-        while batch := list(itertools.islice(remaining, batch_size)):
-            views = [preprocess_photo(load_image(image)) for image in batch]
-            rows += _predict_views(classifier, views)
+        while batch := [preprocess_photo(load_image(i)) for i in islice(remaining, batch_size)]:
+            rows = classifier.probabilities(torch.cat(batch).to(classifier.device))
+            for views in torch.split(rows, [len(each) for each in batch]):  # (V, C)
+                probabilities = dict(
+                    zip(classifier.classes, views.mean(dim=0).tolist(), strict=True)
+                )
+                label = max(probabilities, key=probabilities.__getitem__)
+                predictions.append(Prediction(label, probabilities[label], probabilities))
     finally:
         for module in training:
             module.training = True
-    named = [dict(zip(classifier.classes, row, strict=True)) for row in rows]
-    labels = [max(each, key=each.__getitem__) for each in named]
-    return [Prediction(k, each[k], each) for k, each in zip(labels, named, strict=True)]
-
-
-def _predict_views(classifier: FashionClassifier, views: list[Tensor]) -> list[list[float]]:
-    """Class probabilities of images that are uint8, shape (V, 28, 28), with V of each its own."""
-    rows: dict[int, list[float]] = {}
-    for num_views in {len(each) for each in views}:
-        indices = [index for index, each in enumerate(views) if len(each) == num_views]
-        stacked = torch.stack([views[index] for index in indices]).to(classifier.device)
-        rows |= zip(indices, classifier.probabilities(stacked).tolist(), strict=True)
-    return [rows[index] for index in range(len(views))]
+    return predictions

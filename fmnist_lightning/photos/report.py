@@ -84,11 +84,9 @@ class PhotoReport(BasePredictionWriter):
             if self.folder:
                 cells = [f"{probability:.6f}" for probability in probabilities.values()]
                 self._write_row(printable(path), printable(folder), ranked[0], *cells)
-                captions = [
-                    (f"predicted {top[0]}", COLORS[correct], 16),
-                    (f"label {' or '.join(labels)}" if labels else "no label", TEXT, 13),
-                    (f"{folder}/{path.name}", MUTED, 13),
-                ]
+                captions = [(f"predicted {top[0]}", COLORS[correct], 16)]
+                captions += [(f"label {' or '.join(labels)}", TEXT, 13)] if labels else []
+                captions += [(f"{folder}/{path.name}", MUTED, 13)]
                 cell = draw_cell(thumbnail.cpu(), views[NUM_VIEWS // 2].cpu(), captions)
                 self._add_to_sheet("photos", cell)
                 if correct is False:
@@ -119,10 +117,9 @@ class PhotoReport(BasePredictionWriter):
             return
         width, height = CELL_SIZE
         columns, rows = min(COLUMNS, len(cells)), math.ceil(len(cells) / COLUMNS)
-        sheet = Image.new("RGB", (columns * width, rows * height))
+        sheet = Image.new("RGB", (columns * width, rows * height), BACKGROUND)
         for index, cell in enumerate(cells):
-            row, column = divmod(index, columns)
-            sheet.paste(cell, (column * width, row * height))
+            sheet.paste(cell, (index % columns * width, index // columns * height))
         self.num_sheets[name] += 1
         sheet.save(self.folder / f"{name}-{self.num_sheets[name]}.png")
         cells.clear()
