@@ -121,7 +121,7 @@ def test_load_image_error_says_what_is_wrong_with_the_file(
         with pytest.raises(PhotoError, match=f"^{tmp_path / name}: {reason}"):
             load_image(tmp_path / name)
     image = Image.open(tmp_path / "cut.jpg")  # Pillow decodes it only when it is used
-    with image, pytest.raises(PhotoError, match="^image: can't be read: .*truncated"):
+    with image, pytest.raises(PhotoError, match=r"^image: can't be read: .*truncated"):
         load_image(image)
     # 320x240 pixels: Pillow warns above its limit, and raises above twice that.
     for limit in (50_000, 20_000):
