@@ -133,7 +133,7 @@ def draw_cell(thumbnail: Tensor, view: Tensor, captions: Sequence[Caption]) -> I
     cell.paste(upscaled, (THUMBNAIL_SIZE + 2 * GAP, GAP))
     draw, top = ImageDraw.Draw(cell), THUMBNAIL_SIZE + 2 * GAP
     for text, color, size in captions:
-        text = printable(text).encode("ascii", "backslashreplace").decode()  # the font is ASCII only
+        text = printable(text).encode("ascii", "backslashreplace").decode()  # the font's glyphs
         while load_font(size).getlength(text) > cell.width - 2 * GAP:  # keeps both ends
             half = (len(text) - 2) // 2
             text = f"{text[:half]}…{text[-half:]}"

@@ -1,5 +1,7 @@
+import re
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from PIL import Image
 from samples import photo
 from torch import Tensor
 
-from fmnist_lightning import FashionClassifier, RegularizedCNN, photos
+from fmnist_lightning import FashionClassifier, RegularizedCNN, load_classifier, photos
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.photos import Prediction, predict_images
 from fmnist_lightning.photos.preprocessing import preprocess_photo
@@ -79,6 +81,22 @@ def test_predict_images_refuses_a_single_image_and_an_empty_batch() -> None:
             predict_images(classifier, single)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
         predict_images(classifier, [image], batch_size=0)
+
+
+def test_example_of_the_page_runs(
+    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit()
+    files = ["jacket.jpg", "shoes.png"]
+    for name in files:
+        photo().save(name)
+    page = Path(__file__).parents[2] / "docs" / "photos.md"
+    (script,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    capsys.readouterr()
+    exec(compile(script, page, "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    predictions = predict_images(load_classifier("best.ckpt"), files)
+    assert lines == [f"{p.label} {p.confidence} {p.probabilities['Sneaker']}" for p in predictions]
 
 
 def test_photos_are_imported_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
