@@ -1,5 +1,6 @@
-"""Photos of clothes: reading, segmentation, augmentation, prediction. Needs the extra ``photos``."""
+"""Photos of garments: augmentation and prediction. Photos need OpenCV (the extra ``photos``)."""
 
 from fmnist_lightning.photos.augmentation import PhotoAugmentation
+from fmnist_lightning.photos.predict import Prediction, predict_images
 
-__all__ = ["PhotoAugmentation"]
+__all__ = ["PhotoAugmentation", "Prediction", "predict_images"]

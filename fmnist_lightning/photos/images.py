@@ -1,10 +1,10 @@
-"""Finds and reads photos of clothes."""
+"""Finds and reads photos of garments."""
 
 import glob
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,20 +14,17 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.photos.preprocessing import (
     IMAGE_SIZE,
     NUM_VIEWS,
     WORKING_SIZES,
-    opencv,
-    paste_centered,
+    fit_centered,
+    import_opencv,
     preprocess_photo,
-    resize_longest_side,
 )
-from fmnist_lightning.tensorboard.grids import BACKGROUND
 
-THUMBNAIL = 112  # pixels: the side of what the contact sheet shows of a photo
-# What folders are called that hold photos of a class, or of several, beside the class's own name.
+THUMBNAIL_SIZE = 112  # pixels: width and height of a photo on a contact sheet
+# Folder names that stand for one or several classes, in addition to the names of the classes.
 FOLDER_TO_CLASSES = {
     "t shirt": ("T-shirt/top",),
     "pants": ("Trouser",),
@@ -35,192 +32,132 @@ FOLDER_TO_CLASSES = {
     "outwear": ("Coat",),
     "shoes": ("Sandal", "Sneaker", "Ankle boot"),
 }
-Picture = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
 
 
 class PhotoError(ValueError):
-    """What can't be read as a picture; the message says why."""
+    """An image can't be read; the message names it and says why."""
 
 
 class Photo(NamedTuple):
-    """A photo on its way to an answer.
+    """An item of :class:`PhotoDataset`."""
 
-    Attributes:
-        pictures: What the network sees, uint8, shape (9, 28, 28); black where there was an error.
-        thumbnail: What people see, uint8, shape (112, 112, 3).
-        number: Its place among the files.
-        error: Why it could not be read; empty where it could.
-    """
-
-    pictures: Tensor
-    thumbnail: Tensor
-    number: int
-    error: str
+    views: Tensor  # uint8, shape (NUM_VIEWS, 28, 28); zeros if there is an error
+    thumbnail: Tensor  # RGB, uint8, shape (112, 112, 3)
+    file_index: int
+    error: str  # why the file can't be read; empty if it can
 
 
 class PhotoDataset(Dataset[Photo]):
-    """Photos by their files; one that can't be read is an item with an error.
-
-    Args:
-        names: See :func:`find_photos`.
-
-    Raises:
-        ImportError: If OpenCV is not installed.
-        ValueError: If there is no file.
-    """
+    """The photos of :func:`find_photos`; a file that can't be read is an item with an error."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        opencv()  # or else each of them would fail
+        import_opencv()  # otherwise, each photo would fail
         self.paths = find_photos(names)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Photo:
-        thumbnail = Image.new("RGB", (THUMBNAIL, THUMBNAIL), (BACKGROUND,) * 3)
-        pictures, error = torch.zeros(NUM_VIEWS, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8), ""
         try:
-            photo = read_photo(self.paths[index])
+            photo, error = load_image(self.paths[index]), ""
         except PhotoError as caught:
-            error = str(caught)
-        else:
-            pictures = preprocess_photo(photo)
-            small = resize_longest_side(photo, THUMBNAIL, Image.Resampling.BOX)
-            thumbnail = paste_centered(small, thumbnail)
-        return Photo(pictures, torch.from_numpy(np.array(thumbnail)), index, error)
+            photo, error = Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE)), str(caught)
+        views = preprocess_photo(photo).expand(NUM_VIEWS, -1, -1)  # a loader needs equal shapes
+        thumbnail = np.array(fit_centered(photo, THUMBNAIL_SIZE, Image.Resampling.BOX))
+        return Photo(views, torch.from_numpy(thumbnail), index, error)
 
 
 def photo_loader(dataset: PhotoDataset) -> DataLoader[Photo]:
-    """Batches of 16, by processes of their own where there are many: 0.3 s a photo."""
+    """Batches of 16, from worker processes if there are many: a photo takes about 0.3 s."""
     num_workers = min(os.cpu_count() or 1, len(dataset) // 16, 8)
     return DataLoader(dataset, batch_size=16, num_workers=num_workers)
 
 
 def find_photos(names: Iterable[str]) -> list[Path]:
-    """Lists the files that names stand for.
+    """Lists files, all visible files of folders and below, and the matches of glob patterns.
 
-    Args:
-        names: Files, folders with all that is in and below them, and patterns such as ``*.jpg``.
-
-    Returns:
-        The files, each once, sorted within each name; files in a folder whose names begin with a
-        dot are left out. A name that stands for nothing is given back as it is.
-
-    Raises:
-        ValueError: If there are only empty folders.
+    Each file is listed once, in the order of the names. A name without a match is returned as is.
     """
     found: dict[Path, None] = {}
     for name in names:
-        path = Path(name)
         if not name:
             raise ValueError("the name of a photo is empty; give files, folders or patterns")
-        if path.is_dir():
-            paths = _below(path)
-        else:
-            paths = [path] if path.exists() else [Path(each) for each in glob.glob(name)] or [path]
-        found |= dict.fromkeys(sorted(paths))
+        path = Path(name)
+        matches = [path] if path.exists() else [Path(each) for each in glob.glob(name)] or [path]
+        found |= dict.fromkeys(sorted(_walk(path) if path.is_dir() else matches))
     if not found:
         raise ValueError(f"there is no file in {', '.join(names)}; give photos, or their folders")
     return list(found)
 
 
-def _below(root: Path) -> list[Path]:
-    """The files in a folder and below it; a folder that links lead to twice is read once."""
+def _walk(root: Path) -> list[Path]:
+    """The files in a folder and below; a folder that is linked to repeatedly is read once."""
     files: list[Path] = []
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        folders[:] = [each for each in folders if not each.startswith(".") and real not in seen]
-        if real not in seen:
-            files += [Path(folder, name) for name in names if not name.startswith(".")]
+        if real in seen:
+            folders.clear()  # os.walk goes no deeper
+            continue
         seen.add(real)
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        files += [Path(folder, name) for name in names if not name.startswith(".")]
     return files
 
 
-def labels_from_folder(path: Path) -> tuple[str, ...]:
-    """The classes that are right for a photo, by the name of its folder; none where it has none."""
-    known = {_plain(name): (name,) for name in CLASSES} | FOLDER_TO_CLASSES
-    return known.get(_plain(path.absolute().parent.name), ())
+def labels_from_folder(path: Path, classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes that are correct for a photo, by the name of its folder; empty if unknown."""
+    known = FOLDER_TO_CLASSES | {_words(name): (name,) for name in classes}
+    labels = known.get(_words(path.absolute().parent.name), ())
+    return tuple(label for label in labels if label in classes)
 
 
-def _plain(name: str) -> str:
-    """The words of a name, so that ``Ankle_boot`` is found as ``ankle-boot`` is."""
+def _words(name: str) -> str:
+    """``ankle boot`` for ``Ankle_boot`` and ``ankle-boot``."""
     return " ".join(re.split(r"[\W_]+", name.lower()))
 
 
-def read_photo(path: str | os.PathLike[str]) -> Image.Image:
-    """Reads a photo, or the first one of an animation.
+def load_image(source: ImageLike) -> Image.Image:
+    """Reads a file that Pillow can read, or converts an image, to RGB; raises :class:`PhotoError`.
 
-    Args:
-        path: A file in any format and mode that Pillow reads.
-
-    Returns:
-        The photo, see :func:`as_rgb`; a large JPEG is reduced to 560 pixels or somewhat more.
-
-    Raises:
-        PhotoError: If it can't be read, or is so large that Pillow warns of it.
+    Arrays are uint8, shape (H, W), (H, W, 3) or (H, W, 4). Of an animation, the first frame is
+    read. A large JPEG is decoded at a reduced size of at least twice the largest working size.
     """
-    if not os.path.isfile(path):  # a pipe would be waited for
-        raise PhotoError("there is no such file")
+    if not isinstance(source, str | os.PathLike | Image.Image):
+        array = np.asarray(source.cpu() if isinstance(source, Tensor) else source)
+        color = array.ndim == 3 and array.shape[2] in (3, 4)
+        if array.dtype != np.uint8 or not array.size or not (array.ndim == 2 or color):
+            raise PhotoError(
+                "an image must be uint8, shape (H, W), (H, W, 3) or (H, W, 4), "
+                f"not {array.dtype}, shape {array.shape}"
+            )
+        source = Image.fromarray(array)
+    name = "image" if isinstance(source, Image.Image) else os.fspath(source)
+    if not (isinstance(source, Image.Image) or os.path.isfile(source)):  # a pipe would block
+        raise PhotoError(f"{name}: no such file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of small damage, which does no harm here
+            warnings.simplefilter("ignore")  # minor damage
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.draft(
-                    "RGB", (2 * max(WORKING_SIZES),) * 2
-                )  # a large JPEG is reduced as it is read
-                return as_rgb(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PhotoError("it has too many pixels") from error
-    except UnidentifiedImageError as error:
-        raise PhotoError("it is not a picture") from error
-    except Exception as error:  # a decoder may raise anything over a damaged file
-        raise PhotoError(f"it can't be read: {error}") from error
+            if isinstance(source, Image.Image):
+                return _to_rgb(source)
+            with Image.open(source) as image:
+                image.draft("RGB", (2 * max(WORKING_SIZES),) * 2)
+                return _to_rgb(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        reason = "exceeds the pixel limit (possible decompression bomb)"
+    except UnidentifiedImageError:
+        reason = "not an image file"
+    except Exception as error:  # a decoder may raise anything for a damaged file
+        reason = f"can't be read: {error}"
+    raise PhotoError(f"{name}: {reason}")
 
 
-def load_views(source: Picture) -> Tensor:
-    """Makes pictures like those of the data set of what may be one already.
-
-    Args:
-        source: A file, a Pillow image, or a uint8 array or tensor, shape (H, W), (H, W, 3) or
-            (H, W, 4).
-
-    Returns:
-        Pictures of one thing, uint8, shape (9, 28, 28), see
-        :func:`~fmnist_lightning.photos.preprocessing.preprocess_photo`.
-
-    Raises:
-        PhotoError: If the file can't be read, or the array is of another shape or type.
-    """
-    if isinstance(source, str | os.PathLike):
-        try:
-            return preprocess_photo(read_photo(source))
-        except PhotoError as error:
-            raise PhotoError(f"{os.fspath(source)}: {error}") from error
-    if isinstance(source, Image.Image):
-        try:
-            return preprocess_photo(as_rgb(source))
-        except OSError as error:  # it was opened, and is read only now
-            raise PhotoError(f"a picture can't be read: {error}") from error
-    array = np.asarray(source.cpu() if isinstance(source, Tensor) else source)
-    if (
-        not array.size
-        or array.dtype != np.uint8
-        or array.ndim not in (2, 3)
-        or array.shape[2:] not in ((), (3,), (4,))
-    ):
-        raise PhotoError(
-            f"a picture must be uint8, shape (H, W), (H, W, 3) or (H, W, 4), "
-            f"not {array.dtype}, shape {array.shape}"
-        )
-    return preprocess_photo(as_rgb(Image.fromarray(array)))
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Brings a picture of any mode into RGB, upright, with what was transparent in white."""
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Converts any mode to RGB, upright by its EXIF orientation, on white where transparent."""
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):  # more than 8 bits, of which Pillow would cut some off
+    if image.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow would clip
         values = np.nan_to_num(np.asarray(image, dtype=np.float32)).clip(min=0)
         values = values * (255 / max(values.max(), 1e-6))
         image = Image.fromarray(values.round().astype(np.uint8))

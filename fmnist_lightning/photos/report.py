@@ -1,200 +1,167 @@
-"""What ``predict --photos`` answers: a table, a CSV file, and contact sheets."""
+"""What ``predict --photos`` prints and writes."""
 
+import collections
 import csv
+import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from PIL import Image, ImageDraw
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.photos.images import THUMBNAIL, labels_from_folder
+from fmnist_lightning.photos.images import THUMBNAIL_SIZE, labels_from_folder
 from fmnist_lightning.photos.preprocessing import NUM_VIEWS
-from fmnist_lightning.tensorboard.figures import INK, PAPER, RIGHT, WRONG
-from fmnist_lightning.tensorboard.grids import GAP, load_font, upscale_nearest
 from fmnist_lightning.training import runs
 
 ROWS, COLUMNS = 8, 5  # of a contact sheet
-LINE = 20  # pixels of height for a line of text
-COLOURS = {True: RIGHT, False: WRONG, None: INK}  # right, wrong, not known
+GAP, LINE_HEIGHT = 8, 20  # pixels
+CELL_SIZE = 2 * THUMBNAIL_SIZE + 3 * GAP, THUMBNAIL_SIZE + 3 * LINE_HEIGHT + 3 * GAP
+BACKGROUND, TEXT, MUTED = (24, 24, 24), (230, 230, 230), (160, 160, 160)
+# Of a prediction that is correct or not, or without a label; distinct for all color vision.
+COLORS = {True: (70, 172, 155), False: (226, 130, 66), None: TEXT}
+Caption = tuple[str, tuple[int, int, int], int]  # text, color, font size
+load_font = functools.cache(ImageFont.load_default)  # loading takes longer than drawing
 
 
-class ContactSheets:
-    """Pictures of 40 photos each: the photo, what the network saw of it, and the answer.
+class PhotoReport(BasePredictionWriter):
+    """Prints predictions, and writes ``photos.csv`` and contact sheets to a folder in ``run_dir``.
 
-    Args:
-        folder: Where they go.
-        name: What they are called, with their number.
+    ``photos-1.png``, ``photos-2.png``, ... show all photos, and ``mistakes-1.png``, ... those in a
+    folder that is named after another class. Files are written as predictions come, so that memory
+    does not grow with the number of photos. Without a ``run_dir``, nothing is written.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.name = name
-        self.num_saved = 0
-        self.cells: list[Image.Image] = []
-
-    def add(self, cell: Image.Image) -> None:
-        """Adds a photo; a sheet that is full is saved."""
-        self.cells.append(cell)
-        if len(self.cells) == ROWS * COLUMNS:
-            self.save()
-
-    def save(self) -> None:
-        """Saves what is there, if anything."""
-        if not self.cells:
-            return
-        columns, rows = min(COLUMNS, len(self.cells)), -(-len(self.cells) // COLUMNS)
-        width, height = (size + 2 * GAP for size in self.cells[0].size)
-        sheet = Image.new("RGB", (columns * width, rows * height), PAPER)
-        for index, cell in enumerate(self.cells):
-            row, column = divmod(index, columns)
-            sheet.paste(cell, (column * width + GAP, row * height + GAP))
-        self.num_saved += 1
-        sheet.save(self.folder / f"{self.name}-{self.num_saved}.png")
-        self.cells.clear()
-
-
-class PhotoReport(Callback):
-    """Writes the answers down as they come, so that any number of photos takes the same memory.
-
-    ``photos.csv`` has a line for each photo, ``photos-1.png`` and so on show them, and
-    ``mistakes-1.png`` and so on those whose folder is named after another class.
-
-    Args:
-        paths: The files of the photos.
-        run_dir: Where all this goes, in a folder of its own; None writes nothing.
-    """
-
-    def __init__(self, paths: Sequence[Path], run_dir: Path | None) -> None:
+    def __init__(self, paths: Sequence[Path], run_dir: Path | None, classes: Sequence[str]) -> None:
+        super().__init__("batch")
         self.paths = paths
         self.run_dir = run_dir
+        self.classes = classes
         self.folder: Path | None = None
         self.num_skipped = 0
-        self.right: dict[str, list[int]] = {}  # by the name of the folder: how many, of how many
-        self.stream: TextIO | None = None
+        self.counts: dict[str, list[int]] = {}  # by folder: correct predictions, photos
+        self.cells: dict[str, list[Image.Image]] = {"photos": [], "mistakes": []}
+        self.num_sheets = collections.Counter[str]()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins the files."""
+        """Creates the folder and the table."""
         if self.run_dir:
             self.folder = runs.create_run_dir(self.run_dir / "photos")
-            self.stream = (self.folder / "photos.csv").open("w", newline="", encoding="utf-8")
-            csv.writer(self.stream).writerow(["file", "folder", "prediction", *CLASSES])
-            self.sheets = ContactSheets(self.folder, "photos")
-            self.mistakes = ContactSheets(self.folder, "mistakes")
+            self._write_row("file", "folder", "prediction", *self.classes)
 
-    def on_predict_batch_end(
+    def write_on_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Tensor,
+        prediction: Tensor,
+        batch_indices: Any,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int = 0,
+        dataloader_idx: int,
     ) -> None:
-        """Takes the answers to one batch: probabilities, shape (N, 10)."""
-        pictures, thumbnails, numbers, errors = batch
-        for row, picture, thumbnail, number, error in zip(
-            outputs.cpu(),
-            pictures[:, NUM_VIEWS // 2].cpu(),
-            thumbnails.cpu(),
-            numbers,
-            errors,
-            strict=True,
-        ):
-            path = self.paths[number]
+        """Reports a batch of ``Photo``, from its probabilities, shape (N, C)."""
+        for row, views, thumbnail, index, error in zip(prediction.tolist(), *batch, strict=True):
             if error:
                 self.num_skipped += 1
-                print_line(f"skipped {printable(path)}: {error}")
+                print_line(f"Skipping {printable(error)}")
                 continue
-            top = row.topk(3)
-            answers = [
-                f"{CLASSES[each]} {chance:.1%}"
-                for each, chance in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-            ]
-            print_line(
-                f"{printable(path)}  " + "  ".join(f"{answer:<18}" for answer in answers).rstrip()
-            )
-            answer, classes = CLASSES[int(top.indices[0])], labels_from_folder(path)
-            right = answer in classes if classes else None
-            folder = path.absolute().parent.name
-            if right is not None:
-                counts = self.right.setdefault(folder, [0, 0])
-                counts[0] += right
+            path, probabilities = self.paths[index], dict(zip(self.classes, row, strict=True))
+            ranked = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
+            top = [f"{name} {100 * probabilities[name]:.1f} %" for name in ranked[:3]]
+            line = "  ".join(f"{text:<19}" for text in top)
+            print_line(f"{printable(path)}  {line}".rstrip())
+            folder, labels = path.absolute().parent.name, labels_from_folder(path, self.classes)
+            correct = ranked[0] in labels if labels else None
+            if correct is not None:
+                counts = self.counts.setdefault(folder, [0, 0])
+                counts[0] += correct
                 counts[1] += 1
-            if self.stream:
-                cells = [f"{chance:.6f}" for chance in row.tolist()]
-                csv.writer(self.stream).writerow(
-                    [printable(path), printable(folder), answer, *cells]
-                )
-                name = printable(Path(*path.absolute().parts[-2:]))
-                cell = _cell(thumbnail, picture, name, answers[0], right)
-                self.sheets.add(cell)
-                if right is False:
-                    self.mistakes.add(cell)
+            if self.folder:
+                cells = [f"{probability:.6f}" for probability in probabilities.values()]
+                self._write_row(printable(path), printable(folder), ranked[0], *cells)
+                captions = [(f"predicted {top[0]}", COLORS[correct], 16)]
+                captions += [(f"label {' or '.join(labels)}", TEXT, 13)] if labels else []
+                captions += [(f"{folder}/{path.name}", MUTED, 13)]
+                cell = draw_cell(thumbnail.cpu(), views[NUM_VIEWS // 2].cpu(), captions)
+                self._add_to_sheet("photos", cell)
+                if correct is False:
+                    self._add_to_sheet("mistakes", cell)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the files, and sums up."""
-        if self.right:
-            print_line(as_summary(self.right))
-        if self.stream and self.folder:
-            self.stream.close()
-            self.sheets.save()
-            self.mistakes.save()
-            print_line(f"table and contact sheets: {os.path.relpath(self.folder)}")
+        """Prints the accuracy by folder and saves the last contact sheets."""
+        if self.counts:
+            print_line(format_accuracy(self.counts))
+        if self.folder:
+            for name in self.cells:
+                self._save_sheet(name)
+            print_line(f"Predictions and contact sheets: {os.path.relpath(self.folder)}")
+
+    def _write_row(self, *cells: str) -> None:
+        assert self.folder is not None
+        with (self.folder / "photos.csv").open("a", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerow(cells)
+
+    def _add_to_sheet(self, name: str, cell: Image.Image) -> None:
+        self.cells[name].append(cell)
+        if len(self.cells[name]) == ROWS * COLUMNS:
+            self._save_sheet(name)
+
+    def _save_sheet(self, name: str) -> None:
+        cells = self.cells[name]
+        if not cells or self.folder is None:
+            return
+        width, height = CELL_SIZE
+        columns, rows = min(COLUMNS, len(cells)), math.ceil(len(cells) / COLUMNS)
+        sheet = Image.new("RGB", (columns * width, rows * height), BACKGROUND)
+        for index, cell in enumerate(cells):
+            sheet.paste(cell, (index % columns * width, index // columns * height))
+        self.num_sheets[name] += 1
+        sheet.save(self.folder / f"{name}-{self.num_sheets[name]}.png")
+        cells.clear()
 
 
-def as_summary(right: Mapping[str, Sequence[int]]) -> str:
-    """Accuracy by folder, and the mean over the folders with its 95 % interval.
+def draw_cell(thumbnail: Tensor, view: Tensor, captions: Sequence[Caption]) -> Image.Image:
+    """A photo, (112, 112, 3), next to the network's input, (28, 28), with captions below."""
+    cell = Image.new("RGB", CELL_SIZE, BACKGROUND)
+    upscaled = Image.fromarray(view.numpy()).resize((THUMBNAIL_SIZE,) * 2, Image.Resampling.NEAREST)
+    cell.paste(Image.fromarray(thumbnail.numpy()), (GAP, GAP))
+    cell.paste(upscaled, (THUMBNAIL_SIZE + 2 * GAP, GAP))
+    draw, top = ImageDraw.Draw(cell), THUMBNAIL_SIZE + 2 * GAP
+    for text, color, size in captions:
+        text = printable(text).encode("ascii", "backslashreplace").decode()  # the font's glyphs
+        while load_font(size).getlength(text) > cell.width - 2 * GAP:  # keeps both ends
+            half = (len(text) - 2) // 2
+            text = f"{text[:half]}…{text[-half:]}"
+        draw.text((GAP, top), text, color, load_font(size))
+        top += LINE_HEIGHT
+    return cell
 
-    Args:
-        right: For each folder, how many answers are right, and of how many.
-    """
-    mean, reach = balanced(right)
-    return "\n".join(
-        [
-            f"balanced accuracy {mean:.2%} ± {reach:.2%} (the mean of {len(right)} folders)",
-            *(
-                f"  {name:<12} {correct / total:7.2%} ({correct:,}/{total:,})"
-                for name, (correct, total) in sorted(right.items())
-            ),
-        ]
-    )
+
+def format_accuracy(counts: Mapping[str, Sequence[int]]) -> str:
+    """The balanced accuracy and that of each folder, from its correct predictions and photos."""
+    mean, half_width = balanced_accuracy(counts)
+    lines = [f"balanced accuracy {100 * mean:.2f} % ± {100 * half_width:.2f} % (mean of folders)"]
+    for name, (correct, total) in sorted(counts.items()):
+        percent = f"{100 * correct / total:6.2f} %"
+        lines.append(f"  {printable(name):<12} {percent} ({correct:,}/{total:,})")
+    return "\n".join(lines)
 
 
-def balanced(right: Mapping[str, Sequence[int]]) -> tuple[float, float]:
-    """The mean of the folders' accuracies, and the reach of its 95 % interval, 0 to 1 each.
-
-    Args:
-        right: For each folder, how many answers are right, and of how many.
-    """
-    shares = [correct / total for correct, total in right.values()]
-    # With one more right and one more wrong, all or none right is not certainty.
-    likely = [((correct + 1) / (total + 2), total) for correct, total in right.values()]
-    variance = sum(share * (1 - share) / total for share, total in likely)
-    return sum(shares) / len(shares), 1.96 * math.sqrt(variance) / len(shares)
+def balanced_accuracy(counts: Mapping[str, Sequence[int]]) -> tuple[float, float]:
+    """Mean of the folders' accuracies, 0 to 1, and half the width of its 95 % interval."""
+    mean = sum(correct / total for correct, total in counts.values()) / len(counts)
+    # Counts one more correct and one more incorrect prediction, or 3 of 3 would be certain.
+    smoothed = [((correct + 1) / (total + 2), total) for correct, total in counts.values()]
+    variance = sum(p * (1 - p) / total for p, total in smoothed)
+    return mean, 1.96 * math.sqrt(variance) / len(counts)
 
 
 def printable(path: Path | str) -> str:
-    """A file's name on one line, whatever it is made of."""
+    """A file name on one line, with undecodable bytes and control characters escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-def _cell(
-    thumbnail: Tensor, picture: Tensor, name: str, answer: str, right: bool | None
-) -> Image.Image:
-    """The photo beside what the network saw, with the answer and the file's name below."""
-    cell = Image.new("RGB", (2 * THUMBNAIL + GAP, THUMBNAIL + 2 * LINE + 4), PAPER)
-    cell.paste(Image.fromarray(thumbnail.numpy()), (0, 0))
-    cell.paste(upscale_nearest(picture, THUMBNAIL).convert("RGB"), (THUMBNAIL + GAP, 0))
-    draw = ImageDraw.Draw(cell)
-    draw.text((0, THUMBNAIL + 4), answer, fill=COLOURS[right], font=load_font(16))
-    while len(name) > 4 and draw.textlength(name, font=load_font(13)) > cell.width:
-        name = f"{name.removesuffix('…')[:-1]}…"
-    draw.text((0, THUMBNAIL + 4 + LINE), name, fill=INK, font=load_font(13))
-    return cell

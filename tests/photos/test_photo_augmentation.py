@@ -11,36 +11,55 @@ SNEAKER, PULLOVER, BAG, TROUSER = (
 )
 
 
-def pictures(label: int, num: int = 300) -> tuple[Tensor, Tensor]:
-    """A bright thing, 24 wide and 10 high, on black."""
+def images_of(label: int, num: int = 300) -> tuple[Tensor, Tensor]:
+    """A bright rectangle, 24 pixels wide and 10 high, on black."""
     image = F.pad(torch.full((10, 24), 180, dtype=torch.uint8), (2, 2, 9, 9))
     return image.repeat(num, 1, 1), torch.full((num,), label)
 
 
-def test_the_thing_fills_the_picture_and_is_in_its_middle() -> None:
+def test_object_fills_the_image_and_is_centered() -> None:
     torch.manual_seed(0)
-    out = PhotoAugmentation(prob=1.0)(*pictures(BAG))
+    out = PhotoAugmentation(prob=1.0)(*images_of(BAG))
     assert out.dtype == torch.uint8
-    seen = out > 0
-    for image in seen:
-        rows, columns = image.any(dim=1).nonzero(), image.any(dim=0).nonzero()
-        high, wide = (int(each.max() - each.min()) + 1 for each in (rows, columns))
-        assert max(high, wide) >= 26
-        middle = [(int(each.max()) + int(each.min())) / 2 for each in (rows, columns)]
-        assert middle == pytest.approx([13.5, 13.5], abs=1.5)
-    assert (out[seen] < 100).any()
-    assert (out[seen] > 240).any()
+    foreground = out > 0
+    for mask in foreground:
+        rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+        height, width = (int(each.max() - each.min()) + 1 for each in (rows, columns))
+        assert max(height, width) >= 26
+        center = [(int(each.max()) + int(each.min())) / 2 for each in (rows, columns)]
+        assert center == pytest.approx([13.5, 13.5], abs=1.5)
+    assert (out[foreground] < 100).any()
+    assert (out[foreground] > 240).any()
 
 
-def areas(label: int) -> Tensor:
-    """How much of each picture the thing takes, of the square around it."""
+@pytest.mark.parametrize(
+    ("prob", "sums", "next_number"),
+    [
+        (0.3, [70508, 34176, 26071, 34865, 36915, 41019, 36792, 35768, 38941, 40432], 0.6497838),
+        (1.0, [64610, 79852, 62972, 84633, 45988, 58805, 76487, 42914, 35142, 30104], 0.1652905),
+    ],
+)
+def test_seed_gives_the_same_images_as_ever(
+    prob: float, sums: list[int], next_number: float
+) -> None:
+    images = torch.zeros(10, 28, 28, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, images.shape, generator=generator, dtype=torch.uint8)
+    images[:, 4:-6, 7:-5] = noise[:, 4:-6, 7:-5]
+    torch.manual_seed(7)
+    out = PhotoAugmentation(prob)(images, torch.arange(10))
+    assert out.sum(dim=(1, 2)).tolist() == pytest.approx(sums, rel=1e-3)  # rounding differs
+    assert float(torch.rand(())) == pytest.approx(next_number, abs=1e-6)
+
+
+def foreground_fraction(label: int) -> Tensor:
     torch.manual_seed(0)
-    out: Tensor = PhotoAugmentation(prob=1.0)(*pictures(label))
+    out: Tensor = PhotoAugmentation(prob=1.0)(*images_of(label))
     return (out > 0).float().mean(dim=(1, 2))
 
 
 def test_most_shoes_become_pairs() -> None:
-    single, pair = areas(BAG), areas(SNEAKER)
+    single, pair = foreground_fraction(BAG), foreground_fraction(SNEAKER)
     assert single.median() < 0.55
     assert (pair > 0.6).float().mean() > 0.3
     assert (single > 0.6).float().mean() < 0.1
@@ -48,29 +67,29 @@ def test_most_shoes_become_pairs() -> None:
 
 def test_sleeves_are_spread() -> None:
     tall = F.pad(torch.full((24, 20), 180, dtype=torch.uint8), (4, 4, 2, 2)).repeat(300, 1, 1)
-    apart = {}  # how many pictures have several things side by side
+    apart = {}  # fraction of images with several objects in one row
     for label in (BAG, PULLOVER):
         torch.manual_seed(0)
         out = PhotoAugmentation(prob=1.0)(tall, torch.full((len(tall),), label)) > 0
         edges = (out[:, :, 1:] != out[:, :, :-1]).sum(dim=2)
         apart[label] = float((edges >= 4).any(dim=1).float().mean())
-    assert apart[PULLOVER] > apart[BAG] + 0.25  # what is cut and bent has gaps, too
+    assert apart[PULLOVER] > apart[BAG] + 0.25  # occlusion and warping make gaps, too
 
 
-def test_what_is_not_chosen_is_changed_as_usual() -> None:
+def test_images_that_are_not_chosen_get_the_base_augmentation() -> None:
     torch.manual_seed(0)
-    images, labels = pictures(BAG)
+    images, labels = images_of(BAG)
     out = PhotoAugmentation(prob=0.0)(images, labels)
     kept = (out == images).all(dim=2).all(dim=1).float().mean()
-    assert 0.02 < kept < 0.2  # neither moved, one in nine, nor erased, one in two
+    assert 0.02 < kept < 0.2  # not translated, 1 in 9, and not erased, 1 in 2
     some = PhotoAugmentation(prob=0.5)(images, labels)
     grown = ((some > 0).any(dim=2).sum(dim=1) > 13) & ((some > 0).any(dim=1).sum(dim=1) > 26)
     assert 0.3 < grown.float().mean() < 0.7
 
 
-def test_repeats_with_the_seed_and_leaves_its_input_alone() -> None:
+def test_result_depends_on_the_seed_and_input_stays() -> None:
     augmentation = PhotoAugmentation()
-    images, labels = pictures(TROUSER, 50)
+    images, labels = images_of(TROUSER, 50)
     before = images.clone()
     torch.manual_seed(1)
     first, second = augmentation(images, labels), augmentation(images, labels)
@@ -81,7 +100,7 @@ def test_repeats_with_the_seed_and_leaves_its_input_alone() -> None:
     assert augmentation.eval()(images, labels) is images
 
 
-def test_black_pictures_and_small_batches_are_no_trouble() -> None:
+def test_black_images_and_small_batches() -> None:
     augmentation = PhotoAugmentation(prob=1.0)
     black = torch.zeros(10, 28, 28, dtype=torch.uint8)
     assert not augmentation(black, torch.arange(10)).any()

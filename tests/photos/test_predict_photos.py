@@ -5,19 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import Run
+from lightning.pytorch import Trainer
 from PIL import Image
 from samples import photo
 
-from fmnist_lightning import load_classifier
-from fmnist_lightning.photos.report import as_summary, printable
+from fmnist_lightning import FashionClassifier, load_classifier
+from fmnist_lightning.photos import predict_images
+from fmnist_lightning.photos.images import PhotoDataset, photo_loader
+from fmnist_lightning.photos.report import PhotoReport, draw_cell, format_accuracy, printable
 
 Fit = Callable[..., Path]
+WIDTH, HEIGHT = 248, 196  # pixels, of a cell on a contact sheet
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Photos in folders of two classes and of none, and files that are no photos."""
+    """Photos in folders of two classes and of none, and files that are not photos."""
     folder = tmp_path / "photos"
     for name in ("dress/a b.png", "dress/c.jpg", "shoes/d.png", "holidays/e.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -32,49 +37,44 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_answers_photos_and_skips_what_is_none(fit: Fit, run: Run, photos: Path) -> None:
+def test_predict_classifies_photos_and_skips_other_files(fit: Fit, run: Run, photos: Path) -> None:
     run_dir = fit()
     code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "photos")
-    assert code == 1  # for the two that are skipped
+    assert code == 1  # for the two skipped files
     assert "error: 2 photos were skipped" in err
-    assert "skipped photos/notes.txt: it is not a picture" in out
-    assert "skipped photos/shoes/f.jpg: it is not a picture" in out
+    assert "Skipping photos/notes.txt: not an image file" in out
+    assert "Skipping photos/shoes/f.jpg: not an image file" in out
     (folder,) = (run_dir / "photos").iterdir()
-    assert f"table and contact sheets: {folder}" in out
+    assert f"Predictions and contact sheets: {folder}" in out
 
     files = [
         f"photos/{name}"
         for name in ("dress/a b.png", "dress/c.jpg", "holidays/e.png", "shoes/d.png")
     ]
     assert [row["file"] for row in rows(folder)] == files
-    answers = load_classifier("best.ckpt").predict(files)
-    for row, answer in zip(rows(folder), answers, strict=True):
-        assert row["prediction"] == answer.label
-        assert float(row[answer.label]) == pytest.approx(answer.probability, abs=1e-5)
-        three = sorted(answer.probabilities, key=answer.probabilities.__getitem__)[:-4:-1]
+    predictions = predict_images(load_classifier("best.ckpt"), files)
+    counts = {"dress": [0, 0], "shoes": [0, 0]}
+    expected = {"dress": ["Dress"], "shoes": ["Sandal", "Sneaker", "Ankle boot"]}
+    for row, (label, confidence, probabilities) in zip(rows(folder), predictions, strict=True):
+        assert row["prediction"] == label
+        assert float(row[label]) == pytest.approx(confidence, abs=1e-5)
+        top = sorted(probabilities, key=probabilities.__getitem__)[:-4:-1]
         (line,) = (line for line in out.splitlines() if line.startswith(row["file"]))
-        assert [line.index(name) for name in three] == sorted(line.index(name) for name in three)
-        assert f"{answer.label} {answer.probability:.1%}" in line
-
-    right = {
-        name: [
-            a.label in classes
-            for a, row in zip(answers, rows(folder), strict=True)
-            if row["folder"] == name
-        ]
-        for name, classes in (("dress", ["Dress"]), ("shoes", ["Sandal", "Sneaker", "Ankle boot"]))
-    }
-    assert as_summary({name: [sum(hits), len(hits)] for name, hits in right.items()}) in out
-    wrong = sum(not each for hits in right.values() for each in hits)
-    assert wrong > 0
-    width, height = 232 + 16, 156 + 16
+        assert [line.index(name) for name in top] == sorted(line.index(name) for name in top)
+        assert f"{label} {100 * confidence:.1f} %" in line
+        if row["folder"] in expected:
+            counts[row["folder"]][0] += label in expected[row["folder"]]
+            counts[row["folder"]][1] += 1
+    assert format_accuracy(counts) in out
+    num_mistakes = sum(total - correct for correct, total in counts.values())
+    assert num_mistakes > 0
     with Image.open(folder / "photos-1.png") as sheet:
-        assert sheet.size == (4 * width, height)
+        assert sheet.size == (4 * WIDTH, HEIGHT)
     with Image.open(folder / "mistakes-1.png") as sheet:
-        assert sheet.size == (wrong * width, height)
+        assert sheet.size == (num_mistakes * WIDTH, HEIGHT)
 
 
-def test_the_contact_sheet_shows_photo_and_picture(fit: Fit, run: Run, photos: Path) -> None:
+def test_contact_sheet_shows_photo_and_network_input(fit: Fit, run: Run, photos: Path) -> None:
     run_dir = fit()
     code, _, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "photos/shoes/d.png")
     assert code == 0, err
@@ -82,11 +82,13 @@ def test_the_contact_sheet_shows_photo_and_picture(fit: Fit, run: Run, photos: P
     with Image.open(folder / "photos-1.png") as sheet:
         pixels = np.asarray(sheet.convert("RGB")).astype(int)
     assert pixels[64, 60] == pytest.approx([0x50, 0x20, 0x30], abs=20)  # the shirt
-    red, green, blue = pixels[64, 184]  # the same place on the picture: bright, and grey
+    red, green, blue = pixels[64, 184]  # its position in the network input: bright, and gray
     assert red == green == blue > 150
 
 
-def test_forty_to_a_sheet_and_each_run_its_folder(fit: Fit, run: Run, tmp_path: Path) -> None:
+def test_contact_sheet_has_40_photos_and_each_run_a_folder(
+    fit: Fit, run: Run, tmp_path: Path
+) -> None:
     run_dir = fit()
     for number in range(41):
         Image.new("L", (28, 28), number).save(tmp_path / f"{number:02}.png")
@@ -100,18 +102,18 @@ def test_forty_to_a_sheet_and_each_run_its_folder(fit: Fit, run: Run, tmp_path: 
         for number in (1, 2):
             with Image.open(folder / f"photos-{number}.png") as sheet:
                 sizes.append(sheet.size)
-        assert sizes == [(5 * 248, 8 * 172), (248, 172)]
+        assert sizes == [(5 * WIDTH, 8 * HEIGHT), (WIDTH, HEIGHT)]
         assert not list(folder.glob("mistakes*"))
 
 
-def test_names_that_are_hard_to_print(fit: Fit, run: Run, tmp_path: Path) -> None:
+def test_file_names_are_printed_on_one_line(fit: Fit, run: Run, tmp_path: Path) -> None:
     fit()
     bad = os.fsdecode(b"caf\xe9\n.png")
     Image.new("L", (28, 28)).save(tmp_path / bad)
     code, out, _ = run("predict", "--ckpt_path", "best.ckpt", "--photos", bad, "gone.png")
     assert code == 1
     assert "caf\\xe9\\n.png  " in out
-    assert "skipped gone.png: there is no such file" in out
+    assert "Skipping gone.png: no such file" in out
     assert printable("a\tb") == "a\\tb"
 
 
@@ -138,7 +140,7 @@ HOSTILE = [
 ]
 
 
-def test_any_name_is_read(fit: Fit, run: Run, tmp_path: Path) -> None:
+def test_photos_with_any_file_name_are_read(fit: Fit, run: Run, tmp_path: Path) -> None:
     run_dir = fit()
     (tmp_path / "odd").mkdir()
     for name in HOSTILE:
@@ -147,7 +149,7 @@ def test_any_name_is_read(fit: Fit, run: Run, tmp_path: Path) -> None:
     (tmp_path / "odd" / "back").symlink_to("../odd")
     code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "odd/")
     assert code == 1
-    assert "skipped odd/loop: there is no such file" in out
+    assert "Skipping odd/loop: no such file" in out
     (folder,) = (run_dir / "photos").iterdir()
     assert len(rows(folder)) == len(HOSTILE)
     assert all(line.isprintable() for line in out.splitlines())
@@ -163,15 +165,15 @@ def test_any_name_is_read(fit: Fit, run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("photos")
-def test_mistakes_get_one_line(fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_options_give_one_line(fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = fit()
     Path("nothing").mkdir()
     for args, message in (
         (("--photos", "nothing"), "there is no file in nothing"),
-        (("--photos", "photos", "--index", "3"), "leave --photos out"),
+        (("--photos", "photos", "--index", "3"), "--photos and --index are mutually exclusive"),
         (("--photos", "photos", "--trainer.devices", "2"), "on one device, not on 2"),
         (("--trainer.devices", "2"), "on one device, not on 2"),
-        (("--index", "105"), "--index 105: the test pictures are numbered 0 to 104"),
+        (("--index", "105"), "--index must be 0 to 104, not 105"),
     ):
         code, _, err = run("predict", "--ckpt_path", "best.ckpt", *args)
         assert code == 1
@@ -185,24 +187,51 @@ def test_mistakes_get_one_line(fit: Fit, run: Run, monkeypatch: pytest.MonkeyPat
     assert "pip install opencv-python-headless" in err
 
 
-def test_one_test_picture_with_its_answer(fit: Fit, run: Run) -> None:
+def test_predict_index_shows_one_test_image(fit: Fit, run: Run) -> None:
     folder = fit()
-    code, out, _ = run("predict", "--ckpt_path", "best.ckpt", "--index", "61")
-    assert code == 0
+    code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--index", "61")
+    assert code == 0, err
     with (folder / "predictions.csv").open(newline="") as stream:
         row = list(csv.DictReader(stream))[61]
-    chance = float(row[row["prediction"]])
-    assert f"test picture 61: {row['prediction']} {chance:.1%}, label {row['label']}" in out
-    with Image.open(folder / "picture-61.png") as chart:
-        assert chart.size == (720, 356)
+    confidence = 100 * float(row[row["prediction"]])
+    title = f"test image 61: predicted {row['prediction']} {confidence:.1f} %, label {row['label']}"
+    assert title in out
+    with Image.open(folder / "image-61.png") as chart:
+        assert chart.width > chart.height
 
 
-def test_the_summary_and_its_interval() -> None:
-    lines = as_summary({"shoes": [3, 4], "dress": [1, 2]}).splitlines()
-    assert lines[0].startswith("balanced accuracy 62.50% ± ")
-    assert lines[0].endswith("(the mean of 2 folders)")
-    assert lines[1:] == ["  dress         50.00% (1/2)", "  shoes         75.00% (3/4)"]
-    reach = float(lines[0].split()[4].rstrip("%"))
-    assert reach == pytest.approx(98 * (0.25 / 2 + (4 / 6) * (2 / 6) / 4) ** 0.5, abs=0.01)
-    sure = as_summary({"dress": [20, 20]}).splitlines()[0]
-    assert float(sure.split()[4].rstrip("%")) > 5  # not certain
+def test_report_uses_the_given_class_names_and_writes_nothing_without_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo().save(tmp_path / "1.png")
+    dataset = PhotoDataset([str(tmp_path)])
+    report = PhotoReport(dataset.paths, None, [*"abcdefghi", tmp_path.name])
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(accelerator="cpu", devices=1, callbacks=[report], **quiet)  # type: ignore[arg-type]
+    trainer.predict(FashionClassifier(), photo_loader(dataset), return_predictions=False)
+    (line, *_) = capsys.readouterr().out.splitlines()
+    assert sum(f"  {name} " in line for name in report.classes) == 3
+    assert report.counts[tmp_path.name][1] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
+
+
+def test_draw_cell_shortens_and_escapes_captions() -> None:
+    thumbnail, view = torch.zeros(112, 112, 3, dtype=torch.uint8), torch.zeros(28, 28).byte()
+    first, second = (
+        np.asarray(draw_cell(thumbnail, view, [(text, (255, 255, 255), 13)]))
+        for text in ("caf\xe9/\u65e5\n" + 90 * "x", "caf\\xe9/\\u65e5\\n" + 90 * "x")
+    )
+    assert np.array_equal(first, second)  # drawn in ASCII
+    assert first[136:].max() == 255
+    assert first[:, -8:].max() == 24  # nothing is drawn beyond the margin
+
+
+def test_format_accuracy_gives_the_mean_of_folders_with_its_interval() -> None:
+    lines = format_accuracy({"shoes": [3, 4], "dress": [1, 2]}).splitlines()
+    assert lines[0].startswith("balanced accuracy 62.50 % ± ")
+    assert lines[0].endswith(" % (mean of folders)")
+    assert lines[1:] == ["  dress         50.00 % (1/2)", "  shoes         75.00 % (3/4)"]
+    half_width = float(lines[0].split()[5])
+    assert half_width == pytest.approx(98 * (0.25 / 2 + (4 / 6) * (2 / 6) / 4) ** 0.5, abs=0.01)
+    (all_correct, _) = format_accuracy({"dress": [20, 20]}).splitlines()
+    assert float(all_correct.split()[5]) > 5  # 20 of 20 is not certainty

@@ -1,0 +1,105 @@
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from samples import photo
+from torch import Tensor
+
+from fmnist_lightning import FashionClassifier, RegularizedCNN, load_classifier, photos
+from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.photos import Prediction, predict_images
+from fmnist_lightning.photos.preprocessing import preprocess_photo
+
+
+def probabilities(predictions: list[Prediction]) -> Tensor:
+    return torch.tensor([list(each.probabilities.values()) for each in predictions])
+
+
+def test_predict_images_takes_files_pillow_images_and_arrays(tmp_path: Path) -> None:
+    classifier = FashionClassifier(hflip_tta=True)
+    images = torch.randint(0, 256, (7, 28, 28), dtype=torch.uint8)
+    path = tmp_path / "1.png"
+    Image.fromarray(images[1].numpy()).save(path)
+    pillow = Image.fromarray(images[2].numpy())
+    mixed: list[Any] = [images[0], str(path), path, pillow, images[3].numpy()]
+    with torch.no_grad():
+        expected = classifier.eval()(images).softmax(dim=1)
+    predictions = predict_images(classifier, mixed, batch_size=2)
+    torch.testing.assert_close(probabilities(predictions), expected[[0, 1, 1, 2, 3]])
+    for label, confidence, by_name in predictions:
+        assert list(by_name) == list(CLASSES)
+        assert confidence == by_name[label] == max(by_name.values())
+    labels = [each.label for each in predict_images(classifier, images.numpy())]
+    assert labels == [CLASSES[index] for index in expected.argmax(dim=1)]
+    assert predict_images(classifier, []) == []
+
+
+def test_predict_images_averages_over_the_views_of_photos_only() -> None:
+    classifier = FashionClassifier().eval()
+    image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
+    views = preprocess_photo(photo())
+    seen: list[int] = []
+    classifier.network.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    predictions = predict_images(classifier, [image, photo(), image])
+    assert seen == [1 + len(views) + 1]  # an image of the dataset is not repeated
+    with torch.no_grad():
+        of_photo = classifier.probabilities(views[None])[0]
+        of_image = classifier.probabilities(image[None])[0]
+    expected = torch.stack([of_image, of_photo, of_image])
+    torch.testing.assert_close(probabilities(predictions), expected)
+
+
+def test_predict_images_uses_the_class_names_of_the_classifier() -> None:
+    names = [f"class {index}" for index in range(10)]
+    image = torch.zeros(28, 28, dtype=torch.uint8)
+    (prediction,) = predict_images(FashionClassifier(classes=names), [image])
+    assert list(prediction.probabilities) == names
+
+
+def test_predict_images_restores_the_mode_of_each_module() -> None:
+    classifier = FashionClassifier(network=RegularizedCNN).train()
+    classifier.network.get_submodule("features").eval()
+    before = [module.training for module in classifier.modules()]
+    image = torch.zeros(28, 28, dtype=torch.uint8)
+    assert predict_images(classifier, [image]) == predict_images(classifier, [image])  # no dropout
+    with pytest.raises(ValueError, match=r"gone\.png: no such file"):
+        predict_images(classifier, ["gone.png"])
+    assert [module.training for module in classifier.modules()] == before
+
+
+def test_predict_images_refuses_a_single_image_and_an_empty_batch() -> None:
+    classifier, image = FashionClassifier(), torch.zeros(28, 28, dtype=torch.uint8)
+    for single in ("1.png", image, np.zeros((90, 60, 3), np.uint8), Image.new("RGB", (9, 9))):
+        with pytest.raises(ValueError, match="takes a list of images, not a single one"):
+            predict_images(classifier, single)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+        predict_images(classifier, [image], batch_size=0)
+
+
+def test_example_of_the_page_runs(
+    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit()
+    files = ["jacket.jpg", "shoes.png"]
+    for name in files:
+        photo().save(name)
+    page = Path(__file__).parents[2] / "docs" / "photos.md"
+    (script,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    capsys.readouterr()
+    exec(compile(script, page, "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    predictions = predict_images(load_classifier("best.ckpt"), files)
+    assert lines == [f"{p.label} {p.confidence} {p.probabilities['Sneaker']}" for p in predictions]
+
+
+def test_photos_are_imported_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    for path in Path(photos.__file__).parent.glob("*.py"):
+        runpy.run_path(str(path))

@@ -1,0 +1,73 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from samples import photo
+
+from fmnist_lightning.photos.images import PhotoDataset
+from fmnist_lightning.photos.preprocessing import (
+    ASPECT_SCALES,
+    NUM_VIEWS,
+    preprocess_photo,
+    segment_foreground,
+)
+
+
+def test_segment_foreground_finds_the_object() -> None:
+    mask = segment_foreground(np.asarray(photo()))
+    expected = np.asarray(photo("#000000", "#ffffff").convert("L")) < 128
+    assert (mask & expected).sum() / (mask | expected).sum() > 0.95
+
+
+def test_segment_foreground_ignores_objects_that_are_too_small() -> None:
+    image = Image.new("RGB", (200, 200), "#c8b090")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((92, 92, 108, 108), fill="#203050")  # 0.7 % of the photo
+    assert segment_foreground(np.asarray(image)).all()
+    draw.rectangle((70, 70, 130, 130), fill="#203050")  # 9 %
+    assert segment_foreground(np.asarray(image)).mean() == pytest.approx(0.093, abs=0.01)
+
+
+def test_preprocess_photo_gives_views_like_images_of_the_dataset() -> None:
+    views = preprocess_photo(photo())
+    assert views.shape == (NUM_VIEWS, 28, 28)
+    assert views.dtype == torch.uint8
+    view = views[-1]
+    rows, columns = (view > 0).any(dim=1).nonzero(), (view > 0).any(dim=0).nonzero()
+    height, width = (int(each.max() - each.min()) + 1 for each in (rows, columns))
+    assert height == 28
+    assert abs(width - 28 * ASPECT_SCALES[-1] * 120 / 160) <= 1  # the shirt is 120x160 pixels
+    assert int(view[14, 14]) == pytest.approx(255 - 0x30, abs=12)  # dark became bright
+    assert view[27, -8:].max() == 0  # below the sleeve
+
+
+def test_preprocess_photo_centers_the_object() -> None:
+    view = preprocess_photo(photo().crop((90, 30, 190, 210)).resize((100, 360)))[-1]
+    columns = (view > 0).any(dim=0).nonzero()
+    width = int(columns.max() - columns.min()) + 1
+    assert width < 20
+    assert abs(int(columns.min()) - (28 - width) / 2) <= 1
+
+
+def test_preprocess_photo_keeps_an_image_of_28_pixels() -> None:
+    image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
+    views = preprocess_photo(Image.fromarray(image.numpy()).convert("RGB"))
+    assert torch.equal(views, image[None])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 2), (7, 9), (28, 29), (3000, 10)])
+def test_preprocess_photo_takes_any_size_also_without_an_object(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    for image in (Image.fromarray(noise), Image.new("RGB", size, "gray")):
+        assert preprocess_photo(image).shape == (NUM_VIEWS, 28, 28)
+    assert preprocess_photo(Image.new("RGB", (90, 90), "#808080"))[-1][14, 14] == 127
+
+
+def test_error_names_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    for call in (lambda: preprocess_photo(photo()), lambda: PhotoDataset(["."])):
+        with pytest.raises(ImportError, match="pip install opencv-python-headless"):
+            call()
+    assert len(preprocess_photo(Image.new("RGB", (28, 28)))) == 1  # nothing to segment
