@@ -17,7 +17,7 @@ from samples import Payload
 
 from fmnist_lightning import FashionClassifier, load_classifier
 from fmnist_lightning.cli import FashionCLI
-from fmnist_lightning.photos.images import PhotoError, read_photo
+from fmnist_lightning.photos.images import PhotoError, load_image
 
 EVIL = """
 from pathlib import Path
@@ -184,7 +184,7 @@ HEADS = [
 def test_any_bytes_are_a_photo_or_an_error(head: bytes, rest: bytes) -> None:
     Path("photo").write_bytes(head + rest)
     try:
-        assert read_photo("photo").mode == "RGB"
+        assert load_image("photo").mode == "RGB"
     except PhotoError as caught:
         message = str(caught)
         assert message
