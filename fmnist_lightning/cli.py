@@ -104,7 +104,7 @@ class FashionCLI(LightningCLI):
                     "checkpoint that fit has saved"
                 )
             return
-        root = Path(config.get("trainer", {}).get("default_root_dir") or runs.ROOT)
+        root = Path((config.trainer or {}).get("default_root_dir", runs.ROOT))
         path = config.ckpt_path
         if path == "last":
             self.run_dir = runs.latest_run_dir(root)

@@ -54,6 +54,17 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "no spec": {"network": "evil.Net"},
     "arguments that are none": {"network": NET | {"init_args": "evil.Net"}},
     "what Lightning once called": {"_instantiator": "evil.function"},
+    "another way to pass arguments": network(TRANSFORMER) | {"dict_kwargs": {"custom_encoder": NET}},
+    "dict_kwargs of a network": {
+        "network": {"class_path": TRANSFORMER, "dict_kwargs": {"custom_encoder": NET}}
+    },
+    "dict_kwargs of an augmentation": {
+        "augmentation": {"class_path": TRANSFORMER, "dict_kwargs": {"custom_encoder": NET}}
+    },
+    "dict_kwargs of an argument": network(
+        TRANSFORMER, custom_encoder={"class_path": TRANSFORMER, "dict_kwargs": {"x": NET}}
+    ),
+    "a class in a list": network("torch.nn.Sequential", args=[NET]),
     "another key": {"evil": NET},
     "a class in place of a number": {"warmup_fraction": NET},
     "a class in place of a choice": {"lr_schedule": NET},
@@ -122,35 +133,6 @@ def test_files_that_are_no_checkpoint_of_ours(kind: str, victim: Path, run: Run)
     assert_refused_everywhere(run, list(COMMANDS))
     with pytest.raises(ValueError, match=r"best\.ckpt"):
         load_classifier("best.ckpt")
-
-
-CONFIGS: dict[str, dict[str, Any]] = {
-    "a callback": {"trainer": {"callbacks": [{"class_path": "evil.Spy"}]}},
-    "a callback as text": {"trainer": {"callbacks": ['{"class_path": "evil.Spy"}']}},
-    "a callback by its name": {"trainer": {"callbacks": "evil.Spy"}},
-    "a logger": {"trainer": {"logger": {"class_path": "evil.Spy"}}},
-    "a function for a callback": {
-        "trainer": {
-            "callbacks": [
-                {
-                    "class_path": "lightning.pytorch.callbacks.LambdaCallback",
-                    "init_args": {"on_train_start": "evil.function"},
-                }
-            ]
-        }
-    },
-    "text of a data setting": {"data": {"num_workers": '{"class_path": "evil.Spy"}'}},
-}
-
-
-@pytest.mark.parametrize("attack", CONFIGS)
-def test_the_config_of_a_run_that_is_resumed(attack: str, victim: Path, run: Run) -> None:
-    path = victim / "config.yaml"
-    config = yaml.safe_load(path.read_text())
-    for part, more in CONFIGS[attack].items():
-        config[part] |= more
-    path.write_text(yaml.safe_dump(config))
-    assert_refused_everywhere(run, ["last"])
 
 
 @pytest.mark.usefixtures("victim")

@@ -158,8 +158,8 @@ def build_classifier(
             hparams[key] = from_spec(hparams[key], trusted)
     try:
         classifier = FashionClassifier(**hparams)
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # settings from a file can make a constructor raise anything
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     load_weights(classifier, checkpoint, path)
     return classifier.eval()
 

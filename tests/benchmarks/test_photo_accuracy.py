@@ -7,6 +7,7 @@ import photos
 from samples import photo
 
 from fmnist_lightning import load_classifier
+from fmnist_lightning.photos import predict_images
 
 
 def test_photo_table_is_that_of_the_saved_counts() -> None:
@@ -33,16 +34,16 @@ def test_photos_are_split_by_their_hash_and_counted_by_folder(fit: Callable[...,
     assert sum(map(len, parts.values())) == 16
 
     fit()
-    right = photos.measure(Path("best.ckpt"), parts["development"])
-    answers = load_classifier("best.ckpt").predict(parts["development"])
+    counts = photos.measure(Path("best.ckpt"), parts["development"])
+    predictions = predict_images(load_classifier("best.ckpt"), parts["development"])
     for folder, classes in (("dress", ["Dress"]), ("shoes", ["Sandal", "Sneaker", "Ankle boot"])):
         mine = [
-            answer.label in classes
-            for answer, path in zip(answers, parts["development"], strict=True)
+            prediction.label in classes
+            for prediction, path in zip(predictions, parts["development"], strict=True)
             if path.parent.name == folder
         ]
-        assert right[folder] == [sum(mine), len(mine)]
-    rows = [{"network": "n", "part": "held out", "right": {"dress": [1, 4], "shoes": [3, 4]}}]
+        assert counts[folder] == [sum(mine), len(mine)]
+    rows = [{"network": "n", "part": "held out", "counts": {"dress": [1, 4], "shoes": [3, 4]}}]
     (*_, line) = photos.table(rows).splitlines()
     assert line.startswith("| n | 8 held out | **50.0** ± ")
     assert line.endswith("| 1/4 | 3/4 |")
