@@ -76,7 +76,7 @@ def test_training_and_validation_share_a_chart(fit: Fit) -> None:
 
 def test_training_images(fit: Fit) -> None:
     (image,) = read(fit()).Images("training images")
-    assert image.width == 800
+    assert image.width == 792
     assert len(set(Image.open(io.BytesIO(image.encoded_image_string)).tobytes())) > 50
 
 
