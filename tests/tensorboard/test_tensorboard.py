@@ -9,8 +9,6 @@ import pytest
 import torch
 from comparing import curves
 from conftest import Run
-from fmnist_lightning.tensorboard.callback import FixedStepTensorBoardLogger
-from fmnist_lightning.tensorboard.grids import make_image_grid
 from google.protobuf import text_format
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
