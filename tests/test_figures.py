@@ -77,7 +77,7 @@ def texts(figure: Figure) -> list[Text]:
 )
 def test_text_is_inside_the_figure_and_large_enough(name: str, names: tuple[str, ...]) -> None:
     figure = CHARTS[name](names)
-    assert pixels(figure).shape[1] == 800
+    assert pixels(figure).shape[1] == 792
     box, width, height = figure.get_tightbbox(), *figure.get_size_inches()
     assert min(box.x0, box.y0) > -0.01
     assert box.x1 < width + 0.01

@@ -5,10 +5,10 @@ from fmnist_lightning import MLP, ArticleCNN, ResNetEnsemble, SmallResNet
 from fmnist_lightning.tensorboard.introspection import embeddings, feature_maps, first_conv_filters
 
 
-def test_feature_maps_of_the_article() -> None:
+def test_feature_maps_of_the_article_network() -> None:
     network = ArticleCNN().eval()
-    pixels = torch.rand(1, 1, 28, 28)
-    maps = feature_maps(network, pixels)
+    inputs = torch.rand(1, 1, 28, 28)
+    maps = feature_maps(network, inputs)
     assert [(name.split()[1], tuple(each.shape)) for name, each in maps] == [
         ("Conv2d", (6, 24, 24)),
         ("FastMaxPool2d", (6, 12, 12)),
@@ -16,16 +16,16 @@ def test_feature_maps_of_the_article() -> None:
         ("FastMaxPool2d", (10, 4, 4)),
     ]
     first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
-    assert torch.allclose(maps[0][1], first(pixels)[0])
+    assert torch.allclose(maps[0][1], first(inputs)[0])
     assert not any(layer._forward_hooks for layer in network.modules())
 
 
-def test_no_more_layers_than_asked_for() -> None:
+def test_number_of_layers_is_limited() -> None:
     network = ResNetEnsemble(num_members=2, stem_channels=4, channels=[4, 4]).eval()
-    assert len(feature_maps(network, torch.rand(1, 1, 28, 28), most=5)) == 5
+    assert len(feature_maps(network, torch.rand(1, 1, 28, 28), max_layers=5)) == 5
 
 
-def test_first_filters() -> None:
+def test_first_conv_filters() -> None:
     network = SmallResNet(stem_channels=8, channels=[8])
     filters = first_conv_filters(network)
     assert filters is not None
@@ -35,7 +35,7 @@ def test_first_filters() -> None:
 
 
 class Unusual(nn.Module):
-    """A network whose layers do otherwise than most."""
+    """A network with unusual layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,20 +48,20 @@ class Unusual(nn.Module):
         return logits
 
 
-def test_layers_that_do_otherwise_are_left_out() -> None:
-    network, pixels = Unusual().eval(), torch.rand(3, 1, 28, 28)
-    assert feature_maps(network, pixels[:1]) == []
+def test_layers_with_other_outputs_are_left_out() -> None:
+    network, inputs = Unusual().eval(), torch.rand(3, 1, 28, 28)
+    assert feature_maps(network, inputs[:1]) == []
     with torch.no_grad():
-        assert torch.equal(embeddings(network, pixels), network(pixels))
+        assert torch.equal(embeddings(network, inputs), network(inputs))
 
 
 @torch.no_grad()
-def test_the_embedding_is_what_the_last_layer_sees() -> None:
+def test_embedding_is_the_input_of_the_last_linear_layer() -> None:
     network = MLP(hidden_dim=32).eval()
-    pixels = torch.rand(5, 1, 28, 28)
-    points = embeddings(network, pixels)
+    inputs = torch.rand(5, 1, 28, 28)
+    points = embeddings(network, inputs)
     assert points.shape == (5, 32)
     last = list(network.modules())[-1]
-    assert torch.allclose(last(points), network(pixels))
+    assert torch.allclose(last(points), network(inputs))
     convolution = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten()).eval()  # no linear layer
-    assert torch.equal(embeddings(convolution, pixels), convolution(pixels))
+    assert torch.equal(embeddings(convolution, inputs), convolution(inputs))

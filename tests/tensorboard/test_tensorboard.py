@@ -9,19 +9,30 @@ import pytest
 import torch
 from comparing import curves
 from conftest import Run
-from fmnist_lightning.tensorboard.callback import FixedStepTensorBoardLogger
-from fmnist_lightning.tensorboard.grids import make_image_grid
 from google.protobuf import text_format
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
-from fmnist_lightning import FashionMNISTDataModule, load_classifier
+from fmnist_lightning import (
+    FashionClassifier,
+    FashionMNISTDataModule,
+    figures,
+    load_classifier,
+)
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.tensorboard import evaluation as insight
+from fmnist_lightning.tensorboard import (
+    FixedStepTensorBoardLogger,
+    TensorBoardEvaluation,
+    TensorBoardSetup,
+)
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
@@ -61,11 +72,10 @@ def test_training_and_validation_share_a_chart(fit: Fit) -> None:
     }
 
 
-def test_training_pictures(fit: Fit) -> None:
-    events = read(fit())
-    image = Image.open(io.BytesIO(events.Images("training pictures")[0].encoded_image_string))
-    assert image.size == (468, 464)  # five columns, four rows
-    assert len(set(image.tobytes())) > 50
+def test_training_images(fit: Fit) -> None:
+    (image,) = read(fit()).Images("training images")
+    assert image.width == 792
+    assert len(set(Image.open(io.BytesIO(image.encoded_image_string)).tobytes())) > 50
 
 
 def test_the_config_as_text(fit: Fit) -> None:
@@ -77,54 +87,91 @@ def test_the_config_as_text(fit: Fit) -> None:
 
 
 def session(folder: Path) -> tuple[dict[str, Any], set[str]]:
-    """The hyperparameters of a run, and the names of the figures to show beside them."""
+    """The hyperparameters of a run, and the names of the metrics to show next to them."""
     metadata = read(folder).summary_metadata
-    start = plugin_data_pb2.HParamsPluginData.FromString(
-        metadata["_hparams_/session_start_info"].plugin_data.content
-    ).session_start_info
-    experiment = plugin_data_pb2.HParamsPluginData.FromString(
-        metadata["_hparams_/experiment"].plugin_data.content
-    ).experiment
+    start, experiment = (
+        plugin_data_pb2.HParamsPluginData.FromString(
+            metadata[f"_hparams_/{name}"].plugin_data.content
+        )
+        for name in ("session_start_info", "experiment")
+    )
     values = {
-        name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()
+        name: getattr(value, value.WhichOneof("kind"))
+        for name, value in start.session_start_info.hparams.items()
     }
-    return values, {info.name.tag for info in experiment.metric_infos}
+    return values, {info.name.tag for info in experiment.experiment.metric_infos}
 
 
-def test_hyperparameters_beside_the_final_figures(fit: Fit, run: Run) -> None:
+def test_hyperparameters_next_to_the_final_metrics(fit: Fit, run: Run) -> None:
     folder = fit("--model.optimizer.lr", "0.05")
-    values, figures = session(folder)
+    values, metrics = session(folder)
     assert values["lr"] == pytest.approx(0.05)
-    assert values["network"] == "ArticleCNN(sigmoid=False)"
+    assert values["network"].startswith("ArticleCNN(")
+    assert values["augmentation"] == "none"
     assert values["optimizer"] == "AdamW"
-    assert values["batch_size"] == 50
-    assert values["max_epochs"] == 2
+    assert (values["batch_size"], values["train_size"], values["max_epochs"]) == (50, 480, 2)
+    assert values["precision"] == "32-true"
     assert values["seed"] == 0
     assert "maximize" not in values
-    assert figures == {
-        f"{stage}/{kind}" for stage in ("val", "test") for kind in ("loss", "acc", "ece")
+    assert metrics == {
+        f"{stage}/{name}" for stage in ("val", "test") for name in ("loss", "acc", "ece")
     }
     # Their values come from the curves, and those of the test from the test.
     assert not {"test/loss", "test/acc", "test/ece"} & set(read(folder).Tags()["scalars"])
     run("test", "--ckpt_path", "best.ckpt")
     events = read(folder)
-    assert figures <= set(events.Tags()["scalars"])
+    assert metrics <= set(events.Tags()["scalars"])
     (best,) = {event.step for event in events.Scalars("test/acc")}
     assert best == read_checkpoint("best.ckpt")["global_step"] - 1  # where its epoch's curves are
 
 
-# ---- what an evaluation tells ------------------------------------------------------------------
+class OwnData(LightningDataModule):
+    """A data module that has none of the attributes of this package's own."""
 
-IMAGES = {
-    "confusion": (916, 502),
-    "reliability": (560, 566),
-    "filters of the first layer": (6 * 64 + 8, 86 + 8),
-    "feature maps": (10 * 64 + 8, 5 * 86 + 8),
-}
+    def train_dataloader(self) -> Any:
+        images = torch.randint(0, 256, (8, 28, 28), dtype=torch.uint8)
+        return DataLoader(TensorDataset(images, torch.arange(8)), batch_size=4)
+
+    val_dataloader = train_dataloader
 
 
-def images(events: Any, stage: str) -> dict[str, list[int]]:
-    """The steps at which each picture of a stage was written."""
+@pytest.mark.parametrize("logger", [True, False], ids=["CSV and TensorBoard", "none"])
+def test_other_data_modules_and_loggers(
+    logger: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = FashionClassifier(classes=["Süß", "靴", *"abcdefgh"])
+    loggers = [CSVLogger(tmp_path), FixedStepTensorBoardLogger(tmp_path / "run")]
+    if not logger:
+        monkeypatch.setattr(figures, "plot_confusion_matrix", None)  # would raise
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=loggers if logger else False,
+        callbacks=[TensorBoardSetup(), TensorBoardEvaluation()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+    trainer.fit(classifier, datamodule=OwnData())
+    assert classifier.training
+    if logger:
+        found = read(tmp_path / "run").Tags()
+        assert {"val_recall/Süß", "val_precision/靴"} <= set(found["scalars"])
+        assert "val/confusion matrix" in found["images"]
+        assert "training images" not in found["images"]
+        assert not {"batch_size", "seed"} & session(tmp_path / "run")[0].keys()
+
+
+# ---- evaluations -------------------------------------------------------------------------------
+
+TAGS = {"confusion matrix", "reliability diagram", "first-layer filters", "feature maps"}
+GRIDS = {"most confident misclassified", "least confident correct"}
+
+
+def image_steps(folder: Path, stage: str) -> dict[str, list[int]]:
+    """The steps at which each image of a stage was written."""
+    events = read(folder)
     return {
         tag.partition("/")[2]: [image.step for image in events.Images(tag)]
         for tag in events.Tags()["images"]
@@ -132,130 +179,114 @@ def images(events: Any, stage: str) -> dict[str, list[int]]:
     }
 
 
-def test_pictures_are_written_ever_more_rarely_and_at_the_end(fit: Fit) -> None:
-    events = read(fit("--trainer.max_epochs", "6"))
-    found = images(events, "val")
-    assert set(IMAGES) <= set(found)
-    for tag in IMAGES:
-        assert found[tag] == [9, 19, 39, 59]  # of the 1st, 2nd, 4th, and the last epoch
-    for tag, size in IMAGES.items():
-        (*_, last) = events.Images(f"val/{tag}")
-        assert Image.open(io.BytesIO(last.encoded_image_string)).size == size
+def test_charts_are_written_once_for_the_last_validation(fit: Fit) -> None:
+    folder = fit("--trainer.max_epochs", "5", "--trainer.check_val_every_n_epoch", "2")
+    assert [scalar.step for scalar in read(folder).Scalars("val/acc")] == [19, 39]
+    found = image_steps(folder, "val")
+    assert TAGS <= found.keys() <= TAGS | GRIDS
+    assert all(steps == [39] for steps in found.values())
 
 
-def test_the_last_pictures_are_at_the_last_validation(fit: Fit) -> None:
-    events = read(fit("--trainer.max_epochs", "7", "--trainer.check_val_every_n_epoch", "2"))
-    assert [scalar.step for scalar in events.Scalars("val/acc")] == [19, 39, 59]
-    assert images(events, "val")["confusion"] == [19, 39, 59]
+def test_resumed_run_writes_the_start_once(fit: Fit, run: Run) -> None:
+    folder = fit("--model.lr_schedule", "constant")
+    code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert code == 0, err
+    assert len(read(folder).Images("training images")) == 1
+    assert image_steps(folder, "val")["confusion matrix"] == [19, 29]
 
 
-def test_figures_of_each_class(fit: Fit) -> None:
+def test_precision_and_recall_of_each_class(fit: Fit) -> None:
     folder = fit()
     events = read(folder)
     data = FashionMNISTDataModule(train_size=480, val_size=120)
     data.setup("validate")
+    classifier = load_classifier(folder / "checkpoints" / "last.ckpt")
     with torch.no_grad():
-        answers = load_classifier(folder / "checkpoints" / "last.ckpt")(
-            data.val_dataset.images
-        ).argmax(1)
-    for number, name in enumerate(CLASSES):
-        answered, is_one = answers == number, data.val_dataset.labels == number
-        hits = int((answered & is_one).sum())
+        predictions = classifier(data.val_dataset.images).argmax(1)
+    for index, name in enumerate(CLASSES):
+        predicted, is_one = predictions == index, data.val_dataset.labels == index
+        correct = int((predicted & is_one).sum())
         recall, precision = (
-            events.Scalars(f"val_{kind}/{name}")[-1].value for kind in ("recall", "precision")
+            events.Scalars(f"val_recall/{name}"),
+            events.Scalars(f"val_precision/{name}"),
         )
-        assert recall == pytest.approx(hits / int(is_one.sum()))
-        assert precision == pytest.approx(hits / max(int(answered.sum()), 1))
-    table = events.Tensors("val/classes/text_summary")[-1].tensor_proto.string_val[0].decode()
-    right = float((answered == is_one).float().mean())  # the last of the classes
-    assert f"| {name} | {100 * precision:.2f} | {100 * recall:.2f} | {100 * right:.2f} |" in table
+        assert [point.step for point in recall] == [9, 19]
+        assert recall[-1].value == pytest.approx(correct / int(is_one.sum()))
+        assert precision[-1].value == pytest.approx(correct / max(int(predicted.sum()), 1))
 
 
-def test_the_mistakes_are_mistakes_and_the_hits_hits(
+def test_images_are_misclassified_and_correct_in_order_of_confidence(
     fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grids: list[tuple[Tensor, list[str]]] = []
+    grids: dict[str, tuple[Tensor, list[str]]] = {}
 
-    def keep(images: Tensor, captions: list[str], columns: int) -> Tensor:
-        grids.append((images, captions))
-        return make_image_grid(images, captions, columns)
+    def record(images: Tensor, captions: list[str], title: str, columns: int = 5) -> Figure:
+        grids[title] = images, captions
+        return plot_image_grid(images, captions, title, columns)
 
-    monkeypatch.setattr(insight, "make_image_grid", keep)
-    folder = fit("--trainer.max_epochs", "1")
-    (wrong, wrong_captions), (right, right_captions) = grids
-    classifier = load_classifier(folder / "checkpoints" / "last.ckpt")
-    assert len(wrong) == len(right) == 20
-    for pictures, captions, sign in ((wrong, wrong_captions, -1), (right, right_captions, 1)):
-        answers = classifier.predict(pictures)
-        chances = [answer.probability for answer in answers]
-        assert chances == sorted(chances, key=lambda chance: sign * chance)
-        for answer, caption in zip(answers, captions, strict=True):
-            first, _, second = caption.partition("\n")
-            assert first == f"{answer.label} {answer.probability:.1%}"
-            assert (second != "") == (sign == -1)
-            assert second != f"is {answer.label}"
+    plot_image_grid = figures.plot_image_grid
+    monkeypatch.setattr(figures, "plot_image_grid", record)
+    classifier = load_classifier(fit("--trainer.max_epochs", "1") / "checkpoints" / "last.ckpt")
+    assert "Training images" in grids
+    for title, sign in (
+        ("Most confident misclassified, validation", -1),
+        ("Least confident correct, validation", 1),
+    ):
+        images, captions = grids[title]
+        assert len(images) == 10
+        with torch.no_grad():
+            confidences, predictions = classifier.probabilities(images).max(dim=1)
+        assert confidences.tolist() == sorted(confidences.tolist(), key=lambda each: sign * each)
+        for confidence, index, caption in zip(confidences, predictions, captions, strict=True):
+            first, second = caption.splitlines()
+            assert first == f"predicted {CLASSES[index]} {100 * confidence:.1f} %"
+            assert (second == f"label {CLASSES[index]}") == (sign == 1)
 
 
-def test_the_embedding_of_validation_and_test_pictures(fit: Fit, run: Run) -> None:
+def test_each_stage_has_a_projector_log_that_a_repeated_test_replaces(fit: Fit, run: Run) -> None:
     folder = fit()
+    before = sorted((folder / "projector" / "val").rglob("*"))
     run("test", "--ckpt_path", "best.ckpt")
-    run("test", "--ckpt_path", "best.ckpt")  # again: in place of the first
-    config = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
-    entries = {entry.tensor_name.partition(":")[0]: entry for entry in config.embeddings}
-    assert set(entries) == {"val pictures", "test pictures"}
-    assert len(config.embeddings) == 2
+    run("test", "--ckpt_path", "best.ckpt")
+    assert sorted((folder / "projector" / "val").rglob("*")) == before
     for stage, num in (("val", 120), ("test", 105)):
-        entry = entries[f"{stage} pictures"]
-        rows = (folder / entry.tensor_path).read_text().splitlines()
-        names = (folder / entry.metadata_path).read_text().splitlines()
-        assert len(rows) == num
-        assert names[0] == "label\tanswer"
-        assert len(names) == num + 1
+        log = folder / "projector" / stage
+        (config,) = log.rglob("projector_config.pbtxt")
+        (entry,) = text_format.Parse(config.read_text(), ProjectorConfig()).embeddings
+        assert entry.tensor_name.startswith("penultimate-layer embedding")
+        rows = (log / entry.tensor_path).read_text().splitlines()
+        names = (log / entry.metadata_path).read_text().splitlines()
+        assert names[0] == "label\tprediction"
+        assert len(rows) == len(names) - 1 == num
         side = math.ceil(num**0.5) * 28
-        with Image.open(folder / entry.sprite.image_path) as sprite:
+        with Image.open(log / entry.sprite.image_path) as sprite:
             assert sprite.size == (side, side)
     classifier = load_classifier("best.ckpt")
     last = list(classifier.network.modules())[-1]
     points = torch.tensor([[float(each) for each in row.split("\t")] for row in rows])
     with torch.no_grad():
-        answers = [CLASSES[number] for number in last(points).argmax(dim=1)]
-    assert [line.partition("\t")[2] for line in names[1:]] == answers
+        predictions = [CLASSES[index] for index in last(points).argmax(dim=1)]
+    assert [line.partition("\t")[2] for line in names[1:]] == predictions
 
 
-def test_the_same_after_test_and_validate(fit: Fit, run: Run) -> None:
+def test_test_and_validate_write_charts_at_the_step_of_the_checkpoint(fit: Fit, run: Run) -> None:
     folder = fit()
-    run("test", "--ckpt_path", "best.ckpt")
     step = read_checkpoint("best.ckpt")["global_step"] - 1
-    found = images(read(folder), "test")
-    assert {*IMAGES, "least sure hits"} <= set(found)
+    run("test", "--ckpt_path", "best.ckpt")
+    found = image_steps(folder, "test")
+    assert {*TAGS, *GRIDS} >= found.keys() >= TAGS
     assert all(steps == [step] for steps in found.values())
-    before = len(images(read(folder), "val")["confusion"])
     run("validate", "--ckpt_path", "best.ckpt")
-    assert len(images(read(folder), "val")["confusion"]) == before + 1
+    assert image_steps(folder, "val")["confusion matrix"] == [19, step]
 
 
-def test_a_network_without_convolutions(fit: Fit, run: Run) -> None:
-    folder = fit("--model.network", "fmnist_lightning.MLP")
-    found = images(read(folder), "val")
-    assert "confusion" in found
-    assert not {"feature maps", "filters of the first layer"} & set(found)
+def test_a_network_without_convolutions(fit: Fit) -> None:
+    found = image_steps(fit("--model.network", "fmnist_lightning.MLP"), "val")
+    assert "confusion matrix" in found
+    assert not {"feature maps", "first-layer filters"} & set(found)
 
 
-def test_a_resumed_run_goes_on_counting(fit: Fit, run: Run) -> None:
-    folder = fit("--model.lr_schedule", "constant", "--trainer.max_epochs", "3")
-    code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "5")
-    assert code == 0, err
-    assert images(read(folder), "val")["confusion"] == [9, 19, 29, 39, 49]  # 3rd and 5th: ends
-    assert len(read(folder).Images("training pictures")) == 1  # what is written at the start, once
-
-
-def test_nothing_is_drawn_without_a_log(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(insight, "plot_confusion_matrix", None)  # would raise
-    folder = fit("--trainer.logger", "false")
-    assert not (folder / "projector_config.pbtxt").exists()
-
-
-def test_the_log_stays_in_its_folder_where_the_current_one_changes(
+def test_log_stays_in_its_folder_when_the_current_folder_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logger = FixedStepTensorBoardLogger(Path("run"))
