@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,9 @@ def test_hyperparameters_that_name_code(attack: str, victim: Path, run: Run) -> 
     assert_refused_everywhere(run, list(COMMANDS))
     with pytest.raises(ValueError):  # noqa: PT011 (each attack has a message of its own)
         load_classifier("best.ckpt")
-    with contextlib.suppress(ValueError, TypeError):  # it leaves out keys that it doesn't know
+    # Lightning's own way in: it drops unknown keys, and builds what the allow-list permits.
+    with contextlib.suppress(ValueError, TypeError, RuntimeError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         FashionClassifier.load_from_checkpoint("best.ckpt")
 
 
