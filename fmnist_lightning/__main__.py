@@ -82,9 +82,8 @@ def main(args: list[str] | None = None) -> int:
             raise
         print("error: a distributed worker exited; see its output", file=sys.stderr)
         return 1
-    if cli.num_skipped:
-        photos = "1 photo was" if cli.num_skipped == 1 else f"{cli.num_skipped:,} photos were"
-        print(f"error: {photos} skipped, see above", file=sys.stderr)
+    if cli.photo_report and cli.photo_report.num_skipped:
+        print(f"error: skipped {cli.photo_report.num_skipped:,} photos, see above", file=sys.stderr)
         return 1
     return 0
 

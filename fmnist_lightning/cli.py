@@ -17,7 +17,6 @@ from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_c
 from fmnist_lightning.internals.specs import is_allowed
 from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
 from fmnist_lightning.training import resume, runs
-from fmnist_lightning.training.callbacks import PredictionWriter
 from fmnist_lightning.training.checkpoint import (
     SPEC_KEYS,
     RunCheckpoint,
@@ -26,6 +25,7 @@ from fmnist_lightning.training.checkpoint import (
     read_checkpoint,
 )
 from fmnist_lightning.training.module import FashionClassifier
+from fmnist_lightning.training.predictions import PredictionWriter
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -48,20 +48,18 @@ class FashionCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str]) -> None:
-        self.checkpoint: dict[str, Any] = {}  # the content of --ckpt_path
-        self.run_dir: Path | None = None  # the run of that checkpoint
-        self.resumes = False  # whether that run itself continues
+        self.source: resume.CheckpointSource | None = None  # of --ckpt_path
+        self.resumes = False  # whether the run of that checkpoint continues
         self.new_run_dir: Path | None = None
-        self.num_skipped = 0  # photos that could not be read
-        kwargs = {"prog": "fmnist_lightning", "formatter_class": commands.HelpFormatter}
+        self.photo_report: Any = None
         try:
             super().__init__(
                 FashionClassifier,
                 LightningDataModule,
-                trainer_defaults=commands.TRAINER_DEFAULTS,
-                parser_kwargs=kwargs
-                | {"description": commands.DESCRIPTION, "exit_on_error": False},
-                subclass_mode_data=True,
+                parser_kwargs={
+                    **{"prog": "fmnist_lightning", "description": commands.DESCRIPTION},
+                    **{"formatter_class": commands.HelpFormatter, "exit_on_error": False},
+                },
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
                 args=args,
@@ -72,21 +70,10 @@ class FashionCLI(LightningCLI):
                     self.new_run_dir.rmdir()
                     self.new_run_dir.parent.rmdir()
 
-    # ---- options -------------------------------------------------------------------------------
+    # ---- parsing -------------------------------------------------------------------------------
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
-        """Adds a parser for each command."""
-        self._subcommand_parsers = {}
-        subcommands = parser.add_subcommands()
-        for name, text in commands.COMMANDS.items():
-            command = self.init_parser(
-                description=text, formatter_class=commands.HelpFormatter, exit_on_error=False
-            )
-            commands.add_options(command, name)
-            self._subcommand_parsers[name] = command
-            subcommands.add_subcommand(name, command, help=text.partition(". ")[0].strip(".") + ".")
-
-    # ---- parsing -------------------------------------------------------------------------------
+        self._subcommand_parsers = commands.add_commands(parser, self.init_parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the command line, on top of the settings that a checkpoint was trained with.
@@ -96,7 +83,7 @@ class FashionCLI(LightningCLI):
         """
         self.config = parser.parse_args(args)
         command = self.config.subcommand
-        config = self.config[command]
+        config, command_parser = self.config[command], self._subcommand_parsers[command]
         if config.ckpt_path is None:
             if command != "fit":
                 raise ValueError(
@@ -105,36 +92,26 @@ class FashionCLI(LightningCLI):
                 )
             return
         root = Path((config.trainer or {}).get("default_root_dir", runs.ROOT))
-        path = config.ckpt_path
-        if path == "last":
-            self.run_dir = runs.latest_run_dir(root)
-            self.resumes = command == "fit"
-            path = str(self.run_dir / runs.CHECKPOINTS / "last.ckpt")
-        self.checkpoint = read_checkpoint(path)
-        self.run_dir = self.run_dir or runs.find_run_dir(Path(path), self.checkpoint, root)
-
-        split = resume.saved_split(self.checkpoint)
-        data = {"class_path": commands.DATA_MODULE, "init_args": split}
-        self._subcommand_parsers[command].set_defaults({"data": data})
+        source = self.source = resume.resolve_checkpoint(config.ckpt_path, root)
+        self.resumes = command == "fit" and config.ckpt_path == "last"
         saved: dict[str, Any] = {}
-        if command == "fit" and self.run_dir is not None:
-            config_path = self.run_dir / "config.yaml"
+        if command == "fit" and source.run_dir:
+            config_path = source.run_dir / "config.yaml"
             saved = resume.read_run_config(config_path)
             at = args.index(command) + 1
             args = [*args[:at], "--config", str(config_path), *args[at:]]
+        data = {"class_path": commands.DATA_MODULE, "init_args": source.split}
+        command_parser.set_defaults({"data": data})
         self.config = parser.parse_args(args)
-        self.config[command]["ckpt_path"] = path
 
-        settings = self.config[command].as_dict()
-        resume.check_compatible(settings, self.checkpoint, path, complete=command == "fit")
+        config = self.config[command]
+        config["ckpt_path"] = source.path
+        resume.check_compatible(config.as_dict(), source, complete=command == "fit")
         if self.resumes:
-            text = self._subcommand_parsers[command].dump(self.config[command], skip_none=False)
-            settings = yaml.safe_load(text)  # as the saved config
-            resume.check_length(settings, saved, path)
+            settings = yaml.safe_load(command_parser.dump(config, skip_none=False))
+            changes = resume.changed_settings(settings, saved)
             if is_rank_zero():
-                step = self.checkpoint["global_step"]
-                changes = resume.describe_changes(settings, saved)
-                print_line(f"Resuming {self.run_dir} from step {step:,}{changes}")
+                print_line(f"Resuming {source.run_dir} from step {source.step:,}{changes}")
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: ``parse_arguments`` has done it."""
@@ -146,7 +123,7 @@ class FashionCLI(LightningCLI):
             ValueError: If a setting is null that must not be, or there is no GPU where one is asked
                 for.
         """
-        config = self.config[self.config.subcommand].as_dict()
+        config = self.config[self.subcommand].as_dict()
         commands.reject_null(
             "data", pydoc.locate(config["data"]["class_path"]), config["data"]["init_args"]
         )
@@ -164,54 +141,44 @@ class FashionCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Builds data module, model and trainer."""
-        self.config_init = self.parser.instantiate_classes(self.config)
-        self.options = self.config_init[self.subcommand]
+        self.options = self.parser.instantiate_classes(self.config)[self.subcommand]
         self.datamodule = self.options.data
         if self.subcommand == "fit":
             self.model = self.options.model
-            if self.checkpoint:  # to see early that they fit
-                load_weights(self.model, self.checkpoint, self.options.ckpt_path)
-        else:
-            path, trusted = self.options.ckpt_path, self.options.trust
-            self.model = build_classifier(self.checkpoint, path, trusted)
+            if self.source:  # to see early that they fit
+                load_weights(self.model, self.source.content, self.source.path)
+        elif self.source:
+            self.model = build_classifier(self.source.content, self.source.path, self.options.trust)
         if self.subcommand != "export":
             self.trainer = self._create_trainer()
 
     def _create_trainer(self) -> Trainer:
         kwargs = dict(self.options.trainer)
-        dry = bool(kwargs["fast_dev_run"])
-        run_dir = self.run_dir if self.resumes or self.subcommand != "fit" else None
+        fits, dry = self.subcommand == "fit", bool(kwargs["fast_dev_run"])
+        run_dir = self.source.run_dir if self.source and (self.resumes or not fits) else None
         if run_dir is None and not dry:
             root = Path(kwargs["default_root_dir"])
             run_dir = self.new_run_dir = runs.create_run_dir(root) if is_rank_zero() else root
         callbacks = as_list(kwargs.pop("callbacks"))
-        if self.subcommand == "fit" and not dry:
-            callbacks.append(
-                SaveRunConfig(
-                    self._subcommand_parsers["fit"], self.config["fit"], save_to_log_dir=False
-                )
-            )
-        if self.subcommand != "fit":
+        if fits and not dry:
+            config, parser = self.config["fit"], self._subcommand_parsers["fit"]
+            callbacks.append(SaveRunConfig(parser, config, save_to_log_dir=False))
+        if not fits:
             kwargs["enable_checkpointing"] = False
         if self.subcommand == "predict":
             callbacks.append(self._prediction_writer(None if dry else run_dir))
+            kwargs["logger"] = kwargs["logger"] or False
         if kwargs["logger"] in (None, True) and not dry:
-            kwargs["logger"] = self.subcommand != "predict" and self._logger(run_dir)
+            from fmnist_lightning.tensorboard import FixedStepTensorBoardLogger as Logger
+
+            step = self.source.step if self.source and (self.resumes or not fits) else 0
+            # The curves of an epoch are at its last step, which Lightning counts from 0.
+            log_at = {"purge_step": step} if fits else {"step": max(step - 1, 0)}
+            kwargs["logger"] = Logger(run_dir or Path(), **log_at)
         trainer = create_trainer(run_dir=run_dir, callbacks=callbacks, **kwargs)
         if self.subcommand == "predict" and trainer.world_size > 1:
             raise ValueError(f"predict runs on one device, not on {trainer.world_size}")
         return trainer
-
-    def _logger(self, run_dir: Path | None) -> Any:
-        """A TensorBoard log that continues, or adds to, the log of the checkpoint's run."""
-        from fmnist_lightning.tensorboard import FixedStepTensorBoardLogger
-
-        assert run_dir is not None
-        step = int(self.checkpoint.get("global_step", 0))
-        if self.subcommand == "fit":
-            return FixedStepTensorBoardLogger(run_dir, purge_step=step if self.resumes else 0)
-        # The curves of an epoch are at its last step, which Lightning counts from 0.
-        return FixedStepTensorBoardLogger(run_dir, step=max(step - 1, 0))
 
     def _prediction_writer(self, run_dir: Path | None) -> Any:
         if self.options.photos is None:
@@ -232,17 +199,20 @@ class FashionCLI(LightningCLI):
         getattr(self, subcommand)()
 
     def fit(self) -> None:
-        """Trains; a run that is interrupted says how to resume it."""
-        found = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, RunCheckpoint)]
-        checkpoint = found[0] if found else None
-        root = self.options.trainer.default_root_dir
+        """Trains; says where the results are, or how to resume a run that is interrupted."""
+        checkpoint = self.trainer.checkpoint_callback
         try:
             self.trainer.fit(
                 self.model, datamodule=self.datamodule, ckpt_path=self.options.ckpt_path
             )
         except BaseException as error:
             interrupted = signal_exit_code(error) or is_dead_rank_error(error)
-            if interrupted and checkpoint and self.trainer.is_global_zero:
+            if (
+                interrupted
+                and self.trainer.is_global_zero
+                and isinstance(checkpoint, RunCheckpoint)
+            ):
+                root = self.options.trainer.default_root_dir
                 option = "" if root == runs.ROOT else f" --trainer.default_root_dir {root}"
                 print_line(
                     f"Interrupted at step {self.trainer.global_step:,}. Resume from step "
@@ -250,49 +220,42 @@ class FashionCLI(LightningCLI):
                     f"python -m fmnist_lightning fit --ckpt_path last{option}"
                 )
             raise
-        if not self.trainer.is_global_zero or self.options.trainer.fast_dev_run:
-            return
-        if checkpoint:
-            read_checkpoint(checkpoint.last_path)  # to see that it can be
-        if checkpoint and checkpoint.best_model_score is not None:
+        if self.trainer.is_global_zero and isinstance(checkpoint, RunCheckpoint):
+            self._print_results(checkpoint)
+
+    def _print_results(self, checkpoint: RunCheckpoint) -> None:
+        read_checkpoint(checkpoint.last_path)  # to see that it can be
+        if checkpoint.best_model_score is not None:
             read_checkpoint(checkpoint.best_model_path)
             path, loss = os.path.relpath(checkpoint.best_model_path), checkpoint.best_model_score
             print_line(f"best checkpoint: {runs.BEST} -> {path} (val loss {loss:.4f})")
-            print_line(
-                f"Next:            python -m fmnist_lightning test --ckpt_path {runs.BEST}"
-                + self._more_options()
-            )
+            command = f"python -m fmnist_lightning test --ckpt_path {runs.BEST}"
+            if self.config["fit"].data.class_path != commands.DATA_MODULE:
+                command += f" --config {os.path.relpath(self.trainer.default_root_dir)}/config.yaml"
+            specs = [self.model.hparams[key] for key in SPEC_KEYS if self.model.hparams[key]]
+            paths = {spec["class_path"] for spec in specs if not is_allowed(spec["class_path"])}
+            if paths:
+                command += " --trust " + " ".join(sorted(paths))
+            print_line(f"Next:            {command}")
         if any(hasattr(logger, "log_dir") for logger in self.trainer.loggers):
+            root = self.options.trainer.default_root_dir
             print_line(f"TensorBoard:     tensorboard --logdir {root}")
 
-    def _more_options(self) -> str:
-        """The options that ``test`` needs after this ``fit``."""
-        options = ""
-        if self.config["fit"].data.class_path != commands.DATA_MODULE:
-            options += f" --config {os.path.relpath(self.trainer.default_root_dir)}/config.yaml"
-        specs = [self.model.hparams[key] for key in SPEC_KEYS]
-        untrusted = sorted(
-            spec["class_path"] for spec in specs if spec and not is_allowed(spec["class_path"])
-        )
-        return options + (" --trust " + " ".join(untrusted) if untrusted else "")
-
     def validate(self) -> None:
-        """Runs ``Trainer.validate``; a callback prints the metrics."""
+        """Evaluates on the validation images; a callback prints the metrics."""
         self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
 
     def test(self) -> None:
-        """Runs ``Trainer.test``; a callback prints the metrics."""
+        """Evaluates on the test images; a callback prints the metrics."""
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
     def predict(self) -> None:
-        """Runs ``Trainer.predict``; a callback writes the predictions."""
+        """Predicts the test images, or photos; a callback writes the predictions."""
         if self.options.photos is None:
             source: dict[str, Any] = {"datamodule": self.datamodule}
         else:
             source = {"dataloaders": self.photo_loader}
         self.trainer.predict(self.model, **source, return_predictions=False)
-        if self.options.photos is not None:
-            self.num_skipped = self.photo_report.num_skipped
 
     def export(self) -> None:
         """Writes the ONNX file and compares it on the test images."""

@@ -4,6 +4,7 @@ import argparse
 import inspect
 import pydoc
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
@@ -17,7 +18,7 @@ from fmnist_lightning.training import runs
 from fmnist_lightning.training.checkpoint import SPEC_KEYS
 from fmnist_lightning.training.module import DEFAULT_OPTIMIZER, FashionClassifier
 
-DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples, after fmnist_lightning:
+DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples:
 
   fit                            Train the article's CNN. Downloads the data the first time.
   fit --config my.yaml           Train as a config file says.
@@ -59,6 +60,20 @@ TRAINER_DEFAULTS = {
 
 class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the line breaks of a description."""
+
+
+def add_commands(
+    parser: LightningArgumentParser, init_parser: Callable[..., LightningArgumentParser]
+) -> dict[str, LightningArgumentParser]:
+    """Adds all commands to the main parser; returns their own parsers by name."""
+    subcommands, parsers = parser.add_subcommands(), {}
+    for name, text in COMMANDS.items():
+        parsers[name] = init_parser(
+            description=text, formatter_class=HelpFormatter, exit_on_error=False
+        )
+        add_options(parsers[name], name)
+        subcommands.add_subcommand(name, parsers[name], help=text.partition(".")[0] + ".")
+    return parsers
 
 
 def add_options(parser: LightningArgumentParser, command: str) -> None:

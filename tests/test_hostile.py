@@ -55,7 +55,7 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "no spec": {"network": "evil.Net"},
     "arguments that are none": {"network": NET | {"init_args": "evil.Net"}},
     "what Lightning once called": {"_instantiator": "evil.function"},
-    "another way to pass arguments": network(TRANSFORMER) | {"dict_kwargs": {"custom_encoder": NET}},
+    "dict_kwargs of the module": network(TRANSFORMER) | {"dict_kwargs": {"network": NET}},
     "dict_kwargs of a network": {
         "network": {"class_path": TRANSFORMER, "dict_kwargs": {"custom_encoder": NET}}
     },

@@ -218,5 +218,3 @@ def _install(path: Path, content: bytes) -> None:
                 number += 1
             path.rename(aside)
             log.warning("Corrupt file moved to %s", aside)
-
-

@@ -38,8 +38,8 @@ def to_spec(factory: Callable[..., Any]) -> dict[str, Any]:
         init_args = {key: _to_builtin(key, value) for key, value in factory.keywords.items()}
     if not isinstance(cls, type) or "<locals>" in cls.__qualname__:
         raise ValueError(
-            f"a checkpoint can't store how to build {factory!r}; give a class that can be imported, "
-            "or functools.partial(Class, argument=value)"
+            f"a checkpoint can't store how to build {factory!r}; give a class that can be "
+            "imported, or functools.partial(Class, argument=value)"
         )
     return {"class_path": class_path(cls), "init_args": init_args}
 

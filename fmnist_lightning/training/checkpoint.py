@@ -21,7 +21,7 @@ SPEC_KEYS = ("network", "optimizer", "augmentation")
 class RunCheckpoint(ModelCheckpoint):
     """Keeps ``best.ckpt``, of the lowest validation loss, and ``last.ckpt``, of the latest epoch.
 
-    ``last.ckpt`` exists before the first step, so that a run can be resumed whenever it was stopped.
+    ``last.ckpt`` exists before the first step, so that a run can be resumed from any moment.
     (``save_last`` of the base class saves only where the loss improved.) It must be the last
     callback, so that ``last.ckpt`` has the state of all others at the end of its epoch.
 

@@ -2,20 +2,19 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
 
 from fmnist_lightning.data.dataset import CLASSES, Batch
 from fmnist_lightning.internals.specs import from_spec, to_spec
 from fmnist_lightning.models.cnn import ArticleCNN
+from fmnist_lightning.training.lr_schedule import one_cycle
 from fmnist_lightning.training.metrics import ClassificationMetrics
 
 # In batches of 128, SGD with momentum is as good; in batches of 20 to 64, it diverges.
@@ -70,24 +69,13 @@ class FashionClassifier(LightningModule):
         if isinstance(augmentation, dict):
             augmentation = from_spec(augmentation)
         if not 0 <= warmup_fraction < 1:
-            raise ValueError(
-                f"warmup_fraction must be at least 0 and below 1, not {warmup_fraction}"
-            )
+            raise ValueError(f"warmup_fraction must be 0 to below 1, not {warmup_fraction}")
         if lr_schedule not in ("constant", "one_cycle"):
             raise ValueError(f"lr_schedule must be constant or one_cycle, not {lr_schedule}")
-        self.save_hyperparameters(
-            {
-                "network": to_spec(network),
-                "optimizer": to_spec(optimizer),
-                "augmentation": augmentation and to_spec(augmentation),
-                "hflip_tta": hflip_tta,
-                "lr_schedule": lr_schedule,
-                "warmup_fraction": warmup_fraction,
-                "compile": compile,
-                "channels_last": channels_last,
-                "classes": list(classes),
-            }
-        )
+        hparams: dict[str, Any] = {"network": to_spec(network), "optimizer": to_spec(optimizer)}
+        hparams |= {"augmentation": augmentation and to_spec(augmentation)}
+        self.save_hyperparameters(ignore=[*hparams, "classes"])
+        self.save_hyperparameters(hparams | {"classes": list(classes)})
         self.classes = tuple(classes)
         self.network = network()
         if channels_last:
@@ -118,11 +106,10 @@ class FashionClassifier(LightningModule):
 
     @property
     def backbone(self) -> nn.Module:
-        """What Lightning's ``BackboneFinetuning`` freezes at first; ValueError if there is none."""
+        """What Lightning's ``BackboneFinetuning`` freezes at first."""
         if not hasattr(self.network, "backbone"):
-            raise ValueError(
-                f"{type(self.network).__name__} has no backbone to freeze; PretrainedNetwork has"
-            )
+            name = type(self.network).__name__
+            raise ValueError(f"{name} has no backbone to freeze; PretrainedNetwork has")
         return self.network.get_submodule("backbone")
 
     def preprocess(self, images: Tensor) -> Tensor:
@@ -132,11 +119,11 @@ class FashionClassifier(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Logits, shape (N, C), of uint8 images, shape (N, 28, 28)."""
         inputs = self.preprocess(images)
-        if self.hparams["hflip_tta"] and not self.training:
-            logits: Tensor = self.network(torch.cat([inputs, inputs.flip(-1)]))  # (2 N, C)
-            return logits.view(2, -1, len(self.classes)).mean(dim=0)
-        logits = self.network(inputs)
-        return logits
+        flips = self.hparams["hflip_tta"] and not self.training
+        if flips:
+            inputs = torch.cat([inputs, inputs.flip(-1)])  # (2 N, 1, 28, 28)
+        logits: Tensor = self.network(inputs)
+        return logits.view(2, len(images), -1).mean(dim=0) if flips else logits
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities.
@@ -187,8 +174,8 @@ class FashionClassifier(LightningModule):
         num = len(self.classes)
         if logits.shape != (len(labels), num):
             raise ValueError(
-                f"the network gives an output of shape {tuple(logits.shape)} for {len(labels)} "
-                f"images and {num} classes; expected ({len(labels)}, {num}): "
+                f"the network gives an output of shape {tuple(logits.shape)}, not "
+                f"({len(labels)}, {num}), for {len(labels)} images and {num} classes: "
                 f"set --model.network.num_classes {num}, or change the network"
             )
         low, high = int(labels.min()), int(labels.max())
@@ -238,36 +225,10 @@ class FashionClassifier(LightningModule):
         return {name: float(value) for name, value in values.items()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Builds optimiser and schedule; ``one_cycle`` changes with every step, not every epoch.
-
-        Raises:
-            ValueError: If ``one_cycle`` can't know the number of steps, or parameters are unfrozen
-                during training, which it does not support.
-        """
+        """Builds the optimiser of all trainable parameters, and its schedule."""
         optimizer = self.build_optimizer(p for p in self.parameters() if p.requires_grad)
         if self.hparams["lr_schedule"] == "constant":
             return optimizer
-        if any(isinstance(each, BaseFinetuning) for each in self.trainer.callbacks):  # type: ignore[attr-defined]
-            raise ValueError(
-                "the one_cycle schedule does not support parameters added during training by a "
-                "finetuning callback: set --model.lr_schedule constant"
-            )
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise ValueError(
-                "the one_cycle schedule needs the number of steps of the run: set "
-                "--trainer.max_epochs or --trainer.max_steps, or --model.lr_schedule constant"
-            )
-        warmup = float(self.hparams["warmup_fraction"])
-        scheduler = OneCycleLR(
-            optimizer,
-            max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=int(steps),
-            # With a single warm-up step, PyTorch would divide by zero.
-            pct_start=0.0 if warmup * steps == 1 else warmup,
-            cycle_momentum=False,
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        warmup_fraction = float(self.hparams["warmup_fraction"])
+        schedule: Any = one_cycle(optimizer, self.trainer, warmup_fraction)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}

@@ -1,12 +1,14 @@
-"""Compares the settings of a command with those that its checkpoint was trained with."""
+"""Which checkpoint ``--ckpt_path`` means, and whether the settings fit it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from fmnist_lightning.data.datamodule import SPLIT_KEYS
 from fmnist_lightning.internals.specs import flatten
+from fmnist_lightning.training import runs
+from fmnist_lightning.training.checkpoint import read_checkpoint
 
 # What decides how many steps a run takes.
 LENGTH_KEYS = (
@@ -14,51 +16,41 @@ LENGTH_KEYS = (
     *("trainer.max_epochs", "trainer.max_steps"),
     *("trainer.limit_train_batches", "trainer.accumulate_grad_batches"),
 )
-IGNORED_KEYS = ("ckpt_path", "config", "debug")
 
 
-def saved_split(checkpoint: dict[str, Any]) -> dict[str, int]:
-    """The split of the data that a checkpoint was trained on; empty where it stores none."""
-    hparams = checkpoint.get("datamodule_hyper_parameters")
-    if not isinstance(hparams, dict):
-        return {}
-    return {key: hparams[key] for key in SPLIT_KEYS if type(hparams.get(key)) is int}
+class CheckpointSource(NamedTuple):
+    """A checkpoint, its content, and the folder of its run, or None if it stands alone."""
+
+    path: str
+    content: dict[str, Any]
+    run_dir: Path | None
+
+    @property
+    def step(self) -> int:
+        """The number of optimiser steps done."""
+        return int(self.content.get("global_step", 0))
+
+    @property
+    def split(self) -> dict[str, int]:
+        """The split of the data that it was trained on; empty where it stores none."""
+        hparams = self.content.get("datamodule_hyper_parameters")
+        if not isinstance(hparams, dict):
+            return {}
+        return {key: hparams[key] for key in SPLIT_KEYS if type(hparams.get(key)) is int}
 
 
-def check_compatible(
-    settings: dict[str, Any], checkpoint: dict[str, Any], path: str, complete: bool
-) -> None:
-    """Checks that settings do not conflict with what a checkpoint was trained with.
-
-    Args:
-        settings: The config of the command, as plain values.
-        checkpoint: The content of the checkpoint.
-        path: Its file, for the message.
-        complete: Whether the settings describe the whole model; if not, what they leave out is
-            taken from the checkpoint.
+def resolve_checkpoint(path: str, root: Path) -> CheckpointSource:
+    """Reads the checkpoint ``path``; ``last`` means that of the latest run below ``root``.
 
     Raises:
-        ValueError: If they conflict; the message names the option.
+        ValueError: If it is missing or is not a checkpoint of this project.
     """
-    hparams = dict(checkpoint["hyper_parameters"])
-    hparams.pop("classes", None)  # comes from the data
-    saved = flatten({"model": hparams, "data": saved_split(checkpoint)})
-    given = {
-        # A config for `fit` may name a class alone.
-        f"{key}.class_path" if f"{key}.class_path" in saved else key: value
-        for key, value in _flatten(settings).items()
-        if key.startswith("model.") or (key in saved and key.startswith("data."))
-    }
-    wrong = [key for key in given if key in saved and given[key] != saved[key]]
-    # Arguments of a class may be left out where they have their defaults.
-    wrong += [key for key in given.keys() - saved if ".init_args." not in key]
-    if complete:
-        wrong += [key for key in saved.keys() - given if ".init_args." not in key]
-    for key in sorted(wrong):
-        raise ValueError(
-            f"--{key.removesuffix('.class_path').replace('.init_args', '')} {given.get(key)} "
-            f"conflicts with the checkpoint {path} ({saved.get(key)}); remove the option"
-        )
+    run_dir = None
+    if path == "last":
+        run_dir = runs.latest_run_dir(root)
+        path = str(run_dir / runs.CHECKPOINTS / "last.ckpt")
+    content = read_checkpoint(path)
+    return CheckpointSource(path, content, run_dir or runs.find_run_dir(Path(path), content, root))
 
 
 def read_run_config(path: Path) -> dict[str, Any]:
@@ -76,34 +68,64 @@ def read_run_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def check_length(settings: dict[str, Any], saved: dict[str, Any], path: str) -> None:
-    """Checks that a resumed run with a one-cycle schedule still ends where it was meant to.
+def check_compatible(settings: dict[str, Any], source: CheckpointSource, complete: bool) -> None:
+    """Raises where settings conflict with what a checkpoint was trained with.
+
+    Args:
+        settings: The config of the command, as plain values.
+        source: The checkpoint.
+        complete: Whether the settings describe the whole model; if not, what they leave out is
+            taken from the checkpoint.
+    """
+    hparams = {k: v for k, v in source.content["hyper_parameters"].items() if k != "classes"}
+    saved = flatten({"model": hparams, "data": source.split})
+    given = {
+        # A config for `fit` may name a class alone.
+        f"{key}.class_path" if f"{key}.class_path" in saved else key: value
+        for key, value in _flatten(settings).items()
+        if key.startswith("model.") or (key in saved and key.startswith("data."))
+    }
+    wrong = {key for key in given.keys() & saved if given[key] != saved[key]}
+    # Arguments of a class may be left out where they have their defaults.
+    missing = (given.keys() ^ saved) if complete else (given.keys() - saved)
+    wrong |= {key for key in missing if ".init_args." not in key}
+    for key in sorted(wrong):
+        option = key.removesuffix(".class_path").replace(".init_args", "")
+        raise ValueError(
+            f"--{option} {given.get(key)} conflicts with the checkpoint {source.path} "
+            f"({saved.get(key)}); remove the option"
+        )
+
+
+def changed_settings(settings: dict[str, Any], saved: dict[str, Any]) -> str:
+    """Names the settings of a resumed run that differ from those it had.
+
+    Args:
+        settings: The config of the command, as plain values.
+        saved: The config of the run.
+
+    Returns:
+        A text for the terminal.
 
     Raises:
-        ValueError: If a setting changes its number of steps.
+        ValueError: If one of them changes the number of steps, which a one-cycle schedule must know
+            from the start.
     """
     before, after = _flatten(saved), _flatten(settings)
-    if after.get("model.lr_schedule") != "one_cycle":
-        return
+    changed = {key for key in before | after if before.get(key) != after.get(key)} - {"ckpt_path"}
     for key in LENGTH_KEYS:
-        if before.get(key) != after.get(key):
+        if key in changed and after.get("model.lr_schedule") == "one_cycle":
             raise ValueError(
-                f"--{key} {after.get(key)} conflicts with the checkpoint {path}, whose one_cycle "
-                f"schedule was made for {before.get(key)}; remove the option"
+                f"--{key} {after.get(key)} conflicts with the one_cycle schedule of the run, which "
+                f"was made for {before.get(key)}; remove the option"
             )
-
-
-def describe_changes(settings: dict[str, Any], saved: dict[str, Any]) -> str:
-    """The settings of a resumed run that differ from those it had, for the terminal."""
-    before, after = _flatten(saved), _flatten(settings)
     return "".join(
         f", {key} {after.get(key, 'null')} instead of {before.get(key, 'null')}"
-        for key in before | after
-        if after.get(key) != before.get(key) and key not in IGNORED_KEYS
+        for key in sorted(changed - {"debug"})
     )
 
 
 def _flatten(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with dotted names as on the command line: ``data.batch_size``."""
+    """Settings with dotted names as on the command line, such as ``data.batch_size``."""
     flat = flatten(settings)
     return {key.replace("data.init_args.", "data.", 1): value for key, value in flat.items()}

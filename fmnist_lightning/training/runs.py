@@ -1,6 +1,6 @@
 """Run folders, and ``best.ckpt`` in the current folder, a link to the best checkpoint.
 
-A run folder, ``runs/<time>``, holds ``config.yaml``, TensorBoard's event files and ``checkpoints/``.
+A run folder, ``runs/<time>``, holds ``config.yaml``, event files and ``checkpoints/``.
 """
 
 import filecmp

@@ -1,0 +1,42 @@
+"""The one-cycle learning rate schedule."""
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import BaseFinetuning
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+
+def one_cycle(optimizer: Optimizer, trainer: Trainer, warmup_fraction: float) -> dict[str, Any]:
+    """The schedule of a whole run, in the form that ``configure_optimizers`` returns.
+
+    Args:
+        optimizer: Its learning rates are the highest of the schedule.
+        trainer: Knows the number of steps.
+        warmup_fraction: The part of the steps in which the learning rate rises, 0 to below 1.
+
+    Raises:
+        ValueError: If the number of steps is unknown, or parameters are added during training,
+            which the schedule does not support.
+    """
+    if any(isinstance(each, BaseFinetuning) for each in trainer.callbacks):  # type: ignore[attr-defined]
+        raise ValueError(
+            "the one_cycle schedule does not support parameters added during training by a "
+            "finetuning callback: set --model.lr_schedule constant"
+        )
+    steps = trainer.estimated_stepping_batches
+    if steps == float("inf"):
+        raise ValueError(
+            "the one_cycle schedule needs the number of steps of the run: set "
+            "--trainer.max_epochs or --trainer.max_steps, or --model.lr_schedule constant"
+        )
+    scheduler = OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=int(steps),
+        # With a single warm-up step, PyTorch would divide by zero.
+        pct_start=0.0 if warmup_fraction * steps == 1 else warmup_fraction,
+        cycle_momentum=False,
+    )
+    return {"scheduler": scheduler, "interval": "step"}  # Lightning's default is the epoch
