@@ -26,7 +26,6 @@ BACKGROUND, TEXT, MUTED = (24, 24, 24), (230, 230, 230), (160, 160, 160)
 # Of a prediction that is correct or not, or without a label; distinct for all color vision.
 COLORS = {True: (70, 172, 155), False: (226, 130, 66), None: TEXT}
 Caption = tuple[str, tuple[int, int, int], int]  # text, color, font size
-load_font = functools.cache(ImageFont.load_default)  # loading takes longer than drawing
 
 
 class PhotoReport(BasePredictionWriter):
@@ -133,13 +132,31 @@ def draw_cell(thumbnail: Tensor, view: Tensor, captions: Sequence[Caption]) -> I
     cell.paste(upscaled, (THUMBNAIL_SIZE + 2 * GAP, GAP))
     draw, top = ImageDraw.Draw(cell), THUMBNAIL_SIZE + 2 * GAP
     for text, color, size in captions:
-        text = printable(text).encode("ascii", "backslashreplace").decode()  # the font's glyphs
-        while load_font(size).getlength(text) > cell.width - 2 * GAP:  # keeps both ends
+        text = "".join(each if _has_glyph(each) else ascii(each)[1:-1] for each in printable(text))
+        font = load_font(size, text.isascii())
+        while font.getlength(text) > cell.width - 2 * GAP:  # keeps both ends
             half = (len(text) - 2) // 2
             text = f"{text[:half]}…{text[-half:]}"
-        draw.text((GAP, top), text, color, load_font(size))
+        draw.text((GAP, top), text, color, font)
         top += LINE_HEIGHT
     return cell
+
+
+@functools.cache
+def load_font(size: int, is_ascii: bool) -> Any:
+    """Pillow's own font, which has ASCII only, or the font that matplotlib installs."""
+    if is_ascii:
+        return ImageFont.load_default(size)
+    import matplotlib  # takes long, and few file names need it
+
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size - 1)
+
+
+@functools.cache
+def _has_glyph(character: str) -> bool:
+    """Whether the character is drawn, not the box that stands for a missing one."""
+    masks = {bytes(load_font(13, False).getmask(each)) for each in (character, "\uffff")}
+    return character.isascii() or len(masks) == 2
 
 
 def format_accuracy(counts: Mapping[str, Sequence[int]]) -> str:

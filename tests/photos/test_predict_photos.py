@@ -2,6 +2,7 @@ import csv
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,15 +216,26 @@ def test_report_uses_the_given_class_names_and_writes_nothing_without_a_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
 
 
-def test_draw_cell_shortens_and_escapes_captions() -> None:
+def cell_with_caption(text: str) -> np.ndarray[Any, Any]:
     thumbnail, view = torch.zeros(112, 112, 3, dtype=torch.uint8), torch.zeros(28, 28).byte()
-    first, second = (
-        np.asarray(draw_cell(thumbnail, view, [(text, (255, 255, 255), 13)]))
-        for text in ("caf\xe9/\u65e5\n" + 90 * "x", "caf\\xe9/\\u65e5\\n" + 90 * "x")
-    )
-    assert np.array_equal(first, second)  # drawn in ASCII
-    assert first[136:].max() == 255
-    assert first[:, -8:].max() == 24  # nothing is drawn beyond the margin
+    return np.asarray(draw_cell(thumbnail, view, [(text, (255, 255, 255), 13)]))
+
+
+@pytest.mark.parametrize("text", ["dress", "caf\xe9/\u041a\u043e\u0444\u0442\u044b"])
+def test_draw_cell_shortens_captions_to_the_width_of_the_cell(text: str) -> None:
+    cell = cell_with_caption(text + 90 * "x")
+    assert cell[136:].max() == 255
+    assert cell[:, -8:].max() == 24  # nothing is drawn beyond the margin
+
+
+def test_draw_cell_escapes_only_characters_that_its_font_lacks() -> None:
+    def same(first: str, second: str) -> bool:
+        return np.array_equal(cell_with_caption(first), cell_with_caption(second))
+
+    assert same("\u65e5\n.png", "\\u65e5\\n.png")
+    assert same("\xe9\u65e5.png", "\xe9\\u65e5.png")
+    assert not same("\xe9.png", "\\xe9.png")
+    assert not same("\xe9.png", "\u041a.png")  # two glyphs, not the same box
 
 
 def test_format_accuracy_gives_the_mean_of_folders_with_its_interval() -> None:
