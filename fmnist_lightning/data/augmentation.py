@@ -1,4 +1,4 @@
-"""Random augmentation of whole batches, on their device. Plain PyTorch."""
+"""Random augmentation of whole batches, on their device and with its generator. Plain PyTorch."""
 
 import math
 
@@ -9,8 +9,6 @@ from torch.nn import functional as F
 
 class RandomAugmentation(nn.Module):
     """Randomly flips, translates and erases each image of a batch.
-
-    Draws from the generator of the images' device. In eval mode it returns its input.
 
     Args:
         hflip_prob: Probability of a horizontal flip, 0 to 1.
@@ -35,7 +33,7 @@ class RandomAugmentation(nn.Module):
         self.erase_prob = erase_prob
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Augments images, uint8, shape (N, H, W), alike for all ``labels``; returns new ones."""
+        """Augments images, uint8, (N, H, W), whatever their ``labels``; not in eval mode."""
         if self.training and (self.hflip_prob or self.max_translation):
             images = random_flip_translate(images, self.hflip_prob, self.max_translation)
         if self.training and self.erase_prob:
@@ -46,17 +44,15 @@ class RandomAugmentation(nn.Module):
 def random_flip_translate(images: Tensor, hflip_prob: float, max_translation: int) -> Tensor:
     """Flips and translates images (N, H, W) in one indexed read of the padded images."""
     (num, height, width), device = images.shape, images.device
-    rows, columns = (  # to read, (N, H) and (N, W)
-        torch.arange(size, device=device)
-        + torch.randint(0, 2 * max_translation + 1, (num, 1), device=device)
-        for size in (height, width)
-    )
+    top = torch.randint(2 * max_translation + 1, (num, 1), device=device)
+    left = torch.randint(2 * max_translation + 1, (num, 1), device=device)
+    rows = top + torch.arange(height, device=device)  # to read, (N, H)
+    columns = left + torch.arange(width, device=device)  # (N, W)
     if hflip_prob:
         flipped = torch.rand(num, 1, device=device) < hflip_prob
         columns = torch.where(flipped, columns.flip(1), columns)
     index = torch.arange(num, device=device)[:, None, None]  # (N, 1, 1)
-    padded = F.pad(images, [max_translation] * 4)
-    return padded[index, rows[:, :, None], columns[:, None, :]]  # (N, H, W)
+    return F.pad(images, [max_translation] * 4)[index, rows[:, :, None], columns[:, None, :]]
 
 
 def random_erasing(images: Tensor, erase_prob: float) -> Tensor:
@@ -72,6 +68,5 @@ def random_erasing(images: Tensor, erase_prob: float) -> Tensor:
     rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
     in_rows = (rows >= top) & (rows < top + box_height) & (p < erase_prob)  # (N, H)
     in_columns = (columns >= left) & (columns < left + box_width)  # (N, W)
-    inside = in_rows[:, :, None] & in_columns[:, None, :]  # (N, H, W)
     noise = torch.randint(0, 256, images.shape, device=device, dtype=images.dtype)
-    return torch.where(inside, noise, images)
+    return torch.where(in_rows[:, :, None] & in_columns[:, None, :], noise, images)

@@ -1,7 +1,6 @@
 """Fashion-MNIST in memory: class names, dataset, batch sampler, split. Plain PyTorch."""
 
 import copy
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,6 @@ CLASSES = (
 )  # fmt: skip
 NUM_CLASSES = len(CLASSES)
 IMAGE_SIZE = 28  # height and width in pixels
-
 Batch = tuple[Tensor, Tensor]  # images, uint8, (N, H, W), and labels, int64, (N,)
 
 
@@ -41,8 +39,7 @@ class TensorImageDataset(Dataset[Batch]):
             )
         if (labels < 0).any():
             raise ValueError(f"labels must be at least 0, not {labels.min()}")
-        self.images = images
-        self.labels = labels
+        self.images, self.labels = images, labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,34 +52,23 @@ class TensorImageDataset(Dataset[Batch]):
 
     def subset(self, indices: Tensor) -> "TensorImageDataset":
         """A dataset with copies of the images and labels at ``indices``, int64, shape (M,)."""
-        return self._with(self.images[indices], self.labels[indices])
+        return TensorImageDataset(*self[indices])
 
     def to(self, device: torch.device) -> "TensorImageDataset":
-        """The dataset on ``device``; itself if it is there already."""
-        if self.images.device == device:
-            return self
-        return self._with(self.images.to(device), self.labels.to(device))
-
-    def _with(self, images: Tensor, labels: Tensor) -> "TensorImageDataset":
-        dataset = copy.copy(self)  # without __init__: these tensors need no second check
-        dataset.images, dataset.labels = images, labels
-        return dataset
+        """The dataset on ``device``; tensors that are there already are shared, not copied."""
+        moved = copy.copy(self)  # without __init__: these tensors need no second check
+        moved.images, moved.labels = self.images.to(device), self.labels.to(device)
+        return moved
 
 
 class DistributedBatchSampler(DistributedSampler[Batch]):
-    """Yields the indices of whole batches, int64, on the device of the dataset.
+    """Yields the indices of each batch of a rank, int64, (batch_size,), on the dataset's device.
 
     For a ``DataLoader`` with ``batch_size=None``, which reads each batch as one item. Lightning
     keeps a ``DistributedSampler`` on any number of devices, and calls its ``set_epoch``.
 
-    Args:
-        dataset: The dataset to draw from. All ranks together see each image once.
-        batch_size: Images in a batch of this rank.
-        shuffle: For training: a random order that depends on seed and epoch alone, and equally many
-            images for each rank, so that up to ``num_replicas - 1`` come twice.
-        seed: Seed of the order, at least 0.
-        num_replicas: Number of ranks.
-        rank: Rank of this process, 0 to ``num_replicas - 1``.
+    Without ``shuffle``, all ranks together see each image once. With it, the order depends on seed
+    and epoch alone, and each rank has equally many images: up to ``num_replicas - 1`` come twice.
     """
 
     def __init__(
@@ -102,8 +88,7 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
             self.num_samples = len(range(rank, len(dataset), num_replicas))
 
     def __len__(self) -> int:
-        """The number of batches."""
-        return math.ceil(self.num_samples / self.batch_size)
+        return len(range(0, self.num_samples, self.batch_size))
 
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
         num: int = len(self.dataset)  # type: ignore[arg-type]
@@ -131,16 +116,10 @@ def read_dataset(folder: Path, *, train: bool) -> TensorImageDataset:
 
 
 def split_indices(num: int, train_size: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Splits ``range(num)`` at random into two disjoint parts.
+    """Splits ``range(num)`` at random: disjoint training and validation indices, both int64.
 
-    Training indices are taken from the start of the shuffled range and validation indices from its
-    end, so that the validation part does not depend on ``train_size``.
-
-    Returns:
-        Training indices, int64, shape (train_size,), and validation indices, shape (val_size,).
-
-    Raises:
-        ValueError: If a part is empty, or they don't fit.
+    They are the start and the end of the shuffled range, so validation does not depend on
+    ``train_size``. Raises ValueError if a part is empty, or they don't fit.
     """
     if train_size < 1 or val_size < 1 or train_size + val_size > num:
         raise ValueError(

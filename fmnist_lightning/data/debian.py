@@ -1,7 +1,6 @@
 """Reads a file of a Debian package, which apt-get downloads: no root, no installation."""
 
 import logging
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,11 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def read_from_package(package: str, folder: Path, scratch: Path, name: str) -> bytes:
-    """Reads ``folder/name`` of a package, which is extracted once below ``scratch``.
-
-    Raises:
-        OSError: If there is no apt-get, it fails, or the package has no such file.
-    """
+    """Reads ``folder/name`` of a package, which is extracted once below ``scratch``, or OSError."""
     root = scratch / "root"
     if not root.exists():
         _extract(package, scratch, root)
@@ -31,8 +26,7 @@ def _extract(package: str, scratch: Path, root: Path) -> None:
     (lists / "partial").mkdir(parents=True)
     (cache / "archives" / "partial").mkdir(parents=True)
     apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={cache}"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        apt += ["-o", "APT::Sandbox::User=root"]  # apt's own user can't write to the folder
+    apt += ["-o", "APT::Sandbox::User=root"]  # as root, apt's own user can't write to the folder
     _run([*apt, "update"], scratch)
     _run([*apt, "download", package], scratch)
     archive = next(scratch.glob(f"{package}_*.deb"), None)
@@ -41,11 +35,9 @@ def _extract(package: str, scratch: Path, root: Path) -> None:
     _run(["dpkg-deb", "-x", str(archive), str(root)], scratch)
 
 
-def _run(command: list[str], folder: Path) -> None:
+def _run(command: list[str], cwd: Path) -> None:
     try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=APT_TIMEOUT, check=False
-        )
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=APT_TIMEOUT)
     except subprocess.TimeoutExpired as error:
         raise OSError(f"{command[0]} timed out after {APT_TIMEOUT:g} s") from error
     if done.returncode:

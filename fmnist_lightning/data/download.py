@@ -1,10 +1,9 @@
 """Downloads the four files of Fashion-MNIST, from several sources, verified by SHA-256.
 
-No source is trusted, because the official mirror is plain http, and torchvision's cache checks only
-that a file exists: both have been seen with plain MNIST under the same names.
+The official mirror is plain http, and torchvision checks only that a file exists: both have been
+seen with plain MNIST under the same names.
 """
 
-import contextlib
 import functools
 import gzip
 import hashlib
@@ -41,7 +40,6 @@ class DataFile(NamedTuple):
     sha256: str
 
 
-# fmt: off
 FILES: tuple[DataFile, ...] = (
     DataFile("train-images-idx3-ubyte", 47_040_016,
              "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
@@ -51,8 +49,7 @@ FILES: tuple[DataFile, ...] = (
              "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
     DataFile("t10k-labels-idx1-ubyte", 10_008,
              "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
-)
-# fmt: on
+)  # fmt: skip
 MIRRORS: tuple[str, ...] = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -70,43 +67,30 @@ def raw_folder(data_dir: str | Path) -> Path:
 
 
 def download(data_dir: str | Path) -> Path:
-    """Verifies the four files, and downloads those that are missing or corrupt.
+    """Verifies the files in ``raw_folder(data_dir)``, which it returns, and downloads bad ones.
 
     Nothing is written if all files are valid, so the folder may be read-only. A corrupt file is
-    renamed to ``<name>.bad-<n>`` once its replacement is there. Safe to call from several processes
-    at once.
-
-    Args:
-        data_dir: The folder of ``FashionMNIST/raw``; it is created if missing.
-
-    Returns:
-        The folder of the IDX files.
-
-    Raises:
-        DataError: If no source has a valid copy, or the folder can't be written to.
+    renamed to ``<name>.bad-<n>`` once its replacement is there. Several processes may call it at
+    once. Raises DataError if no source has a valid copy, or the folder can't be written to.
     """
     raw = raw_folder(data_dir)
     if not _verify(raw):
         return raw
-    try:
-        raw.mkdir(parents=True, exist_ok=True)
-        with _lock(raw):
-            _download_missing(raw, _verify(raw))  # again: another process may have done it
-    except OSError as error:
-        raise DataError(
-            f"cannot write the dataset to {raw}: {error}. "
-            "Choose a writable folder with --data.data_dir."
-        ) from error
-    return raw
-
-
-def _lock(raw: Path) -> contextlib.AbstractContextManager[object]:
     lock = FileLock(raw / ".lock")
     try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        log.info("Waiting for another process to finish the download to %s", raw)
-        return lock.acquire()
+        raw.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("Waiting for another process to finish the download to %s", raw)
+            lock.acquire()
+        _download_missing(raw, _verify(raw))  # again: another process may have done it
+    except OSError as error:
+        remedy = "Choose a writable folder with --data.data_dir."
+        raise DataError(f"cannot write the dataset to {raw}: {error}. {remedy}") from error
+    finally:
+        lock.release()
+    return raw
 
 
 def _verify(raw: Path) -> dict[DataFile, OSError]:
@@ -122,16 +106,17 @@ def _verify(raw: Path) -> dict[DataFile, OSError]:
 
 def _check(file: DataFile, content: bytes) -> None:
     if len(content) != file.size:
-        raise OSError(f"{file.name}: {len(content):,} bytes, expected {file.size:,}")
+        raise OSError(f"{len(content):,} bytes, expected {file.size:,}")
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        raise OSError(f"{file.name}: not Fashion-MNIST (its SHA-256 differs)")
+        raise OSError("not Fashion-MNIST (its SHA-256 differs)")
 
 
 def _download_missing(raw: Path, problems: dict[DataFile, OSError]) -> None:
     """Gets each file from the first source that has a valid copy."""
-    for problem in problems.values():
+    for file, problem in problems.items():
         if not isinstance(problem, FileNotFoundError):
-            log.warning("Corrupt file in %s: %s; trying other sources", raw, _reason(problem))
+            reason = _reason(problem)
+            log.warning("Corrupt file in %s: %s: %s; trying other sources", raw, file.name, reason)
     missing, tried = list(problems), []
     with tempfile.TemporaryDirectory() as scratch:
         for label, read in _sources(raw, Path(scratch)):
@@ -140,7 +125,7 @@ def _download_missing(raw: Path, problems: dict[DataFile, OSError]) -> None:
                     content = _decompress(read(f"{file.name}.gz"), file.size)
                     _check(file, content)
                 except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
-                    tried.append(f"  {label}: {_reason(error)}")
+                    tried.append(f"  {label}: {file.name}: {_reason(error)}")
                     break  # the next source may be nearer and complete
                 _install(raw / file.name, content)
                 missing.remove(file)
@@ -157,15 +142,12 @@ def _download_missing(raw: Path, problems: dict[DataFile, OSError]) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Why a source failed, without the wrapping of the libraries in between."""
+    """Why a source failed, in one line."""
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError):
-        return _reason(error.reason)
-    if isinstance(error, OSError) and error.strerror:
-        name = f"{Path(error.filename).name}: " if error.filename else ""
-        return f"{name}{error.strerror}"
-    if isinstance(error, TimeoutError):
+        error = error.reason
+    if isinstance(error, TimeoutError) and not error.strerror:
         return f"timed out after {TIMEOUT:g} s"
-    return str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _sources(raw: Path, scratch: Path) -> Iterator[tuple[str, Callable[[str], bytes]]]:
@@ -174,8 +156,8 @@ def _sources(raw: Path, scratch: Path) -> Iterator[tuple[str, Callable[[str], by
     for mirror in MIRRORS:
         yield mirror, functools.partial(_read_url, mirror)
     yield str(DEBIAN_FOLDER), lambda name: (DEBIAN_FOLDER / name).read_bytes()
-    from_package = functools.partial(read_from_package, DEBIAN_PACKAGE, DEBIAN_FOLDER, scratch)
-    yield f"package {DEBIAN_PACKAGE} with apt-get", from_package
+    package = functools.partial(read_from_package, DEBIAN_PACKAGE, DEBIAN_FOLDER, scratch)
+    yield f"package {DEBIAN_PACKAGE} with apt-get", package
 
 
 def _read_url(mirror: str, name: str) -> bytes:
@@ -189,11 +171,11 @@ def _read_url(mirror: str, name: str) -> bytes:
             content += chunk
             bar.update(len(chunk))
             if len(content) > MAX_DOWNLOAD:
-                raise OSError(f"{name}: more than {MAX_DOWNLOAD:,} bytes")
+                raise OSError(f"more than {MAX_DOWNLOAD:,} bytes")
             if time.monotonic() > deadline:
-                raise OSError(f"{name}: incomplete after {DEADLINE:g} s")
+                raise OSError(f"incomplete after {DEADLINE:g} s")
         if response.length:
-            raise OSError(f"{name}: connection closed {response.length:,} bytes early")
+            raise OSError(f"connection closed {response.length:,} bytes early")
     return bytes(content)
 
 

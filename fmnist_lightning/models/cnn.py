@@ -7,14 +7,11 @@ from torch.nn import functional as F
 from fmnist_lightning.data.dataset import IMAGE_SIZE, NUM_CLASSES
 
 
-class FastMaxPool2d(nn.MaxPool2d):
+class FastMaxPool2d(nn.Module):
     """``nn.MaxPool2d(2)``, with the same values, and ten times faster on CPUs without gradients.
 
     ``nn.MaxPool2d`` stores where each maximum was, for the gradient, also where none is needed.
     """
-
-    def __init__(self) -> None:
-        super().__init__(kernel_size=2)
 
     def forward(self, input: Tensor) -> Tensor:
         """Maximum of each 2x2 window: shape (N, C, H, W) to (N, C, H // 2, W // 2)."""
@@ -43,10 +40,7 @@ class ArticleCNN(nn.Module):
             FastMaxPool2d(),  # (N, 10, 4, 4)
         )
         self.head = nn.Sequential(
-            nn.Flatten(),  # (N, 160)
-            nn.Linear(160, 56),
-            nn.ReLU(),
-            nn.Linear(56, num_classes),
+            nn.Flatten(), nn.Linear(10 * 4 * 4, 56), nn.ReLU(), nn.Linear(56, num_classes)
         )
         self.sigmoid = sigmoid
 
@@ -73,24 +67,16 @@ class RegularizedCNN(nn.Module):
             raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
         # Normalisation has its own bias. It follows pooling, which leaves it fewer values.
         self.features = nn.Sequential(  # (N, 1, 28, 28)
-            nn.Conv2d(1, 32, kernel_size=5, bias=False),  # (N, 32, 24, 24)
-            FastMaxPool2d(),  # (N, 32, 12, 12)
-            nn.BatchNorm2d(32),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, kernel_size=5, bias=False),  # (N, 64, 8, 8)
-            FastMaxPool2d(),  # (N, 64, 4, 4)
-            nn.BatchNorm2d(64),
-            nn.ReLU(),
-        )
+            nn.Conv2d(1, 32, kernel_size=5, bias=False), FastMaxPool2d(),  # (N, 32, 12, 12)
+            nn.BatchNorm2d(32), nn.ReLU(),
+            nn.Conv2d(32, 64, kernel_size=5, bias=False), FastMaxPool2d(),  # (N, 64, 4, 4)
+            nn.BatchNorm2d(64), nn.ReLU(),
+        )  # fmt: skip
         self.head = nn.Sequential(
-            nn.Flatten(),  # (N, 1024)
-            nn.Dropout(dropout),
-            nn.Linear(1024, 32, bias=False),
-            nn.BatchNorm1d(32),
-            nn.ReLU(),
-            nn.Dropout(dropout),
+            nn.Flatten(), nn.Dropout(dropout),  # (N, 1024)
+            nn.Linear(1024, 32, bias=False), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(dropout),
             nn.Linear(32, num_classes),
-        )
+        )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 1, 28, 28) to logits (N, num_classes)."""
@@ -113,11 +99,7 @@ class MLP(nn.Module):
         super().__init__()
         if hidden_dim < 1:
             raise ValueError(f"hidden_dim must be at least 1, not {hidden_dim}")
-        self.features = nn.Sequential(  # (N, 1, 28, 28)
-            nn.Flatten(),  # (N, 784)
-            nn.Linear(IMAGE_SIZE**2, hidden_dim),
-            nn.ReLU(),
-        )
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(IMAGE_SIZE**2, hidden_dim), nn.ReLU())
         self.head = nn.Linear(hidden_dim, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:

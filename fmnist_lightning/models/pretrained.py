@@ -1,9 +1,7 @@
 """Transfer learning: torchvision's classification networks on grayscale images."""
 
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,20 +18,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class PretrainedNetwork(nn.Module):
     """A network of torchvision with a new last layer, for ``BackboneFinetuning`` and ``fit``.
 
-    Images are resized, repeated in three channels and normalised as in ImageNet training. Weights
-    are loaded when a fit starts: a network built from a checkpoint gets the checkpoint's.
-
-    Attributes:
-        backbone: The network without its last layer: images to features.
-        head: The new last layer.
+    Images are resized, repeated in three channels and normalised as in ImageNet training. Then
+    ``backbone``, the network without its last layer, turns them into features, and ``head`` these
+    into logits. Weights are loaded when a fit starts, and otherwise come from the checkpoint.
 
     Args:
-        name: Of ``torchvision.models``, such as ``resnet18`` or ``vit_b_16``; it must end in one
-            linear layer.
-        weights: ``DEFAULT`` or another name of weights that torchvision downloads; a file with
-            such weights; or None for random ones.
-        image_size: Height and width in pixels that images are resized to. Some networks accept
-            only the size of their own training.
+        name: Of ``torchvision.models``: a network that ends in one linear layer, as ``resnet18``.
+        weights: ``DEFAULT`` or another name that torchvision downloads; a file; None for random.
+        image_size: Height and width in pixels to resize images to. Some networks need their own.
         num_classes: Number of classes.
 
     Raises:
@@ -54,9 +46,7 @@ class PretrainedNetwork(nn.Module):
         names = models.list_models(models)  # without those for detection, segmentation, video
         if name not in names:
             raise ValueError(f"torchvision has no network {name}; it has {', '.join(names)}")
-        self.name = name
-        self.weights = weights
-        self.image_size = image_size
+        self.name, self.weights, self.image_size = name, weights, image_size
         with warnings.catch_warnings():  # of a future change of random weights
             warnings.simplefilter("ignore", FutureWarning)
             self.backbone: nn.Module = models.get_model(name, weights=None)
@@ -76,45 +66,33 @@ class PretrainedNetwork(nn.Module):
         return logits
 
     def load_pretrained(self) -> None:
-        """Loads ``weights`` into the backbone.
-
-        Raises:
-            ValueError: If ``weights`` is neither a name nor a file of weights, or of another
-                network.
-            OSError: If they can't be downloaded.
-        """
-        if self.weights is None:
+        """Loads ``weights`` into the backbone; ValueError or OSError says why it can't."""
+        weights = self.weights
+        if weights is None:
             return
         known = models.get_model_weights(self.name).__members__
-        if self.weights in known:
-            state = self._download(known[self.weights])
+        if weights in known:
+            try:
+                state = known[weights].get_state_dict(progress=True, check_hash=True)
+            except (OSError, RuntimeError) as error:  # no network; a corrupt file
+                raise OSError(
+                    f"cannot download the weights of {self.name} from {known[weights].url}: "
+                    f"{error}; download that file on another machine and pass it with "
+                    "--model.network.weights FILE"
+                ) from error
+        elif Path(weights).is_file():
+            state = safe_load(Path(weights), "holds no weights")
         else:
-            state = self._read_file(Path(self.weights), known)
-        prefix = f"{self.last_layer}."
-        try:
-            self.backbone.load_state_dict(
-                {key: value for key, value in state.items() if not key.startswith(prefix)}
-            )
-        except RuntimeError as error:
-            detail = " ".join(str(error).split())[:200]
-            raise ValueError(f"{self.weights} holds no weights of {self.name}: {detail}") from error
-
-    def _download(self, weights: models.WeightsEnum) -> dict[str, Any]:
-        try:
-            return dict(weights.get_state_dict(progress=True, check_hash=True))
-        except (OSError, RuntimeError) as error:  # no network; a corrupt file
-            raise OSError(
-                f"cannot download the weights of {self.name} from {weights.url}: {error}; download "
-                "that file on another machine and pass it with --model.network.weights FILE"
-            ) from error
-
-    def _read_file(self, path: Path, known: Iterable[str]) -> dict[str, Any]:
-        if not path.is_file():
             raise ValueError(
-                f"{path} is neither a file nor the name of weights of {self.name}, which are "
+                f"{weights} is neither a file nor the name of weights of {self.name}, which are "
                 f"{', '.join(known)}"
             )
-        state = safe_load(path, "holds no weights")
         if not isinstance(state, dict):
-            raise ValueError(f"{path} holds a {type(state).__name__}, not a dict of weights")
-        return state
+            raise ValueError(f"{weights} holds a {type(state).__name__}, not a dict of weights")
+        last = f"{self.last_layer}."
+        state = {key: value for key, value in state.items() if not key.startswith(last)}
+        try:
+            self.backbone.load_state_dict(state)
+        except RuntimeError as error:
+            detail = " ".join(str(error).split())[:200]
+            raise ValueError(f"{weights} holds no weights of {self.name}: {detail}") from error

@@ -1,5 +1,6 @@
 """A small residual network, and an ensemble of several. Plain PyTorch."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -12,12 +13,8 @@ from fmnist_lightning.models.cnn import FastMaxPool2d
 
 def conv_bn_relu(in_channels: int, out_channels: int, *pooling: nn.Module) -> nn.Sequential:
     """A 3x3 convolution that keeps height and width, optional pooling, normalisation and ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
-        *pooling,
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    )
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+    return nn.Sequential(conv, *pooling, nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
 class ResidualBlock(nn.Module):
@@ -25,12 +22,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            conv_bn_relu(channels, channels), conv_bn_relu(channels, channels)
-        )
+        self.body = nn.Sequential(*(conv_bn_relu(channels, channels) for _ in range(2)))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Feature maps (N, C, H, W) to feature maps of the same shape."""
+        """Feature maps (N, channels, H, W) to feature maps of the same shape."""
         output: Tensor = input + self.body(input)
         return output
 
@@ -44,8 +39,7 @@ class SmallResNet(nn.Module):
     Args:
         stem_channels: Channels of the stem.
         channels: Channels of each stage, 1 to 4 stages.
-        stem_block: Whether a residual block follows the stem: more accurate, but a step takes a
-            third longer.
+        stem_block: Residual block after the stem: more accurate, but a step takes a third longer.
         num_classes: Number of classes.
 
     Raises:
@@ -68,18 +62,14 @@ class SmallResNet(nn.Module):
         layers: list[nn.Module] = [conv_bn_relu(1, stem_channels)]  # (N, stem_channels, 28, 28)
         if stem_block:
             layers.append(ResidualBlock(stem_channels))
-        in_channels = stem_channels
-        for out_channels in channels:  # each stage halves height and width
+        # Each stage halves height and width.
+        for in_channels, out_channels in itertools.pairwise([stem_channels, *channels]):
             layers.append(conv_bn_relu(in_channels, out_channels, FastMaxPool2d()))
             layers.append(ResidualBlock(out_channels))
-            in_channels = out_channels
         size = IMAGE_SIZE >> len(channels)
         self.features = nn.Sequential(*layers)  # (N, channels[-1], size, size)
-        self.head = nn.Sequential(
-            nn.MaxPool2d(size),  # on GPUs, AdaptiveMaxPool2d has no deterministic gradient
-            nn.Flatten(),  # (N, channels[-1])
-            nn.Linear(in_channels, num_classes),
-        )
+        pool = nn.MaxPool2d(size)  # on GPUs, AdaptiveMaxPool2d has no deterministic gradient
+        self.head = nn.Sequential(pool, nn.Flatten(), nn.Linear(channels[-1], num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 1, 28, 28) to logits (N, num_classes)."""
@@ -95,10 +85,7 @@ class ResNetEnsemble(nn.Module):
 
     Args:
         num_members: Number of networks, at least 1.
-        stem_channels: See :class:`SmallResNet`.
-        channels: See :class:`SmallResNet`.
-        stem_block: See :class:`SmallResNet`.
-        num_classes: Number of classes.
+        stem_channels, channels, stem_block, num_classes: As of :class:`SmallResNet`.
 
     Raises:
         ValueError: If a number is out of range.
@@ -122,7 +109,6 @@ class ResNetEnsemble(nn.Module):
         """Images (N, 1, 28, 28) to logits (N, num_classes); in eval mode, log-probabilities."""
         if self.training:
             parts = images.chunk(len(self.members))  # a small batch has fewer parts than members
-            pairs = zip(self.members, parts, strict=False)
-            return torch.cat([member(part) for member, part in pairs])
+            return torch.cat([net(part) for net, part in zip(self.members, parts, strict=False)])
         logits = torch.stack([member(images) for member in self.members])  # (members, N, classes)
         return logits.log_softmax(dim=2).logsumexp(dim=0) - math.log(len(self.members))

@@ -109,7 +109,7 @@ def test_batches_are_on_the_device_of_the_dataset() -> None:
     images, labels = dataset[index]
     assert index.device == images.device == labels.device == meta
     assert images.shape == (4, 28, 28)
-    assert dataset.to(meta) is dataset
+    assert dataset.to(meta).images is dataset.images
 
 
 @pytest.mark.parametrize(
