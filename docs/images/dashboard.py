@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 COLUMNS = [
     ["test/confusion matrix", "test/reliability diagram"],
-    ["training images", "test/feature maps", "test/first-layer filters"],
+    ["training images", "test/feature maps"],
     ["test/most confident misclassified"],
 ]
 WIDTH, GAP = 400, 8  # pixels
