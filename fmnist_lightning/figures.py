@@ -100,7 +100,7 @@ def plot_confusion_matrix(confusion: Tensor, classes: Sequence[str], title: str)
         shown = percent.masked_fill(~part | (percent == 0), torch.nan).sqrt().numpy()
         axes.pcolormesh(shown, cmap=colormap, vmin=0, vmax=13, edgecolors=GRID, linewidth=0.6)
     if num <= 12:  # more would be too small to read
-        for row, column in (percent >= 0.5).nonzero().tolist():
+        for row, column in (percent > 0.5).nonzero().tolist():
             value = float(percent[row, column])
             color = "white" if value > 50 else "black"
             axes.text(

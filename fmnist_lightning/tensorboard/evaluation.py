@@ -91,11 +91,11 @@ def _draw(
             confidences, correct, ece, f"Reliability diagram, {name}"
         ),
     }
-    for tag, order in (
-        ("most confident misclassified", confidences.masked_fill(correct, -1).argsort().flip(0)),
-        ("least confident correct", confidences.masked_fill(~correct, 2).argsort()),
+    for tag, candidates, order in (
+        ("most confident misclassified", ~correct, confidences.argsort(descending=True)),
+        ("least confident correct", correct, confidences.argsort()),
     ):
-        shown = order[: min(NUM_IMAGES, int((correct == ("correct" in tag)).sum()))]
+        shown = order[candidates[order]][:NUM_IMAGES]
         captions = [
             f"predicted {classes[predicted[index]]} {100 * confidences[index]:.1f} %\n"
             f"label {classes[labels[index]]}"

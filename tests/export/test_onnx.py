@@ -3,19 +3,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
 from conftest import Run
 
-from fmnist_lightning import load_classifier
-from fmnist_lightning.data.dataset import CLASSES, read_dataset
-from fmnist_lightning.data.download import raw_folder
-from fmnist_lightning.export.onnx import export, largest_difference
+from fmnist_lightning import FashionClassifier, load_classifier
+from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.export.onnx import export_and_compare, export_onnx, max_abs_diff
 
 Fit = Callable[..., Path]
+IMAGES = torch.randint(
+    0, 256, (105, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
 
 
 @pytest.mark.parametrize(
@@ -30,33 +31,38 @@ Fit = Callable[..., Path]
     ],
     ids=["article", "ensemble"],
 )
-def test_onnxruntime_answers_as_pytorch_does(
-    options: tuple[str, ...], fit: Fit, run: Run, data_dir: Path
+def test_onnxruntime_predicts_the_same_as_pytorch(
+    options: tuple[str, ...], fit: Fit, run: Run
 ) -> None:
     fit(*options)
     code, out, err = run("export", "--ckpt_path", "best.ckpt")
     assert code == 0, err
-    assert "on 105 test pictures its probabilities differ from PyTorch's by" in out
+    assert "on 105 test images its probabilities differ from PyTorch's by" in out
     session = onnxruntime.InferenceSession("model.onnx")
-    (into,), (outof,) = session.get_inputs(), session.get_outputs()
-    assert (into.name, into.type, into.shape[1:]) == ("images", "tensor(uint8)", [28, 28])
-    assert (outof.name, outof.type, outof.shape[1:]) == ("probabilities", "tensor(float)", [10])
+    (source,), (target,) = session.get_inputs(), session.get_outputs()
+    assert (source.name, source.type, source.shape[1:]) == ("images", "tensor(uint8)", [28, 28])
+    assert (target.name, target.type, target.shape[1:]) == ("probabilities", "tensor(float)", [10])
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(CLASSES)
-    images = read_dataset(raw_folder(data_dir), train=False).images
-    for part in (images[:1], images[:7], images):
-        (found,) = session.run(None, {"images": part.numpy()})
-        answers = load_classifier("best.ckpt").predict(part)
-        expected = np.array([list(answer.probabilities.values()) for answer in answers])
-        assert np.abs(found - expected).max() < 1e-5
-
-
-def test_the_comparison_finds_a_difference(fit: Fit, data_dir: Path) -> None:
-    fit()
     classifier = load_classifier("best.ckpt")
-    export(classifier, Path("model.onnx"))
-    images = read_dataset(raw_folder(data_dir), train=False).images
-    assert largest_difference(classifier, Path("model.onnx"), images) < 1e-5
-    model = onnx.load("model.onnx")
+    for batch in (IMAGES[:1], IMAGES[:7], IMAGES):
+        (found,) = session.run(None, {"images": batch.numpy()})
+        with torch.inference_mode():
+            expected = classifier.probabilities(batch)
+        assert (torch.from_numpy(found) - expected).abs().max() < 1e-5
+
+
+def test_class_names_are_those_of_the_classifier() -> None:
+    names = ["Süß", "靴", *"abcdefgh"]
+    export_onnx(FashionClassifier(classes=names), Path("model.onnx"))
+    (entry,) = onnx.load("model.onnx").metadata_props
+    assert json.loads(entry.value) == names
+
+
+def test_comparison_finds_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, path = FashionClassifier(), Path("model.onnx")
+    export_onnx(classifier, path)
+    assert max_abs_diff(classifier, path, IMAGES) < 1e-5
+    model = onnx.load(path)
     for weights in model.graph.initializer:
         if weights.name.endswith("bias"):
             weights.CopyFrom(
@@ -64,19 +70,27 @@ def test_the_comparison_finds_a_difference(fit: Fit, data_dir: Path) -> None:
             )
             break
     onnx.save(model, "other.onnx")
-    assert largest_difference(classifier, Path("other.onnx"), images) > 1e-3
-    with torch.no_grad():
-        for parameter in classifier.parameters():
-            parameter.mul_(0.5)
-    assert largest_difference(classifier, Path("model.onnx"), images) > 1e-3
+    assert max_abs_diff(classifier, Path("other.onnx"), IMAGES) > 1e-4
+    monkeypatch.setattr(
+        f"{export_onnx.__module__}.export_onnx", lambda *args: onnx.save(model, path)
+    )
+    path.unlink()
+    with pytest.raises(
+        ValueError, match=r"^model\.onnx differs by .*, more than 0\.0001: do not use"
+    ):
+        export_and_compare(classifier, IMAGES, path)
 
 
 def test_mistakes_get_one_line(fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     fit()
     Path("mine.onnx").write_text("precious")
-    code, _, err = run("export", "--ckpt_path", "best.ckpt", "--output", "mine.onnx")
-    assert code == 1
-    assert "mine.onnx is there already" in err
+    for output, text in (
+        ("mine.onnx", "mine.onnx exists already: remove it, or give another --output"),
+        ("gone/model.onnx", "there is no folder gone for --output gone/model.onnx"),
+    ):
+        code, _, err = run("export", "--ckpt_path", "best.ckpt", "--output", output)
+        assert code == 1
+        assert text in err
     assert Path("mine.onnx").read_text() == "precious"
     assert run("export", "--ckpt_path", "gone.ckpt")[0] == 1
     monkeypatch.setitem(sys.modules, "onnxscript", None)

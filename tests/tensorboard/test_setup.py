@@ -1,0 +1,167 @@
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from comparing import curves
+from conftest import Run
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+from torch.utils.data import DataLoader, TensorDataset
+
+from fmnist_lightning import (
+    FashionClassifier,
+    figures,
+)
+from fmnist_lightning.tensorboard import (
+    FixedStepTensorBoardLogger,
+    TensorBoardEvaluation,
+    TensorBoardSetup,
+)
+from fmnist_lightning.training.checkpoint import read_checkpoint
+
+Fit = Callable[..., Path]
+
+
+def read(folder: Path) -> Any:
+    events = EventAccumulator(str(folder), size_guidance={"images": 0})
+    events.Reload()
+    return events
+
+
+def test_curves(fit: Fit) -> None:
+    events = read(fit())
+    for tag in ("train/loss", "train/acc", "val/loss", "val/acc"):
+        scalars = events.Scalars(tag)
+        assert [scalar.step for scalar in scalars] == [9, 19]  # two epochs of ten steps
+    assert [scalar.step for scalar in events.Scalars("train/loss_step")] == [4, 9, 14, 19]
+    rates = [scalar.value for scalar in events.Scalars("lr")]
+    assert len(rates) == 4
+    assert max(rates) <= 0.01
+    assert rates[-1] < rates[1]
+    assert not {"hp_metric", "epoch"} & set(events.Tags()["scalars"])
+
+
+def test_training_and_validation_share_a_chart(fit: Fit) -> None:
+    events = read(fit())
+    content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    layout = layout_pb2.Layout.FromString(content)
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    shown = {
+        title: [tag for tag in events.Tags()["scalars"] if any(re.match(p, tag) for p in patterns)]
+        for title, patterns in charts.items()
+    }
+    assert {title: sorted(tags) for title, tags in shown.items()} == {
+        "loss": ["train/loss", "val/loss"],
+        "accuracy": ["train/acc", "val/acc"],
+    }
+
+
+def test_training_images(fit: Fit) -> None:
+    (image,) = read(fit()).Images("training images")
+    assert image.width == 792
+    assert len(set(Image.open(io.BytesIO(image.encoded_image_string)).tobytes())) > 50
+
+
+def test_the_config_as_text(fit: Fit) -> None:
+    folder = fit("--data.split_seed", "77")
+    text = read(folder).Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    for line in (folder / "config.yaml").read_text().splitlines():
+        assert f"    {line}" in text
+    assert "split_seed: 77" in text
+
+
+def session(folder: Path) -> tuple[dict[str, Any], set[str]]:
+    """The hyperparameters of a run, and the names of the metrics to show next to them."""
+    metadata = read(folder).summary_metadata
+    start, experiment = (
+        plugin_data_pb2.HParamsPluginData.FromString(
+            metadata[f"_hparams_/{name}"].plugin_data.content
+        )
+        for name in ("session_start_info", "experiment")
+    )
+    values = {
+        name: getattr(value, value.WhichOneof("kind"))
+        for name, value in start.session_start_info.hparams.items()
+    }
+    return values, {info.name.tag for info in experiment.experiment.metric_infos}
+
+
+def test_hyperparameters_next_to_the_final_metrics(fit: Fit, run: Run) -> None:
+    folder = fit("--model.optimizer.lr", "0.05")
+    values, metrics = session(folder)
+    assert values["lr"] == pytest.approx(0.05)
+    assert values["network"].startswith("ArticleCNN(")
+    assert values["augmentation"] == "none"
+    assert values["optimizer"] == "AdamW"
+    assert (values["batch_size"], values["train_size"], values["max_epochs"]) == (50, 480, 2)
+    assert values["precision"] == "32-true"
+    assert values["seed"] == 0
+    assert "maximize" not in values
+    assert metrics == {
+        f"{stage}/{name}" for stage in ("val", "test") for name in ("loss", "acc", "ece")
+    }
+    # Their values come from the curves, and those of the test from the test.
+    assert not {"test/loss", "test/acc", "test/ece"} & set(read(folder).Tags()["scalars"])
+    run("test", "--ckpt_path", "best.ckpt")
+    events = read(folder)
+    assert metrics <= set(events.Tags()["scalars"])
+    (best,) = {event.step for event in events.Scalars("test/acc")}
+    assert best == read_checkpoint("best.ckpt")["global_step"] - 1  # where its epoch's curves are
+
+
+class OwnData(LightningDataModule):
+    """A data module that has none of the attributes of this package's own."""
+
+    def train_dataloader(self) -> Any:
+        images = torch.randint(0, 256, (8, 28, 28), dtype=torch.uint8)
+        return DataLoader(TensorDataset(images, torch.arange(8)), batch_size=4)
+
+    val_dataloader = train_dataloader
+
+
+@pytest.mark.parametrize("logger", [True, False], ids=["CSV and TensorBoard", "none"])
+def test_other_data_modules_and_loggers(
+    logger: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = FashionClassifier(classes=["Süß", "靴", *"abcdefgh"])
+    loggers = [CSVLogger(tmp_path), FixedStepTensorBoardLogger(tmp_path / "run")]
+    if not logger:
+        monkeypatch.setattr(figures, "plot_confusion_matrix", None)  # would raise
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=loggers if logger else False,
+        callbacks=[TensorBoardSetup(), TensorBoardEvaluation()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+    trainer.fit(classifier, datamodule=OwnData())
+    assert classifier.training
+    if logger:
+        found = read(tmp_path / "run").Tags()
+        assert {"val_recall/Süß", "val_precision/靴"} <= set(found["scalars"])
+        assert "val/confusion matrix" in found["images"]
+        assert "training images" not in found["images"]
+        assert not {"batch_size", "seed"} & session(tmp_path / "run")[0].keys()
+
+
+def test_log_stays_in_its_folder_when_the_current_folder_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = FixedStepTensorBoardLogger(Path("run"))
+    logger.log_metrics({"a": 1.0}, 0)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    logger.log_metrics({"a": 2.0}, 1)
+    logger.experiment.close()
+    assert [value for _, value in curves(tmp_path / "run")["a"]] == [1.0, 2.0]
