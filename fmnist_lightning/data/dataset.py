@@ -115,7 +115,9 @@ def read_dataset(folder: Path, *, train: bool) -> TensorImageDataset:
     return TensorImageDataset(images, labels)
 
 
-def split_indices(num: int, train_size: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
+def split_indices(
+    num: int, train_size: int, val_size: int, split_seed: int
+) -> tuple[Tensor, Tensor]:
     """Splits ``range(num)`` at random: disjoint training and validation indices, both int64.
 
     They are the start and the end of the shuffled range, so validation does not depend on
@@ -126,5 +128,5 @@ def split_indices(num: int, train_size: int, val_size: int, seed: int) -> tuple[
             f"cannot split {num:,} images into train_size {train_size:,} and val_size "
             f"{val_size:,}: both must be at least 1 and their sum at most {num:,}"
         )
-    order = torch.randperm(num, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(num, generator=torch.Generator().manual_seed(split_seed))
     return order[:train_size], order[num - val_size :]
