@@ -25,8 +25,7 @@ class SeedEachEpoch(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seeds before the first step; a DataLoader draws before it, and not in every epoch."""
-        seed = global_seed()
-        if batch_idx == 0 and seed is not None:
+        if batch_idx == 0 and (seed := global_seed()) is not None:
             torch.manual_seed((seed << 32) + (trainer.current_epoch << 12) + trainer.global_rank)
 
 
