@@ -1,69 +1,49 @@
-"""The inside of a network: filters, feature maps, and the inputs of its last layer."""
+"""What a network, in evaluation mode, computes inside."""
 
-from contextlib import ExitStack
-from typing import Any
+import contextlib
+import functools
 
 import torch
 from torch import Tensor, nn
 
 
 def first_conv_filters(network: nn.Module) -> Tensor | None:
-    """The filters of the first convolution, float, shape (C, K, K), or None if there is none."""
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            return layer.weight.detach().float().mean(dim=1).cpu()
-    return None
+    """The filters of the first convolution, (C, K, K), averaged over its inputs; None without."""
+    weights = [layer.weight for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    return weights[0].detach().float().mean(dim=1).cpu() if weights else None
 
 
 @torch.inference_mode()
 def feature_maps(
     network: nn.Module, inputs: Tensor, max_layers: int = 12
 ) -> list[tuple[str, Tensor]]:
-    """The outputs of the first convolutions and poolings for an image, in order.
+    """Name and output, (C, H, W), of the first convolutions and poolings, for one image."""
+    found: list[tuple[str, Tensor]] = []
 
-    Args:
-        network: In evaluation mode.
-        inputs: The image, float, shape (1, 1, 28, 28).
-        max_layers: Number of layers.
+    def keep(name: str, layer: nn.Module, _: tuple[Tensor, ...], output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4:  # MaxPool2d may return a tuple
+            found.append((f"{name} {type(layer).__name__}", output[0].float().cpu()))
 
-    Returns:
-        The name of each layer, such as ``features.0 Conv2d``, and its maps, float, (C, H, W).
-    """
-    found: dict[nn.Module, Tensor] = {}
-
-    def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.dim() == 4:  # other outputs are left out
-            found[layer] = output[0].float().cpu()
-
-    layers = {
-        layer: f"{name} {type(layer).__name__}"
-        for name, layer in network.named_modules()
-        if isinstance(layer, nn.Conv2d) or "Pool2d" in type(layer).__name__
-    }
-    with ExitStack() as stack:
-        for layer in list(layers)[:max_layers]:
-            stack.enter_context(layer.register_forward_hook(hook))
-        network.forward(inputs)  # not what compile() may have replaced it with
-    return [(layers[layer], maps) for layer, maps in found.items()]
+    with contextlib.ExitStack() as hooks:
+        for name, layer in network.named_modules():
+            if isinstance(layer, nn.Conv2d) or "Pool2d" in type(layer).__name__:
+                hooks.enter_context(layer.register_forward_hook(functools.partial(keep, name)))
+        network.forward(inputs)  # a compiled `__call__` would bypass the hooks
+    return found[:max_layers]
 
 
 @torch.inference_mode()
 def embeddings(network: nn.Module, inputs: Tensor) -> Tensor:
-    """The inputs of the last linear layer.
+    """Outputs of the penultimate layer, float, shape (N, D): the inputs of the last ``nn.Linear``.
 
-    Args:
-        network: In evaluation mode.
-        inputs: Images, float, shape (N, 1, 28, 28).
-
-    Returns:
-        Float, shape (N, D); the logits if the network has no linear layer, or uses it otherwise.
+    A network without one, or whose inputs have another shape, gives its logits.
     """
     found: list[Tensor] = []
     linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as hooks:
         for layer in linear[-1:]:
             hook = layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
-            stack.enter_context(hook)
-        logits = network.forward(inputs)
+            hooks.enter_context(hook)
+        logits: Tensor = network.forward(inputs)
     points = next((each for each in found[-1:] if each.shape[:-1] == logits.shape[:-1]), logits)
     return points.float().cpu()

@@ -123,7 +123,7 @@ class FashionClassifier(LightningModule):
         if flips:
             inputs = torch.cat([inputs, inputs.flip(-1)])  # (2 N, 1, 28, 28)
         logits: Tensor = self.network(inputs)
-        return logits.view(2, len(images), -1).mean(dim=0) if flips else logits
+        return logits.view(2, -1, len(self.classes)).mean(dim=0) if flips else logits
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities.
