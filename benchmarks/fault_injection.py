@@ -58,7 +58,7 @@ KINDS = {
         "refused in one line; none of it is run",
     ),
     "code_in_settings": (
-        "a checkpoint, or the config of a run, whose settings name code",
+        "a checkpoint whose hyperparameters name code",
         "no command and no function imports or calls it",
     ),
     "bad_settings": (

@@ -1,4 +1,4 @@
-"""A tiny data set in the files and formats of the real one, and no way to the network."""
+"""A tiny dataset in the formats of the real one, no network, and fixtures that run commands."""
 
 import gzip
 import hashlib
@@ -13,7 +13,7 @@ from torch import Tensor
 from fmnist_lightning.__main__ import main
 from fmnist_lightning.data import download as sources
 
-# The tests' networks are tiny: more threads would only get into each other's way.
+# The networks are tiny: more threads would be slower.
 torch.set_num_threads(1)
 
 NUM_TRAIN, NUM_TEST = 600, 105  # not multiples of the batch sizes in use
@@ -25,8 +25,8 @@ DEVICES = ("--trainer.accelerator", "cpu", "--trainer.devices", "2")
 MLP = ("--model.network", "fmnist_lightning.MLP")
 
 
-def _pictures(num: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Pictures that can be learned: noise, with a bright square where the class says."""
+def _images(num: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Noise with a bright square, whose position a network can learn to map to the label."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(num) % 10
     images = torch.randint(0, 100, (num, 28, 28), generator=generator, dtype=torch.uint8)
@@ -45,23 +45,23 @@ def _idx(content: Tensor) -> bytes:
 
 @pytest.fixture(scope="session")
 def tiny_files() -> dict[str, bytes]:
-    """The four files of the tiny data set, unpacked, by name."""
+    """The four files of the tiny dataset, decompressed, by name."""
     files = {}
     for stem, num, seed in (("train", NUM_TRAIN, 0), ("t10k", NUM_TEST, 1)):
-        images, labels = _pictures(num, seed)
+        images, labels = _images(num, seed)
         files[f"{stem}-images-idx3-ubyte"] = _idx(images)
         files[f"{stem}-labels-idx1-ubyte"] = _idx(labels)
     return files
 
 
 @pytest.fixture(autouse=True)
-def _tiny_world(
+def _isolation(
     request: pytest.FixtureRequest,
     tiny_files: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """Makes the tiny data set the right one, cuts off every source, starts in an empty folder."""
+    """Expects the tiny dataset, disables every source, and starts in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     if "real" in request.keywords:
@@ -81,7 +81,7 @@ def as_data_files(files: dict[str, bytes]) -> tuple[sources.DataFile, ...]:
 
 @pytest.fixture
 def data_dir(tiny_files: dict[str, bytes], tmp_path: Path) -> Path:
-    """``data`` in the current folder, holding the tiny data set."""
+    """``data`` in the current folder, with the tiny dataset."""
     raw = sources.raw_folder(tmp_path / "data")
     raw.mkdir(parents=True)
     for name, content in tiny_files.items():
@@ -91,7 +91,7 @@ def data_dir(tiny_files: dict[str, bytes], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def packed(tiny_files: dict[str, bytes], tmp_path: Path) -> Path:
-    """A folder with the tiny data set's files packed, as mirrors have them."""
+    """A folder with the compressed files of the tiny dataset, as mirrors have them."""
     folder = tmp_path / "packed"
     folder.mkdir()
     for name, content in tiny_files.items():
@@ -104,7 +104,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], data_dir: Path) -> Run:
-    """Runs the command line in this process: exit code, stdout, stderr."""
+    """Runs a command in this process; returns exit code, stdout and stderr."""
 
     def run(*args: str) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -117,7 +117,7 @@ def run(capsys: pytest.CaptureFixture[str], data_dir: Path) -> Run:
 
 @pytest.fixture
 def fit(run: Run) -> Callable[..., Path]:
-    """Fits on the tiny data set, two epochs unless told otherwise, and gives the run's folder."""
+    """Runs ``fit`` on the tiny dataset, by default for two epochs; returns the run folder."""
 
     def fit(*args: str) -> Path:
         before = set(Path("runs").glob("*"))

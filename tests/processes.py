@@ -1,4 +1,4 @@
-"""Runs of the command line in processes of their own, which can be killed."""
+"""Commands in separate processes, with faults injected."""
 
 import functools
 import importlib
@@ -19,30 +19,30 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from fmnist_lightning.data import download as sources
 
 CONTEXT = multiprocessing.get_context("forkserver")
-# Imported once, in a process that has no threads and is copied for each run.
+# Imported once, in a process without threads that is forked for each command.
 CONTEXT.set_forkserver_preload(["fmnist_lightning.__main__", "tensorboard.backend", "processes"])
 
 
 def limit_file_size(size: int = 4096) -> None:
-    """Makes every write fail that would make a file larger, as on a disk that is full."""
+    """Makes writes beyond a file size fail, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def be_nobody() -> None:
-    """Gives root's rights up, which permissions don't bind."""
+def drop_privileges() -> None:
+    """Gives up the rights of root, for whom permissions have no effect."""
     if os.geteuid() == 0:
         os.setuid(65534)
 
 
 class Fault(NamedTuple):
-    """What happens to a process when a function is called for the ``call``-th time.
+    """A signal or an action at the ``call``-th call of a function.
 
     Attributes:
-        function: Where it is, such as ``os.fsync`` or
+        function: Its path, such as ``os.fsync`` or
             ``fmnist_lightning.training.module.FashionClassifier.training_step``.
         call: Which call, from 1.
-        signal: What the process sends to itself before the call; 0 is none.
-        action: What else it does before.
+        signal: Sent to the own process before the call; 0 is none.
+        action: Called before the call.
     """
 
     function: str
@@ -51,7 +51,7 @@ class Fault(NamedTuple):
     action: Callable[[], None] | None = None
 
     def inject(self) -> None:
-        """Puts itself in the place of the function."""
+        """Replaces the function."""
         owner, name = _find(self.function)
         original, calls = getattr(owner, name), 0
 
@@ -69,7 +69,7 @@ class Fault(NamedTuple):
 
 
 def _find(path: str) -> tuple[Any, str]:
-    """The module or class that holds what a dotted path names, and its name there."""
+    """The module or class that holds an attribute, and the name of the attribute."""
     parts = path.split(".")
     for num in range(len(parts) - 1, 0, -1):
         try:
@@ -83,18 +83,18 @@ def _find(path: str) -> tuple[Any, str]:
 
 
 class Process(NamedTuple):
-    """A run that was started.
+    """A command that was started.
 
     Attributes:
-        process: Of the system.
-        output: The file of what it prints, stdout and stderr.
+        process: The process.
+        output: The file with its stdout and stderr.
     """
 
     process: ForkServerProcess
     output: Path
 
     def wait(self, seconds: float = 120) -> int:
-        """Waits for its end, and gives its exit code; for one that a signal ended, minus that."""
+        """Waits for the exit code; that of a signal is negative."""
         self.process.join(seconds)
         if self.process.exitcode is None:
             self.process.kill()
@@ -103,7 +103,7 @@ class Process(NamedTuple):
         return self.process.exitcode
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
-        """Waits until it has printed something."""
+        """Waits until the output contains a text."""
         until = time.monotonic() + seconds
         while text not in (self.output.read_text() if self.output.exists() else ""):
             if time.monotonic() > until or self.process.exitcode is not None:
@@ -117,13 +117,13 @@ def start(
     first: Callable[[], None] | None = None,
     environment: dict[str, str] | None = None,
 ) -> Process:
-    """Starts the command line in the current folder.
+    """Starts a command in the current folder.
 
     Args:
-        args: What would stand after ``python -m fmnist_lightning``.
-        fault: What shall happen to it.
-        first: Called in the process before anything else; a function of a module.
-        environment: Variables to set.
+        args: The arguments of ``python -m fmnist_lightning``.
+        fault: The fault to inject.
+        first: Called in the process before the command; a function of a module.
+        environment: Environment variables to set.
     """
     output = Path.cwd() / f"output-{time.monotonic_ns()}.txt"
     process = CONTEXT.Process(
@@ -143,7 +143,7 @@ def _run(
     first: Callable[[], None] | None,
     environment: dict[str, str],
 ) -> None:
-    """What happens in the process."""
+    """The main function of the process."""
     os.chdir(folder)
     os.environ |= environment
     if "RANK" in environment:

@@ -1,4 +1,4 @@
-"""What several tests begin with."""
+"""Inputs that several tests use."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from torchvision.models import resnet18
 SHIRT = [(60, 40), (140, 40), (180, 90), (160, 110), (140, 95), (140, 200), (60, 200), (60, 95)]
 
 
-def photo(ink: str = "#203050", ground: str = "#c8b090") -> Image.Image:
-    """A dark shirt, left of the middle, on a floor with some grain."""
-    image = Image.new("RGB", (320, 240), ground)
-    ImageDraw.Draw(image).polygon([(x + 40, y) for x, y in SHIRT], fill=ink)
+def photo(garment: str = "#203050", background: str = "#c8b090") -> Image.Image:
+    """A dark shirt, left of the centre, on a background with noise."""
+    image = Image.new("RGB", (320, 240), background)
+    ImageDraw.Draw(image).polygon([(x + 40, y) for x, y in SHIRT], fill=garment)
     noise = np.random.default_rng(0).normal(0, 6, (240, 320, 3))
     return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
 
@@ -23,7 +23,7 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
 def tiny_options(path: Path) -> list[str]:
-    """What makes a config run on the tiny data set, and offline."""
+    """Options with which a config runs on the tiny dataset and offline."""
     tiny = [
         *("--data.train_size=480", "--data.val_size=120", "--trainer.log_every_n_steps=1"),
         "--trainer.check_val_every_n_epoch=1",
@@ -35,7 +35,7 @@ def tiny_options(path: Path) -> list[str]:
 
 
 class Payload:
-    """Leaves a mark where it is unpickled by a reader that runs code."""
+    """Creates the file ``mark`` when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("mark"),)

@@ -48,7 +48,7 @@ def refused(run: Run) -> Callable[..., str]:
 # ---- the main line -----------------------------------------------------------------------------
 
 
-def test_fit_then_test(fit: Fit, run: Run) -> None:
+def test_test_accuracy_equals_that_of_the_loaded_classifier(fit: Fit, run: Run) -> None:
     folder = fit()
     assert os.readlink("best.ckpt") == str(folder / "checkpoints" / "best.ckpt")
     assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
@@ -68,7 +68,7 @@ def test_fit_then_test(fit: Fit, run: Run) -> None:
     assert list(Path("runs").iterdir()) == [folder]  # the test made no folder of its own
 
 
-def test_fit_reports_each_epoch(run: Run) -> None:
+def test_fit_prints_one_line_per_epoch(run: Run) -> None:
     code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "3")
     assert code == 0
     number = r"(\d+\.\d+)"
@@ -84,7 +84,7 @@ def test_fit_reports_each_epoch(run: Run) -> None:
     assert "tensorboard --logdir runs" in out
 
 
-def test_an_epoch_without_validation_has_no_validation_figures(run: Run) -> None:
+def test_epoch_without_validation_prints_no_validation_metrics(run: Run) -> None:
     every_second = ("--trainer.check_val_every_n_epoch", "2")
     code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "4", *every_second)
     assert code == 0
@@ -92,7 +92,7 @@ def test_an_epoch_without_validation_has_no_validation_figures(run: Run) -> None
     assert ["val loss" in line for line in lines] == [False, True, False, True]
 
 
-def test_best_is_the_epoch_with_the_lowest_loss(fit: Fit, run: Run) -> None:
+def test_best_checkpoint_has_the_lowest_validation_loss(fit: Fit, run: Run) -> None:
     """A learning rate that ruins the network again: the best is not the last."""
     folder = fit(
         *(
@@ -116,7 +116,7 @@ def test_best_is_the_epoch_with_the_lowest_loss(fit: Fit, run: Run) -> None:
     assert loss == pytest.approx(float(scores[0]["best_model_score"]), rel=1e-5)
 
 
-def test_validate_is_for_the_split_of_the_checkpoint(fit: Fit, run: Run) -> None:
+def test_validate_uses_the_split_of_the_checkpoint(fit: Fit, run: Run) -> None:
     folder = fit("--data.split_seed", "5")
     _, out, _ = run("validate", "--ckpt_path", "best.ckpt")
     assert "(" in out
@@ -129,7 +129,7 @@ def test_validate_is_for_the_split_of_the_checkpoint(fit: Fit, run: Run) -> None
     assert f"({correct}/120)" in out
 
 
-def test_predict_writes_a_table(fit: Fit, run: Run) -> None:
+def test_predict_writes_probabilities_as_csv(fit: Fit, run: Run) -> None:
     folder = fit()
     code, out, _ = run("predict", "--ckpt_path", "best.ckpt")
     assert code == 0
@@ -147,7 +147,7 @@ def test_predict_writes_a_table(fit: Fit, run: Run) -> None:
     assert correct == json.loads((folder / "test.json").read_text())["correct"]
 
 
-def test_the_same_seed_gives_the_same_run(fit: Fit) -> None:
+def test_same_seed_gives_the_same_weights(fit: Fit) -> None:
     runs = [fit(), fit(), fit("--seed_everything", "7")]
     weights = [read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"] for run in runs]
     name = "network.features.0.weight"
@@ -158,7 +158,7 @@ def test_the_same_seed_gives_the_same_run(fit: Fit) -> None:
 # ---- any network, any config -------------------------------------------------------------------
 
 
-def test_a_network_from_the_current_folder(
+def test_network_from_the_current_folder(
     fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     Path("third_party_c.py").write_text(THIRD_PARTY)
@@ -179,18 +179,18 @@ def test_a_network_from_the_current_folder(
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
-def test_a_checkpoint_from_bf16(precision: str, fit: Fit, run: Run) -> None:
+def test_checkpoint_trained_in_bf16_can_be_tested(precision: str, fit: Fit, run: Run) -> None:
     fit("--trainer.precision", precision)
     assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
 
 
 @pytest.mark.slow
-def test_a_checkpoint_from_a_compiled_network(fit: Fit, run: Run) -> None:
+def test_checkpoint_of_a_compiled_network_can_be_tested(fit: Fit, run: Run) -> None:
     fit("--model.compile", "true")
     assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
 
 
-def test_other_optimisers(fit: Fit) -> None:
+def test_optimizer_is_chosen_by_its_class(fit: Fit) -> None:
     fit("--model.optimizer", "SGD", "--model.optimizer.lr", "0.003")
     hparams = read_checkpoint("best.ckpt")["hyper_parameters"]
     assert hparams["optimizer"]["class_path"] == "torch.optim.SGD"
@@ -201,7 +201,7 @@ def test_other_optimisers(fit: Fit) -> None:
 
 
 @pytest.mark.parametrize("batches", ["true", "3"])
-def test_fast_dev_run_leaves_nothing(batches: str, fit: Fit, run: Run) -> None:
+def test_fast_dev_run_writes_no_files(batches: str, fit: Fit, run: Run) -> None:
     fit()
     before = sorted(Path().rglob("*"))
     assert run("fit", *TINY, "--trainer.fast_dev_run", batches)[0] == 0
@@ -211,20 +211,20 @@ def test_fast_dev_run_leaves_nothing(batches: str, fit: Fit, run: Run) -> None:
     assert sorted(Path().rglob("*")) == before
 
 
-def test_without_checkpoints(fit: Fit) -> None:
+def test_disabled_checkpointing_leaves_best_ckpt_alone(fit: Fit) -> None:
     Path("best.ckpt").write_text("not touched")
     folder = fit("--trainer.enable_checkpointing", "false")
     assert not (folder / "checkpoints").exists()
     assert Path("best.ckpt").read_text() == "not touched"
 
 
-def test_without_a_logger(fit: Fit, run: Run) -> None:
+def test_disabled_logger_writes_no_log(fit: Fit, run: Run) -> None:
     folder = fit("--trainer.logger", "false")
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.yaml"]
     assert run("test", "--ckpt_path", "best.ckpt", "--trainer.logger", "false")[0] == 0
 
 
-def test_another_logger(fit: Fit) -> None:
+def test_csv_logger_replaces_tensorboard(fit: Fit) -> None:
     folder = fit(
         "--trainer.logger",
         "CSVLogger",
@@ -238,7 +238,7 @@ def test_another_logger(fit: Fit) -> None:
     assert (folder / "checkpoints" / "last.ckpt").exists()
 
 
-def test_more_callbacks(fit: Fit) -> None:
+def test_callbacks_are_added_by_options(fit: Fit) -> None:
     folder = fit(
         "--trainer.callbacks+=EarlyStopping",
         "--trainer.callbacks.monitor=val/loss",
@@ -253,7 +253,7 @@ def test_more_callbacks(fit: Fit) -> None:
     assert any(name.startswith("EarlyStopping") for name in callbacks)
 
 
-def test_averaged_weights_are_validated_and_kept(fit: Fit, run: Run) -> None:
+def test_averaged_weights_are_in_the_checkpoint(fit: Fit, run: Run) -> None:
     folder = fit(
         "--trainer.callbacks+=EMAWeightAveraging",
         "--trainer.callbacks.decay=0.9",
@@ -271,7 +271,7 @@ def test_averaged_weights_are_validated_and_kept(fit: Fit, run: Run) -> None:
     assert code == 0, err
 
 
-def test_without_a_progress_bar(run: Run) -> None:
+def test_disabled_progress_bar_is_not_printed(run: Run) -> None:
     code, out, err = run(
         "fit", *TINY, "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"
     )
@@ -280,7 +280,7 @@ def test_without_a_progress_bar(run: Run) -> None:
     assert "it/s" not in out + err
 
 
-def test_a_printed_config_can_be_loaded(
+def test_printed_config_can_be_loaded(
     fit: Fit, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="0"):
@@ -337,7 +337,7 @@ RANDOM = ("--model.augmentation", "fmnist_lightning.RandomAugmentation")
         ("fmnist_lightning.RegularizedCNN", "0", (*RANDOM, "--model.network.dropout", "0.3")),
     ],
 )
-def test_a_resumed_run_ends_as_if_it_had_not_stopped(
+def test_resume_after_an_error_is_bit_identical(
     network: str, num_workers: str, more: tuple[str, ...], fit: Fit, run: Run
 ) -> None:
     options = (
@@ -366,30 +366,30 @@ def test_a_resumed_run_ends_as_if_it_had_not_stopped(
     assert os.readlink("best.ckpt") == str(stopped / "checkpoints" / "best.ckpt")
 
 
-def test_last_restores_the_whole_config_also_for_test(fit: Fit, run: Run) -> None:
+def test_test_accepts_last_as_checkpoint(fit: Fit, run: Run) -> None:
     folder = fit("--data.eval_batch_size", "50", "--model.network", "fmnist_lightning.MLP")
     assert run("test", "--ckpt_path", "last")[0] == 0
     assert (folder / "test.json").exists()
 
 
-def test_last_without_a_run(refused: Callable[..., str]) -> None:
+def test_resume_without_a_run_is_refused(refused: Callable[..., str]) -> None:
     assert "no run to resume" in refused("fit", "--ckpt_path", "last")
 
 
-def test_a_one_cycle_run_cannot_be_stretched(fit: Fit, refused: Callable[..., str]) -> None:
+def test_one_cycle_run_cannot_be_extended(fit: Fit, refused: Callable[..., str]) -> None:
     fit()
     message = refused("fit", "--ckpt_path", "last", "--trainer.max_epochs", "9")
     assert "--trainer.max_epochs 9" in message
 
 
-def test_a_constant_run_can_be_prolonged(fit: Fit, run: Run) -> None:
+def test_constant_run_can_be_extended(fit: Fit, run: Run) -> None:
     fit("--model.lr_schedule", "constant")
     code, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert code == 0
     assert re.findall(r"epoch +(\d)/3", out) == ["3"]
 
 
-def test_going_on_from_another_checkpoint_makes_a_run_of_its_own(fit: Fit) -> None:
+def test_fit_from_a_checkpoint_creates_a_new_run(fit: Fit) -> None:
     first = fit("--model.lr_schedule", "constant", "--data.split_seed", "3")
     path = str(first / "checkpoints" / "last.ckpt")
     second = fit("--ckpt_path", path, "--trainer.max_epochs", "3")
@@ -403,6 +403,7 @@ def test_going_on_from_another_checkpoint_makes_a_run_of_its_own(fit: Fit) -> No
 # ---- mistakes ----------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("bad_settings")
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -438,7 +439,9 @@ def test_going_on_from_another_checkpoint_makes_a_run_of_its_own(fit: Fit) -> No
         ("test --ckpt_path text.ckpt", "text.ckpt is not a checkpoint"),
     ],
 )
-def test_mistakes_get_one_line(args: str, message: str, refused: Callable[..., str]) -> None:
+def test_invalid_command_line_gives_one_error_line(
+    args: str, message: str, refused: Callable[..., str]
+) -> None:
     Path("broken.yaml").write_text("trainer: [")
     Path("unknown.yaml").write_text("trainer:\n  nonsense: 1\n")
     Path("null.yaml").write_text("data:\n  batch_size: null\n")
@@ -448,7 +451,7 @@ def test_mistakes_get_one_line(args: str, message: str, refused: Callable[..., s
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_no_gpu(refused: Callable[..., str]) -> None:
+def test_missing_gpu_is_reported(refused: Callable[..., str]) -> None:
     message = refused("fit", "--trainer.accelerator", "gpu")
     assert "finds no GPU" in message
     assert "leave the option out" in message
@@ -482,12 +485,12 @@ def test_option_that_agrees_with_the_checkpoint_is_accepted(fit: Fit, run: Run) 
     assert run("test", "--ckpt_path", "best.ckpt", *options)[0] == 0
 
 
-def test_a_best_that_is_not_ours_stops_fit_before_training(refused: Callable[..., str]) -> None:
+def test_foreign_best_ckpt_stops_fit_before_training(refused: Callable[..., str]) -> None:
     Path("best.ckpt").write_text("precious")
     assert "best.ckpt is not from a fit in this folder" in refused("fit", *TINY)
 
 
-def test_no_data(run: Run, data_dir: Path) -> None:
+def test_missing_dataset_is_reported(run: Run, data_dir: Path) -> None:
     shutil.rmtree(data_dir)
     code, _, err = run("fit", *TINY)
     assert code == 1
@@ -521,20 +524,20 @@ def program(request: pytest.FixtureRequest) -> list[str]:
     return [str(script)]
 
 
-def test_as_a_process_in_an_empty_folder(program: list[str]) -> None:
+def test_process_in_an_empty_folder_reports_the_missing_checkpoint(program: list[str]) -> None:
     done = start(*program, "test", "--ckpt_path", "best.ckpt")
     assert done.returncode == 1
     assert done.stderr == "error: there is no checkpoint file best.ckpt\n"
 
 
-def test_as_a_process_with_a_class_of_the_current_folder(program: list[str]) -> None:
+def test_process_finds_classes_of_the_current_folder(program: list[str]) -> None:
     Path("third_party_d.py").write_text(THIRD_PARTY)
     done = start(*program, "fit", "--model.network", "third_party_d.Net", "--print_config")
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["model"]["network"]["init_args"] == {"width": 8}
 
 
-def test_overfit_batches_says_what_to_do_instead(run: Run) -> None:
+def test_overfit_batches_is_refused_with_an_alternative(run: Run) -> None:
     code, _, err = run("fit", *TINY, "--trainer.overfit_batches", "2")
     assert code == 1
     assert "set --data.train_size" in err

@@ -8,7 +8,7 @@ from samples import CONFIGS, tiny_options
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_begins_with_its_command_and_what_it_gives(path: Path) -> None:
+def test_config_begins_with_its_command_and_result(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert lines[0] == f"# python -m fmnist_lightning fit --config configs/{path.name}"
     head = [line for line in lines if line.startswith("#")]
@@ -16,7 +16,7 @@ def test_begins_with_its_command_and_what_it_gives(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_config_parses_and_means_what_it_says(
+def test_config_is_parsed_without_losing_a_setting(
     path: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="0"):
@@ -41,7 +41,7 @@ def assert_contains(whole: object, part: object) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_config_runs(path: Path, fit: Callable[..., Path], run: Run) -> None:
+def test_config_trains_and_tests(path: Path, fit: Callable[..., Path], run: Run) -> None:
     two_epochs = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "2")
     fit("--config", str(path), *tiny_options(path), *two_epochs)
     assert run("test", "--ckpt_path", "best.ckpt")[0] == 0

@@ -175,7 +175,7 @@ def test_ten_lines_have_ten_colors_and_a_legend() -> None:
     assert count(single, COLORS[0]) > 50
 
 
-def test_the_package_does_not_import_the_charts_at_start_up() -> None:
+def test_figures_are_not_imported_at_start_up() -> None:
     code = (
         "import sys, fmnist_lightning.cli, fmnist_lightning.tensorboard; "
         "assert 'fmnist_lightning.figures' not in sys.modules"

@@ -1,4 +1,4 @@
-"""What only a machine with a CUDA GPU can show; skipped elsewhere."""
+"""Tests that need a CUDA GPU; skipped without one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +8,12 @@ import torch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 
-STRICT = """
+CALLBACK = """
 import torch
 from lightning.pytorch import Callback
 
-class NoWaiting(Callback):
-    # Between the steps that log, nothing may wait for the GPU; PyTorch raises where something does.
+class RaiseOnSync(Callback):
+    # Between logging steps, PyTorch raises an error where the CPU waits for the GPU.
     steps = 0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -21,7 +21,7 @@ class NoWaiting(Callback):
         logs_next = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
         last = batch_idx + 2 >= trainer.num_training_batches
         torch.cuda.set_sync_debug_mode("default" if logs_next or last else "error")
-        NoWaiting.steps += not (logs_next or last)
+        RaiseOnSync.steps += not (logs_next or last)
 
     def on_train_epoch_end(self, trainer, pl_module):
         torch.cuda.set_sync_debug_mode("default")
@@ -29,26 +29,26 @@ class NoWaiting(Callback):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("augmentation", ["RandomAugmentation", "PhotoAugmentation"])
-def test_nothing_waits_for_the_gpu_between_log_steps(
+@pytest.mark.parametrize("augmentation", ["RandomAugmentation", "photos.PhotoAugmentation"])
+def test_training_step_does_not_wait_for_the_gpu(
     fit: Callable[..., Path], augmentation: str, precision: str
 ) -> None:
-    Path("strict.py").write_text(STRICT)
+    Path("recording.py").write_text(CALLBACK)
     try:
         fit(
             *("--trainer.accelerator", "gpu", "--trainer.precision", precision),
-            *("--trainer.callbacks", "strict.NoWaiting"),
+            *("--trainer.callbacks", "recording.RaiseOnSync"),
             *("--model.augmentation", f"fmnist_lightning.{augmentation}"),
             *(["--model.augmentation.erase_prob", "0.5"] if augmentation[0] == "R" else []),
         )
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    from strict import NoWaiting  # type: ignore[import-not-found]
+    from recording import RaiseOnSync  # type: ignore[import-not-found]
 
-    assert NoWaiting.steps > 0
+    assert RaiseOnSync.steps > 0
 
 
-def test_workers_are_refused(run: Callable[..., tuple[int, str, str]]) -> None:
+def test_workers_on_a_gpu_are_refused(run: Callable[..., tuple[int, str, str]]) -> None:
     code, _, err = run("fit", "--trainer.accelerator", "gpu", "--data.num_workers", "2")
     assert code == 1
     assert "num_workers must be 0 on cuda, not 2" in err

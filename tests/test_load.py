@@ -1,4 +1,4 @@
-"""Long runs and many photos: memory and open files must not grow with them."""
+"""Memory and open files must not grow over a long run or many photos."""
 
 import os
 import statistics
@@ -17,7 +17,7 @@ MIB = 2**20
 
 
 def resident(pid: int) -> int:
-    """The memory of a process in bytes, without what it shares with others; 0 if it is gone."""
+    """The private memory of a process in bytes; 0 if it has ended."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()
     except OSError:
@@ -32,61 +32,65 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def watch(process: Process) -> list[int]:
-    """The memory of a process and its workers, ten times a second until its end."""
-    pid, seen = process.process.pid, []
+def sample_memory(process: Process) -> list[int]:
+    """The memory of a process and its workers in bytes, ten times a second until its end."""
+    pid, sizes = process.process.pid, []
     assert pid is not None
     while process.process.exitcode is None:
-        seen.append(sum(resident(each) for each in (pid, *children(pid))))
+        sizes.append(sum(resident(each) for each in (pid, *children(pid))))
         time.sleep(0.1)
-    return seen
+    return sizes
 
 
+@pytest.mark.fault("endurance")
 @pytest.mark.slow
-def test_ten_thousand_photos_take_no_more_memory_than_a_thousand(
-    fit: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_memory_is_constant_over_10000_photos(fit: Callable[..., Path], tmp_path: Path) -> None:
     run_dir = fit()
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(10_000):
         path = folder / f"{number:05}.png"
         if number % 100 == 50:
-            photo().save(path)  # whose ground must be found
+            photo().save(path)  # whose background must be segmented
         elif number < 100:
             Image.new("L", (28, 28), number).save(path)
         else:
             path.hardlink_to(folder / f"{number % 100 or 1:05}.png")
     process = start("predict", "--ckpt_path", "best.ckpt", "--photos", "many")
-    seen = watch(process)
+    sizes = sample_memory(process)
     assert process.process.exitcode == 0, process.output.read_text()
-    (answers,) = (run_dir / "photos").glob("*/photos.csv")
-    assert len(answers.read_text().splitlines()) == 10_001
-    assert len(list(answers.parent.glob("photos-*.png"))) == 250
-    tenth = len(seen) // 10
+    (predictions,) = (run_dir / "photos").glob("*/photos.csv")
+    assert len(predictions.read_text().splitlines()) == 10_001
+    assert len(list(predictions.parent.glob("photos-*.png"))) == 250
+    tenth = len(sizes) // 10
     early, late = (
-        statistics.median(part) for part in (seen[tenth : 2 * tenth], seen[-2 * tenth :])
+        statistics.median(part) for part in (sizes[tenth : 2 * tenth], sizes[-2 * tenth :])
     )
-    assert late - early < 30 * MIB, [each // MIB for each in seen[::tenth]]
+    assert late - early < 30 * MIB, [each // MIB for each in sizes[::tenth]]
 
 
-class Watch(Callback):
-    """Writes down the memory and the open files after each epoch."""
+class ResourceRecorder(Callback):
+    """Writes memory and number of open files to a file after each epoch."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        with Path("watched.txt").open("a") as stream:
+        with Path("resources.txt").open("a") as stream:
             print(resident(os.getpid()), len(os.listdir("/proc/self/fd")), file=stream)
 
 
+@pytest.mark.fault("endurance")
 @pytest.mark.slow
-def test_two_hundred_epochs_take_no_more_than_fifty(run: Run) -> None:
+def test_memory_and_open_files_are_constant_over_200_epochs(run: Run) -> None:
     (smoke,) = (path for path in CONFIGS if path.name == "smoke.yaml")
     process = start(
         *("fit", "--config", str(smoke), *TINY, "--trainer.max_epochs", "200"),
-        *("--trainer.check_val_every_n_epoch", "1", "--trainer.callbacks+=test_load.Watch"),
+        *(
+            "--trainer.check_val_every_n_epoch",
+            "1",
+            "--trainer.callbacks+=test_load.ResourceRecorder",
+        ),
     )
     assert process.wait(400) == 0, process.output.read_text()
-    lines = [line.split() for line in Path("watched.txt").read_text().splitlines()]
+    lines = [line.split() for line in Path("resources.txt").read_text().splitlines()]
     memory, files = zip(*((int(each), int(other)) for each, other in lines), strict=True)
     assert len(memory) == 200
     assert statistics.median(files[-50:]) <= statistics.median(files[:50])

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import fault_injection
@@ -31,6 +32,18 @@ def test_fault_table_is_that_of_the_saved_counts() -> None:
         assert all(survived == injected > 0 for survived, injected in counts[kind].values()), kind
 
 
+def test_saved_counts_have_the_kinds_and_files_of_the_markers() -> None:
+    tests = Path(__file__).parents[1]
+    marked = {
+        (kind, path.name)
+        for path in tests.rglob("test_*.py")
+        for kind in re.findall(r'^@pytest\.mark\.fault\("(\w+)"\)$', path.read_text(), re.MULTILINE)
+        if path != Path(__file__)  # its markers are in the text of another test
+    }
+    counts = json.loads(fault_injection.SAVED.read_text())["kinds"]
+    assert marked == {(kind, file) for kind, files in counts.items() for file in files}
+
+
 def test_marked_cases_are_counted_by_kind_and_file(tmp_path: Path) -> None:
     tests = tmp_path / "tests"
     tests.mkdir()
@@ -43,7 +56,7 @@ def test_marked_cases_are_counted_by_kind_and_file(tmp_path: Path) -> None:
     assert "| `test_disk.py` | 4 | 2 |" in fault_injection.table(counts)
 
 
-def test_an_unknown_kind_is_an_error(request: pytest.FixtureRequest) -> None:
+def test_unknown_kind_is_an_error(request: pytest.FixtureRequest) -> None:
     request.node.add_marker(pytest.mark.fault("dsk"))
     with pytest.raises(pytest.UsageError, match="unknown kind of fault 'dsk'"):
         fault_injection.pytest_collection_modifyitems([request.node])

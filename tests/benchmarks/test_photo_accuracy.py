@@ -21,7 +21,7 @@ def test_photo_table_is_that_of_the_saved_counts() -> None:
 def test_photos_are_split_by_their_hash_and_counted_by_folder(fit: Callable[..., Path]) -> None:
     for number, folder in enumerate(("dress", "shoes") * 8):
         Path("mine", folder).mkdir(parents=True, exist_ok=True)
-        photo(ground=f"#{number:02x}b090").save(f"mine/{folder}/{number}.png")
+        photo(background=f"#{number:02x}b090").save(f"mine/{folder}/{number}.png")
     Path("mine", "other").mkdir()
     photo().save("mine/other/0.png")  # of no class
 

@@ -17,7 +17,7 @@ from fmnist_lightning.data.download import DataError
 def make(
     stage: str = "fit", world: tuple[int, int] = (0, 1), device: str = "cpu", **kwargs: Any
 ) -> Any:
-    """A data module that is ready for a stage, as process ``world[0]`` of ``world[1]``."""
+    """A data module set up for a stage, on rank ``world[0]`` of ``world[1]``."""
     arguments = {"train_size": 480, "val_size": 120, "batch_size": 50} | kwargs
     data = FashionMNISTDataModule(**arguments)
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
@@ -37,10 +37,10 @@ def order(loader: DataLoader[Any], epoch: int = 0) -> list[Tensor]:
     return [images.flatten(1) for images, _ in loader]
 
 
-def pictures_on_the_cpu() -> int:
-    """How many tensors of pictures there are."""
+def count_cpu_image_tensors() -> int:
+    """The number of image tensors in the memory of the CPU."""
     gc.collect()
-    tensors = [thing for thing in gc.get_objects() if type(thing) is Tensor]
+    tensors = [each for each in gc.get_objects() if type(each) is Tensor]
     return sum(each.device.type == "cpu" and each.shape[1:] == (28, 28) for each in tensors)
 
 
@@ -48,7 +48,7 @@ def same(one: list[Tensor], two: list[Tensor]) -> bool:
     return torch.equal(torch.cat(one), torch.cat(two))
 
 
-def test_serves_uint8_batches_of_the_split(data_dir: Path) -> None:
+def test_loaders_give_uint8_batches_of_the_split(data_dir: Path) -> None:
     data = make()
     images, labels = next(iter(data.train_dataloader()))
     assert (images.shape, images.dtype) == ((50, 28, 28), torch.uint8)
@@ -60,7 +60,7 @@ def test_serves_uint8_batches_of_the_split(data_dir: Path) -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_order_depends_on_seed_and_epoch_alone() -> None:
+def test_order_depends_only_on_seed_and_epoch() -> None:
     seed_everything(3)
     first = order(make().train_dataloader())
     torch.rand(7)  # the state of the global generator must not matter
@@ -72,7 +72,7 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
 
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_loader_made_in_a_later_epoch_has_its_order(num_workers: int) -> None:
+def test_loader_made_in_a_later_epoch_has_its_order(num_workers: int) -> None:
     third = order(make().train_dataloader(), epoch=2)
     data = make(num_workers=num_workers)
     data.trainer.fit_loop.epoch_progress.current.processed = 2
@@ -85,48 +85,48 @@ def test_order_is_the_same_with_workers() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_two_processes_share_the_batches_of_one() -> None:
-    whole = order(make().train_dataloader())
+def test_two_ranks_split_the_batches_of_one() -> None:
+    full = order(make().train_dataloader())
     parts = [order(make(world=(rank, 2)).train_dataloader()) for rank in (0, 1)]
-    for batch, part0, part1 in zip(whole, *parts, strict=True):
+    for batch, part0, part1 in zip(full, *parts, strict=True):
         assert len(part0) == len(part1)
         assert torch.equal(batch, torch.stack([part0, part1], dim=1).flatten(0, 1))
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_evaluation_shows_every_picture_once_also_where_shares_differ() -> None:
-    whole = torch.cat(order(make("test").test_dataloader()))
+def test_evaluation_loaders_of_uneven_ranks_give_every_image_once() -> None:
+    full = torch.cat(order(make("test").test_dataloader()))
     parts = [torch.cat(order(make("test", (rank, 2)).test_dataloader())) for rank in (0, 1)]
     assert [len(part) for part in parts] == [53, 52]
-    assert torch.equal(whole[0::2], parts[0])
-    assert torch.equal(whole[1::2], parts[1])
+    assert torch.equal(full[0::2], parts[0])
+    assert torch.equal(full[1::2], parts[1])
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+def test_batch_size_not_divisible_by_the_ranks_is_refused() -> None:
     with pytest.raises(ValueError, match=r"batch_size 50 .* choose a multiple of 3"):
         make(world=(0, 3))
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_the_pictures_live_on_the_device_and_nowhere_else() -> None:
-    before = pictures_on_the_cpu()
+def test_images_are_only_on_the_device() -> None:
+    before = count_cpu_image_tensors()
     data = make(device="meta")  # stands for a GPU
     assert {data.train_dataset.images.device.type, data.val_dataset.labels.device.type} == {"meta"}
     images, labels = next(iter(data.train_dataloader()))
     assert (images.device.type, images.dtype, images.shape) == ("meta", torch.uint8, (50, 28, 28))
     assert labels.device.type == "meta"
-    assert pictures_on_the_cpu() == before
+    assert count_cpu_image_tensors() == before
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_workers_beside_pictures_on_a_device_are_refused() -> None:
+def test_workers_with_images_on_a_device_are_refused() -> None:
     with pytest.raises(ValueError, match="num_workers must be 0 on meta, not 2"):
         make(device="meta", num_workers=2)
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_the_device_of_the_trainer_in_charge_counts() -> None:
+def test_setup_moves_images_to_the_device_of_the_trainer() -> None:
     data = make()
     images = data.train_dataset.images
     data.trainer.strategy.root_device = torch.device("meta")
@@ -135,6 +135,7 @@ def test_the_device_of_the_trainer_in_charge_counts() -> None:
     assert images.device.type == "cpu"
 
 
+@pytest.mark.fault("bad_settings")
 @pytest.mark.parametrize(
     ("argument", "value"),
     [("batch_size", 0), ("eval_batch_size", -1), ("num_workers", -1), ("split_seed", -1)],
@@ -144,17 +145,17 @@ def test_arguments_out_of_range_are_refused_by_name(argument: str, value: int) -
         FashionMNISTDataModule(**{argument: value})  # type: ignore[arg-type]
 
 
-def test_a_split_larger_than_the_data_is_refused_before_any_work() -> None:
+def test_split_larger_than_the_dataset_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="at most 60,000"):
         FashionMNISTDataModule(train_size=48_001)
 
 
-def test_setup_without_the_files_says_what_to_call() -> None:
+def test_setup_without_files_names_prepare_data() -> None:
     with pytest.raises(DataError, match=r"call prepare_data\(\)"):
         FashionMNISTDataModule().setup("test")
 
 
-def test_the_split_of_a_checkpoint_must_be_ours() -> None:
+def test_checkpoint_of_another_split_is_refused() -> None:
     state = FashionMNISTDataModule(split_seed=1).state_dict()
     FashionMNISTDataModule(split_seed=1, batch_size=7, data_dir="x").load_state_dict(state)
     with pytest.raises(ValueError, match=r"'split_seed': 1.*'split_seed': 2"):

@@ -49,6 +49,7 @@ def test_download_from_a_mirror(
     assert {path.name for path in raw.iterdir()} <= {*tiny_files, ".lock"}  # no temporary file
 
 
+@pytest.mark.fault("bad_mirror")
 def test_next_mirror_is_tried(
     server: Server, packed: Path, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +65,7 @@ def test_next_mirror_is_tried(
     assert server.requests[:2] == [f"/gone/{IMAGES}.gz", f"/wrong/{IMAGES}.gz"]
 
 
+@pytest.mark.fault("bad_mirror")
 def test_silent_mirror_times_out(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = Server(packed, delay=3)
     monkeypatch.setattr(module, "MIRRORS", (silent.url,))
@@ -91,6 +93,7 @@ def test_installed_debian_package_is_used(
     assert_valid(download("data"), tiny_files)
 
 
+@pytest.mark.fault("bad_data")
 @pytest.mark.parametrize("damage", ["truncated", "swapped", "one bit", "a folder"])
 def test_corrupt_file_is_renamed_and_replaced(
     damage: str,
@@ -127,6 +130,7 @@ def test_corrupt_file_is_renamed_and_replaced(
     assert file.with_name(f"{IMAGES}.bad-2").exists()
 
 
+@pytest.mark.fault("bad_data")
 def test_corrupt_file_stays_without_a_valid_copy(data_dir: Path) -> None:
     file = raw_folder(data_dir) / IMAGES
     file.write_bytes(b"bad")
@@ -185,6 +189,7 @@ SERVERS = {
 }
 
 
+@pytest.mark.fault("bad_mirror")
 @pytest.mark.parametrize("fault", SERVERS)
 def test_faulty_server_is_skipped(
     fault: str,
@@ -206,6 +211,7 @@ def test_faulty_server_is_skipped(
         faulty.shutdown()
 
 
+@pytest.mark.fault("bad_mirror")
 def test_invalid_content_length_is_ignored(
     packed: Path, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +221,7 @@ def test_invalid_content_length_is_ignored(
         server.shutdown()
 
 
+@pytest.mark.fault("bad_data")
 def test_leftovers_of_a_killed_process_are_removed(
     packed: Path, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import as_data_files
-from processes import CONTEXT, Fault, be_nobody, limit_file_size
+from processes import CONTEXT, Fault, drop_privileges, limit_file_size
 from servers import Server
 
 from fmnist_lightning.data import download as module
@@ -74,6 +74,7 @@ def start_download(*args: Any, folder: Path) -> ForkServerProcess:
     return process
 
 
+@pytest.mark.fault("concurrent_download")
 def test_sixteen_processes_download_once(
     packed: Path, tiny_files: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_sixteen_processes_download_once(
     slow.server.server_close()
 
 
+@pytest.mark.fault("concurrent_download")
 @pytest.mark.parametrize(
     "function",
     [
@@ -113,6 +115,7 @@ def test_other_processes_finish_after_a_sigkill(
     assert not list(raw_folder("data").glob(".t*"))
 
 
+@pytest.mark.fault("disk")
 def test_full_disk_leaves_the_corrupt_file(
     packed: Path, tiny_files: dict[str, bytes], data_dir: Path
 ) -> None:
@@ -129,6 +132,7 @@ def test_full_disk_leaves_the_corrupt_file(
     assert_valid(bad.parent, tiny_files)
 
 
+@pytest.mark.fault("disk")
 @pytest.mark.parametrize(
     ("name", "mode", "message"),
     [
@@ -160,7 +164,7 @@ def test_file_and_folder_permissions(
         for path in (Path(folder), *Path(folder).rglob("*")):
             path.chmod(0o777)
         (raw / name).chmod(mode)
-        process = start_download(tiny_files, Path("packed"), be_nobody, folder=Path(folder))
+        process = start_download(tiny_files, Path("packed"), drop_privileges, folder=Path(folder))
         process.join()
         raw.chmod(0o755)
         if message:

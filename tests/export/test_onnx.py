@@ -81,7 +81,9 @@ def test_comparison_finds_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
         export_and_compare(classifier, IMAGES, path)
 
 
-def test_mistakes_get_one_line(fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_options_give_one_error_line(
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fit()
     Path("mine.onnx").write_text("precious")
     for output, text in (

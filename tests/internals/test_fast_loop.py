@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from comparing import assert_equal, curves
 
 from fmnist_lightning import trainer
 from fmnist_lightning.internals.fast_loop import FastEpochLoop
@@ -13,93 +12,71 @@ from fmnist_lightning.training.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
 
-WATCH = """
+CALLBACKS = """
 import torch
 from lightning.pytorch import Callback
 
-class Ends(Callback):
-    seen = []
+class Steps(Callback):
+    calls = []
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.seen.append(("start", batch_idx, trainer.global_step, len(batch[1])))
+        self.calls.append(("start", batch_idx, trainer.global_step, len(batch[1])))
         pl_module.log("mine", float(batch_idx))
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.seen.append(("end", batch_idx, trainer.global_step, float(outputs["loss"])))
+        self.calls.append(("end", batch_idx, trainer.global_step, float(outputs["loss"])))
 
-class Silent(torch.optim.SGD):
+class ClosureWithoutLoss(torch.optim.SGD):
     @torch.no_grad()
     def step(self, closure=None):
         closure()
         super().step()
 
-class Gradients(Callback):
-    seen = []
+class GradientHook(Callback):
+    calls = []
     def on_after_backward(self, trainer, pl_module):
-        self.seen.append(trainer.global_step)
+        self.calls.append(trainer.global_step)
 """
 
 
 @pytest.fixture(autouse=True)
-def _watch() -> Iterator[None]:
-    """``watch.py`` in the current folder, imported by this test alone."""
-    Path("watch.py").write_text(WATCH)
+def _recording_module() -> Iterator[None]:
+    """``recording.py`` in the current folder, imported anew by each test."""
+    Path("recording.py").write_text(CALLBACKS)
     yield
-    sys.modules.pop("watch", None)
+    sys.modules.pop("recording", None)
 
 
 @pytest.fixture
 def loops(monkeypatch: pytest.MonkeyPatch) -> list[FastEpochLoop]:
-    """The loops of the fits of a test."""
-    made = []
+    """Collects the FastEpochLoop of each fit of a test."""
+    loops = []
 
-    class Kept(FastEpochLoop):
+    class RecordedLoop(FastEpochLoop):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
-            made.append(self)
+            loops.append(self)
 
-    monkeypatch.setattr(trainer, "FastEpochLoop", Kept)
-    return made
+    monkeypatch.setattr(trainer, "FastEpochLoop", RecordedLoop)
+    return loops
 
 
 @pytest.fixture
-def lightnings_own(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """A function after whose call Lightning's own steps are taken."""
+def use_lightnings_loop(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A function that switches later fits to Lightning's own loop."""
 
     def switch() -> None:
-        monkeypatch.setattr(trainer, "FastEpochLoop", lambda made: made.fit_loop.epoch_loop)
+        monkeypatch.setattr(trainer, "FastEpochLoop", lambda trainer: trainer.fit_loop.epoch_loop)
 
     return switch
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """What a run leaves: its last checkpoint and its curves."""
+    """The last checkpoint and the curves of a run."""
     checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
     del checkpoint["run"]
     for callback in checkpoint["callbacks"].values():
         for key in [key for key in callback if "path" in key or "models" in key]:
-            del callback[key]  # has the name of the run in it
-    events: Any = EventAccumulator(str(folder))
-    events.Reload()
-    curves = {
-        tag: [(point.step, point.value) for point in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-    }
-    return {"checkpoint": checkpoint, "curves": curves}
-
-
-def assert_same(one: Any, two: Any, where: str = "") -> None:
-    assert type(one) is type(two), where
-    if isinstance(one, dict):
-        assert one.keys() == two.keys(), where
-        for key in one:
-            assert_same(one[key], two[key], f"{where} {key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(two), where
-        for index, pair in enumerate(zip(one, two, strict=True)):
-            assert_same(*pair, f"{where} {index}")
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, two), where
-    else:
-        assert one == two, where
+            del callback[key]  # contains the name of the run
+    return {"checkpoint": checkpoint, "curves": curves(folder)}
 
 
 @pytest.mark.parametrize(
@@ -112,61 +89,61 @@ def assert_same(one: Any, two: Any, where: str = "") -> None:
         ("--trainer.precision", "bf16-mixed"),
         ("--trainer.precision", "64-true"),
         ("--trainer.max_steps", "13", "--trainer.val_check_interval", "4"),
-        ("--trainer.limit_train_batches", "7", "--trainer.callbacks", "watch.Ends"),
-        ("--model.optimizer", "watch.Silent", "--model.optimizer.lr=0.1"),
+        ("--trainer.limit_train_batches", "7", "--trainer.callbacks", "recording.Steps"),
+        ("--model.optimizer", "recording.ClosureWithoutLoss", "--model.optimizer.lr=0.1"),
         ("--model.optimizer", "LBFGS", "--model.optimizer.lr=1e-4", "--model.channels_last=false"),
     ],
     ids=lambda options: " ".join(options).replace("--trainer.", "").replace("--model.", ""),
 )
-def test_results_are_bit_identical_to_lightnings(
+def test_results_are_bit_identical_to_lightnings_loop(
     options: tuple[str, ...],
     fit: Fit,
     loops: list[FastEpochLoop],
-    lightnings_own: Callable[[], None],
+    use_lightnings_loop: Callable[[], None],
 ) -> None:
     ours = outcome(fit(*options))
     assert loops[0].use_fast_path
-    lightnings_own()
-    assert_same(ours, outcome(fit(*options)))
+    use_lightnings_loop()
+    assert_equal(ours, outcome(fit(*options)))
     assert len(loops) == 1
 
 
-def test_callbacks_see_the_same_steps_as_with_lightning(
-    fit: Fit, lightnings_own: Callable[[], None]
+def test_callbacks_get_the_same_steps_as_with_lightnings_loop(
+    fit: Fit, use_lightnings_loop: Callable[[], None]
 ) -> None:
-    fit("--trainer.callbacks", "watch.Ends")
-    from watch import Ends  # type: ignore[import-not-found]
+    fit("--trainer.callbacks", "recording.Steps")
+    from recording import Steps  # type: ignore[import-not-found]
 
-    ours = list(Ends.seen)
+    ours = list(Steps.calls)
     assert len(ours) == 2 * 20
-    Ends.seen.clear()
-    lightnings_own()
-    fit("--trainer.callbacks", "watch.Ends")
-    assert ours == Ends.seen
+    Steps.calls.clear()
+    use_lightnings_loop()
+    fit("--trainer.callbacks", "recording.Steps")
+    assert ours == Steps.calls
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        ("--trainer.callbacks", "watch.Gradients"),
+        ("--trainer.callbacks", "recording.GradientHook"),
         ("--trainer.accumulate_grad_batches", "2"),
         ("--trainer.profiler", "simple"),
     ],
 )
-def test_epoch_that_needs_more_runs_lightnings_steps(
+def test_unsupported_settings_use_lightnings_loop(
     options: tuple[str, ...], fit: Fit, loops: list[FastEpochLoop]
 ) -> None:
     fit(*options)
     assert not loops[0].use_fast_path
-    if "watch.Gradients" in options:
-        from watch import Gradients
+    if "recording.GradientHook" in options:
+        from recording import GradientHook
 
-        assert Gradients.seen == list(range(20))
+        assert GradientHook.calls == list(range(20))
     if "2" in options:
         assert loops[0].global_step == 10
 
 
-def test_hooks_set_on_a_callback_are_called(fit: Fit) -> None:
+def test_hooks_set_on_a_callback_instance_are_called(fit: Fit) -> None:
     Path("counting.py").write_text("steps = []\ndef count(*args):\n    steps.append(1)\n")
     fit(
         *("--trainer.callbacks", "lightning.pytorch.callbacks.LambdaCallback"),

@@ -99,6 +99,7 @@ def test_load_image_takes_arrays_and_pillow_images() -> None:
     assert np.array_equal(np.asarray(load_image(np.asarray(photo()))), np.asarray(photo()))
 
 
+@pytest.mark.fault("bad_photo")
 def test_load_image_error_says_what_is_wrong_with_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.fault("bad_photo")
 @pytest.mark.parametrize("suffix", BOMBS)
 def test_load_image_does_not_decompress_bombs(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"bomb.{suffix}"

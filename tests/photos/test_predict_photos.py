@@ -27,7 +27,7 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     for name in ("dress/a b.png", "dress/c.jpg", "shoes/d.png", "holidays/e.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        photo(ink="#502030" if "d" in name else "#000000").save(folder / name)
+        photo(garment="#502030" if "d" in name else "#000000").save(folder / name)
     (folder / "notes.txt").write_text("shoes")
     (folder / "shoes" / "f.jpg").touch()
     return folder
@@ -141,6 +141,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.fault("bad_photo")
 def test_photos_with_any_file_name_are_read(fit: Fit, run: Run, tmp_path: Path) -> None:
     run_dir = fit()
     (tmp_path / "odd").mkdir()
@@ -166,7 +167,9 @@ def test_photos_with_any_file_name_are_read(fit: Fit, run: Run, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("photos")
-def test_wrong_options_give_one_line(fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_options_give_one_error_line(
+    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_dir = fit()
     Path("nothing").mkdir()
     for args, message in (

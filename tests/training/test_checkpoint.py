@@ -18,7 +18,7 @@ from fmnist_lightning import MLP, FashionClassifier, FashionMNISTDataModule, loa
 from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, read_checkpoint
 
 
-def content(classifier: FashionClassifier) -> dict[str, Any]:
+def checkpoint_of(classifier: FashionClassifier) -> dict[str, Any]:
     return {
         "state_dict": classifier.state_dict(),
         "hyper_parameters": dict(classifier.hparams),
@@ -28,11 +28,11 @@ def content(classifier: FashionClassifier) -> dict[str, Any]:
 @pytest.fixture
 def checkpoint() -> Path:
     path = Path("some.ckpt")
-    torch.save(content(FashionClassifier(network=functools.partial(MLP, hidden_dim=4))), path)
+    torch.save(checkpoint_of(FashionClassifier(network=functools.partial(MLP, hidden_dim=4))), path)
     return path
 
 
-def test_load_classifier_gives_the_same_answers(fit: Callable[..., Path]) -> None:
+def test_load_classifier_restores_network_and_weights(fit: Callable[..., Path]) -> None:
     folder = fit("--model.network", "fmnist_lightning.MLP", "--model.network.hidden_dim", "9")
     classifier = load_classifier("best.ckpt")
     assert isinstance(classifier.network, MLP)
@@ -45,7 +45,7 @@ def test_load_classifier_gives_the_same_answers(fit: Callable[..., Path]) -> Non
         assert torch.equal(value, lightnings_own.state_dict()[name])
 
 
-def test_a_checkpoint_in_bf16_loads(checkpoint: Path) -> None:
+def test_bf16_checkpoint_loads_as_float32(checkpoint: Path) -> None:
     saved = torch.load(checkpoint)
     saved["state_dict"] = {
         name: value.bfloat16() if value.is_floating_point() else value
@@ -55,39 +55,43 @@ def test_a_checkpoint_in_bf16_loads(checkpoint: Path) -> None:
     assert next(load_classifier(checkpoint).network.parameters()).dtype == torch.float32
 
 
-def test_missing_file() -> None:
+def test_missing_file_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no checkpoint file gone\.ckpt"):
         read_checkpoint("gone.ckpt")
 
 
-def test_a_url_is_not_followed() -> None:
+@pytest.mark.fault("bad_checkpoint")
+def test_url_is_not_fetched() -> None:
     with pytest.raises(ValueError, match=r"no checkpoint file http://127\.0\.0\.1:9/x\.ckpt"):
         read_checkpoint("http://127.0.0.1:9/x.ckpt")
 
 
+@pytest.mark.fault("bad_checkpoint")
 @pytest.mark.parametrize("text", ["export A=1", "test", "a", "R", ".", "\x80", ""])
-def test_a_file_of_another_kind(text: str) -> None:
-    Path("some.ckpt").write_text(text)  # some letters are instructions to the reader
+def test_file_of_another_format_is_refused(text: str) -> None:
+    Path("some.ckpt").write_text(text)  # some are instructions to unpickle
     with pytest.raises(ValueError, match=r"some\.ckpt is not a checkpoint"):
         read_checkpoint("some.ckpt")
 
 
-def test_dangling_link() -> None:
+def test_broken_symlink_is_refused() -> None:
     Path("best.ckpt").symlink_to("runs/deleted/checkpoints/best.ckpt")
     with pytest.raises(ValueError, match=r"best\.ckpt is a broken symlink to runs/deleted"):
         read_checkpoint("best.ckpt")
 
 
+@pytest.mark.fault("bad_checkpoint")
 @pytest.mark.parametrize("kind", ["text", "empty", "truncated"])
-def test_damaged_file(kind: str, checkpoint: Path) -> None:
-    whole = checkpoint.read_bytes()
-    checkpoint.write_bytes({"text": b"hello", "empty": b"", "truncated": whole[:3000]}[kind])
+def test_damaged_file_is_refused(kind: str, checkpoint: Path) -> None:
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes({"text": b"hello", "empty": b"", "truncated": content[:3000]}[kind])
     with pytest.raises(ValueError, match="damaged"):
         read_checkpoint(checkpoint)
 
 
+@pytest.mark.fault("bad_checkpoint")
 @pytest.mark.parametrize("raw", [False, True])
-def test_a_payload_is_not_run(raw: bool, checkpoint: Path) -> None:
+def test_pickle_payload_is_not_run(raw: bool, checkpoint: Path) -> None:
     if raw:
         checkpoint.write_bytes(pickle.dumps(Payload(), protocol=2))
     else:
@@ -97,6 +101,7 @@ def test_a_payload_is_not_run(raw: bool, checkpoint: Path) -> None:
     assert not Path("mark").exists()
 
 
+@pytest.mark.fault("bad_checkpoint")
 @pytest.mark.parametrize(
     "other",
     [
@@ -107,13 +112,14 @@ def test_a_payload_is_not_run(raw: bool, checkpoint: Path) -> None:
         torch.zeros(3),
     ],
 )
-def test_a_checkpoint_of_another_program(other: object) -> None:
+def test_checkpoint_of_another_program_is_refused(other: object) -> None:
     torch.save(other, "other.ckpt")
     with pytest.raises(ValueError, match=r"other\.ckpt is not a checkpoint of fmnist_lightning"):
         read_checkpoint("other.ckpt")
 
 
-def test_weights_that_do_not_fit(checkpoint: Path) -> None:
+@pytest.mark.fault("bad_checkpoint")
+def test_weights_that_do_not_fit_are_refused(checkpoint: Path) -> None:
     saved = torch.load(checkpoint)
     del saved["state_dict"]["network.features.1.bias"]
     torch.save(saved, checkpoint)
@@ -121,7 +127,7 @@ def test_weights_that_do_not_fit(checkpoint: Path) -> None:
         load_classifier(checkpoint)
 
 
-def test_arguments_that_do_not_fit(checkpoint: Path) -> None:
+def test_arguments_that_do_not_fit_are_refused(checkpoint: Path) -> None:
     saved = torch.load(checkpoint)
     saved["hyper_parameters"]["network"]["init_args"]["depth"] = 3
     torch.save(saved, checkpoint)
@@ -129,10 +135,11 @@ def test_arguments_that_do_not_fit(checkpoint: Path) -> None:
         load_classifier(checkpoint)
 
 
+@pytest.mark.fault("code_in_settings")
 @pytest.mark.parametrize(
     ("key", "base"), [("network", "fmnist_lightning.MLP"), ("augmentation", "torch.nn.Identity")]
 )
-def test_a_strangers_class_is_not_even_imported(
+def test_untrusted_class_is_not_imported(
     key: str, base: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -152,22 +159,23 @@ def test_a_strangers_class_is_not_even_imported(
     assert type(getattr(classifier, key)).__name__ == "Net"
 
 
-def test_a_failed_write_leaves_the_old_checkpoint(
+@pytest.mark.fault("disk")
+def test_failed_write_leaves_the_old_checkpoint(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = checkpoint.read_bytes()
 
-    def full(*args: object) -> None:
+    def raise_disk_full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr("os.fsync", raise_disk_full)
     with pytest.raises(OSError, match="No space left"):
         AtomicCheckpointIO().save_checkpoint({"a": torch.zeros(9)}, checkpoint)
     assert checkpoint.read_bytes() == before
     assert list(Path().iterdir()) == [checkpoint]
 
 
-def test_writes_what_it_reads(checkpoint: Path) -> None:
+def test_saved_checkpoint_can_be_read(checkpoint: Path) -> None:
     saved = read_checkpoint(checkpoint)
     AtomicCheckpointIO().save_checkpoint(saved, "folder/that/is/new.ckpt")
     again = AtomicCheckpointIO().load_checkpoint("folder/that/is/new.ckpt", weights_only=False)
@@ -177,7 +185,7 @@ def test_writes_what_it_reads(checkpoint: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_tools_of_others_read_our_checkpoints(fit: Callable[..., Path]) -> None:
+def test_lightnings_own_tools_read_our_checkpoints(fit: Callable[..., Path]) -> None:
     folder = fit("--model.lr_schedule", "constant")
     last = str(folder / "checkpoints" / "last.ckpt")
     torch.load(last, weights_only=True, mmap=True)
@@ -188,7 +196,7 @@ def test_the_tools_of_others_read_our_checkpoints(fit: Callable[..., Path]) -> N
         read_checkpoint(upgraded)["state_dict"].keys() == read_checkpoint(last)["state_dict"].keys()
     )
 
-    # A trainer without anything of ours goes on from it, and what it saves is read here.
+    # A plain trainer resumes from it, and its own checkpoints can be read.
     data = FashionMNISTDataModule(batch_size=50, train_size=480, val_size=120)
     trainer = Trainer(max_epochs=3, logger=False, enable_progress_bar=False, accelerator="cpu")
     with pytest.warns(UserWarning, match="callbacks used to create the checkpoint"):

@@ -1,4 +1,4 @@
-"""Two real processes, which talk to each other over gloo, compared with one."""
+"""Runs of two processes, connected by gloo, compared with runs of one."""
 
 import json
 import signal
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import assert_alike, assert_same_run, curves, free_port
+from comparing import assert_close, assert_same_run, curves, free_port
 from conftest import DEVICES, MLP, TINY, Run
 from processes import Fault, Process, start
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ def start_two(
 
 
 def run_two(*args: str, **kwargs: Any) -> str:
-    """Runs two processes to their end, and gives what the first one printed."""
+    """Runs two processes to their end, and returns the output of rank 0."""
     processes = start_two(*args, **kwargs)
     codes = [process.wait() for process in processes]
     assert codes == [0, 0], "\n".join(process.output.read_text() for process in processes)
@@ -48,55 +48,57 @@ def run_two(*args: str, **kwargs: Any) -> str:
 
 
 def fit_two(*args: str) -> Path:
-    """Fits with two processes, and gives the run's folder."""
+    """Fits with two processes, and returns the run folder."""
     before = set(Path("runs").glob("*"))
     run_two("fit", *TINY, "--trainer.max_epochs", "2", *args)
     (folder,) = set(Path("runs").iterdir()) - before
     return folder
 
 
-class Witness(nn.Module):
-    """An augmentation that leaves the pictures alone, and writes down what it saw and drew."""
+class ImageRecorder(nn.Module):
+    """An augmentation that changes nothing, and records images and random numbers in a file."""
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else "alone"
-        seen = [int(image.sum()) for image in images.int()]
-        with Path(f"seen-{rank}.txt").open("a") as stream:
-            print(json.dumps({"seen": seen, "drawn": float(torch.rand(()))}), file=stream)
+        record = {"sums": images.sum(dim=(1, 2)).tolist(), "random": float(torch.rand(()))}
+        with Path(f"images-{rank}.txt").open("a") as stream:
+            print(json.dumps(record), file=stream)
         return images
 
     @staticmethod
-    def notes(rank: int | str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in Path(f"seen-{rank}.txt").read_text().splitlines()]
+    def read(rank: int | str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in Path(f"images-{rank}.txt").read_text().splitlines()]
 
 
-def test_two_processes_train_as_one(fit: Callable[..., Path]) -> None:
-    options = (*MLP, "--model.augmentation", "test_distributed.Witness")
+@pytest.mark.fault("two_processes")
+def test_two_processes_train_like_one(fit: Callable[..., Path]) -> None:
+    options = (*MLP, "--model.augmentation", "test_distributed.ImageRecorder")
     ours, theirs = fit(*options), fit_two(*options)
 
-    alone, *both = (Witness.notes(each) for each in ("alone", 0, 1))
+    alone, *both = (ImageRecorder.read(each) for each in ("alone", 0, 1))
     assert len(alone) == len(both[0]) == len(both[1]) == 20
     for one, first, second in zip(alone, *both, strict=True):
-        assert sorted(one["seen"]) == sorted(first["seen"] + second["seen"])
-        assert first["drawn"] != second["drawn"]
+        assert sorted(one["sums"]) == sorted(first["sums"] + second["sums"])
+        assert first["random"] != second["random"]
 
-    assert_alike(ours, theirs)
-    # Only the first process writes.
+    assert_close(ours, theirs)
+    # Only rank 0 writes files.
     assert _files(ours) == _files(theirs)
 
 
 def _files(folder: Path) -> list[str]:
-    """The files of a run, without the parts of names that tell logs apart."""
+    """The file names of a run, without time and process in those of event files."""
     return sorted(path.name.split(".tfevents")[0] for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.fault("two_processes")
 @pytest.mark.parametrize("eval_batch_size", ["8", "104"])
-def test_each_picture_is_counted_once(
+def test_each_image_is_counted_once(
     eval_batch_size: str, fit: Callable[..., Path], run: Run
 ) -> None:
-    # 105 test pictures and 119 for validation; with 104, one process has a batch more.
+    # 105 test and 119 validation images; with batches of 104, one rank has one batch more.
     odd = (*TINY, "--data.val_size", "119")
-    network = ("--model.network", "fmnist_lightning.RegularizedCNN")  # batch normalisation
+    network = ("--model.network", "fmnist_lightning.RegularizedCNN")  # has batch normalisation
     folder = fit(*odd, *network)
     for command, name in (("test", "test.json"), ("validate", "validate.json")):
         options = (command, "--ckpt_path", "best.ckpt", "--data.eval_batch_size", eval_batch_size)
@@ -111,7 +113,7 @@ def test_each_picture_is_counted_once(
         assert both["ece"] == pytest.approx(alone["ece"], rel=1e-5)
 
 
-def test_batch_normalisation_and_shares_that_differ_in_fit(data_dir: Path) -> None:
+def test_fit_with_batch_norm_and_uneven_last_batches(data_dir: Path) -> None:
     network = (
         "--model.network",
         "fmnist_lightning.SmallResNet",
@@ -123,47 +125,46 @@ def test_batch_normalisation_and_shares_that_differ_in_fit(data_dir: Path) -> No
     assert [step for step, _ in curves(folder)["val/loss"]] == [9, 19]
 
 
-def count_downloads() -> None:
-    """Puts a download in the place of the real one that notes that it happened."""
+def record_downloads() -> None:
+    """Replaces the download of weights by one that writes its URL to a file."""
 
     def download(url: str, dst: str, hash_prefix: str | None = None, progress: bool = True) -> None:
         with Path("downloads.txt").open("a") as stream:
             print(url, file=stream)
-        time.sleep(5)  # or the second process might find it done by chance
+        time.sleep(5)  # long enough for the other rank to start its own
         torch.save(models.get_model("shufflenet_v2_x0_5").state_dict(), dst)
 
     torch.hub.download_url_to_file = download
 
 
 @pytest.mark.slow
-def test_weights_are_downloaded_once(data_dir: Path, tmp_path: Path) -> None:
+def test_pretrained_weights_are_downloaded_once(data_dir: Path, tmp_path: Path) -> None:
     network = ("--model.network", "fmnist_lightning.PretrainedNetwork")
     name = ("--model.network.name", "shufflenet_v2_x0_5", "--model.network.image_size", "32")
     environment = {"TORCH_HOME": str(tmp_path / "weights")}
     steps = ("--trainer.max_steps", "1", "--trainer.limit_val_batches", "1")
     options = (*TINY, *network, *name, *steps)
-    run_two("fit", *options, first=count_downloads, environment=environment)
+    run_two("fit", *options, first=record_downloads, environment=environment)
     assert len(Path("downloads.txt").read_text().splitlines()) == 1
 
 
+@pytest.mark.fault("dead_rank")
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_run_goes_on_after_one_of_its_processes_was_killed(
-    victim: int, fit: Callable[..., Path]
-) -> None:
+def test_resume_after_a_dead_rank_is_bit_identical(victim: int, fit: Callable[..., Path]) -> None:
     network = ("--model.network=fmnist_lightning.RegularizedCNN", "--model.network.dropout=0.3")
     options = (*network, "--model.augmentation=fmnist_lightning.RandomAugmentation")
-    whole = fit_two(*options)
+    uninterrupted = fit_two(*options)
     step = "fmnist_lightning.training.module.FashionClassifier.training_step"
     faults = (Fault(step, 15), None) if victim == 0 else (None, Fault(step, 15))
     both = start_two("fit", *TINY, "--trainer.max_epochs", "2", *options, faults=faults)
     assert both[victim].wait() == -signal.SIGKILL
     assert both[1 - victim].wait() == 1
-    said = both[1 - victim].output.read_text()
-    assert "error: another process of this run has ended; its own output says why" in said
-    assert "Traceback" not in said
-    assert ("stopped after step 14; to go on from step 10: " in said) == (victim == 1)
-    time.sleep(1)  # TensorBoard sorts its files by the second in which they were begun
+    output = both[1 - victim].output.read_text()
+    assert "error: a distributed worker exited; see its output" in output
+    assert "Traceback" not in output
+    assert ("Interrupted at step 14. Resume from step 10 with: " in output) == (victim == 1)
+    time.sleep(1)  # TensorBoard orders its files by their start, in whole seconds
     run_two("fit", "--ckpt_path", "last")
-    (resumed,) = set(Path("runs").iterdir()) - {whole}
-    assert_same_run(whole, resumed)
+    (resumed,) = set(Path("runs").iterdir()) - {uninterrupted}
+    assert_same_run(uninterrupted, resumed)

@@ -1,4 +1,4 @@
-"""The launchers that README names, as users call them, in real processes."""
+"""The launchers of distributed runs, called as users call them."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from comparing import assert_alike, free_port
+from comparing import assert_close, free_port
 from conftest import DEVICES, MLP, TINY, Run
 
 from fmnist_lightning.data import download as sources
 
-# Python runs this before anything else: the tiny data set is the right one also there.
+# Python imports sitecustomize first: the tiny dataset is the expected one in all processes.
 SITE = """
 import pathlib, pickle
 from fmnist_lightning.data import download as sources
@@ -26,7 +26,7 @@ sources.MIRRORS, sources.DEBIAN_FOLDER = (), pathlib.Path("/nowhere")
 MODULE = (sys.executable, "-m", "fmnist_lightning")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
 ON_EACH = ("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "2")
-Command = tuple[dict[str, str], tuple[str, ...]]  # what is set in the environment, and the line
+Command = tuple[dict[str, str], tuple[str, ...]]  # environment variables, command line
 
 
 def on_one_machine(*args: str) -> list[Command]:
@@ -38,7 +38,7 @@ def by_torchrun(*args: str) -> list[Command]:
 
 
 def by_torchrun_on_two_machines(*args: str) -> list[Command]:
-    """Both of which are this one."""
+    """Both machines are this one."""
     port = ("--master-addr", "127.0.0.1", "--master-port", free_port())
     return [
         (
@@ -53,7 +53,7 @@ def by_torchrun_on_two_machines(*args: str) -> list[Command]:
 
 
 def by_srun_on_two_machines(*args: str) -> list[Command]:
-    """What ``srun`` sets on two machines of a cluster; both are this one."""
+    """The variables that ``srun`` sets on two machines of a cluster; both are this one."""
     job = {"SLURM_JOB_ID": free_port(), "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "2"}
     job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1", "SLURM_LOCALID": "0"}
     job |= {"MASTER_PORT": free_port()}
@@ -68,7 +68,7 @@ LAUNCHERS = (on_one_machine, by_torchrun, by_torchrun_on_two_machines, by_srun_o
 
 @pytest.fixture
 def launch(data_dir: Path) -> Callable[[list[Command]], str]:
-    """Runs command lines side by side, and gives what they print."""
+    """Runs commands at the same time, and returns their output."""
     Path("files.pickle").write_bytes(pickle.dumps([tuple(file) for file in sources.FILES]))
     Path("site").mkdir()
     Path("site/sitecustomize.py").write_text(SITE)
@@ -86,16 +86,17 @@ def launch(data_dir: Path) -> Callable[[list[Command]], str]:
             )
             for environment, line in commands
         ]
-        said = [process.communicate(timeout=300)[0] for process in running]
-        assert not any(process.returncode for process in running), "\n".join(said)
-        return "\n".join(said)
+        output = [process.communicate(timeout=300)[0] for process in running]
+        assert not any(process.returncode for process in running), "\n".join(output)
+        return "\n".join(output)
 
     return launch
 
 
+@pytest.mark.fault("two_processes")
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda launcher: launcher.__name__)
-def test_two_processes_come_to_what_one_does(
+def test_each_launcher_gives_the_result_of_one_process(
     launcher: Callable[..., list[Command]],
     launch: Callable[[list[Command]], str],
     fit: Callable[..., Path],
@@ -103,10 +104,10 @@ def test_two_processes_come_to_what_one_does(
 ) -> None:
     constant = (*MLP, "--model.lr_schedule", "constant")
     ours = fit(*constant)
-    said = launch(launcher("fit", *TINY, *constant, "--trainer.max_epochs=2"))
+    output = launch(launcher("fit", *TINY, *constant, "--trainer.max_epochs=2"))
     (theirs,) = set(Path("runs").iterdir()) - {ours}
-    assert said.count("val loss") == 3  # only the first process speaks: two epochs, and the best
-    assert_alike(ours, theirs)
+    assert output.count("val loss") == 3  # rank 0 only: two epochs and the best
+    assert_close(ours, theirs)
 
     test = ("test", "--ckpt_path", "best.ckpt")
     launch(launcher(*test))
@@ -116,10 +117,10 @@ def test_two_processes_come_to_what_one_does(
     assert both["correct"] == alone["correct"]
     assert both["classes"] == alone["classes"]
 
-    # It goes on, where it was two processes, and where it was one.
+    # Both runs can be resumed by two processes.
     more = ("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     for folder in (theirs, ours):
         os.utime(folder / "checkpoints" / "last.ckpt")
-        said = launch(launcher(*more))
-        assert f"Resuming {folder} from step 20" in said
-    assert_alike(ours, theirs)
+        output = launch(launcher(*more))
+        assert f"Resuming {folder} from step 20" in output
+    assert_close(ours, theirs)

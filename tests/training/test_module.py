@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Recorder(Callback):
-    """Keeps the loss and the learning rate of every step."""
+    """Records the loss and the learning rate of every step."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -71,8 +71,8 @@ def tiny_data(**kwargs: Any) -> FashionMNISTDataModule:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_article_config_equals_the_plain_loop() -> None:
-    """From the same weights and batches, the plain loop's loss at every step, to 1e-5."""
+def test_article_config_equals_plain_pytorch() -> None:
+    """The loss of every step, from the same weights and batches, to 1e-5."""
     config = yaml.safe_load((ROOT / "configs" / "article.yaml").read_text())
     seed_everything(0)
     model = config["model"]
@@ -81,7 +81,7 @@ def test_article_config_equals_the_plain_loop() -> None:
     classifier = FashionClassifier(**model)
     data = tiny_data(batch_size=config["data"]["batch_size"])
 
-    # The article's network, loss and optimiser, in plain PyTorch and by its own words.
+    # The article's network, loss and optimiser in plain PyTorch, as it describes them.
     network = nn.Sequential(
         nn.Conv2d(1, 6, 5), nn.MaxPool2d(2), nn.Conv2d(6, 10, 5), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(160, 56), nn.ReLU(), nn.Linear(56, 10), nn.Sigmoid(),
@@ -107,7 +107,7 @@ def test_article_config_equals_the_plain_loop() -> None:
         classifier.network.parameters(), network.parameters(), start, strict=True
     ):
         assert torch.allclose(ours, theirs, rtol=0, atol=1e-5)
-        assert (ours - before).abs().max() > 1e-4  # it is training that was compared
+        assert (ours - before).abs().max() > 1e-4  # the weights have been trained
 
 
 @pytest.mark.usefixtures("data_dir")
@@ -118,7 +118,7 @@ def test_metrics_count_every_image_once() -> None:
     assert_metrics(trainer, classifier, data.val_dataset, "val")
     trainer.test(classifier, datamodule=data, verbose=False)
     assert_metrics(trainer, classifier, data.test_dataset, "test")
-    trainer.test(classifier, datamodule=data, verbose=False)  # nothing is left of the first time
+    trainer.test(classifier, datamodule=data, verbose=False)  # metrics are reset
     assert classifier.test_metrics.compute()["confusion"].sum() == 105
 
 
@@ -143,7 +143,7 @@ def test_training_metrics_are_means_over_the_images() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_learns() -> None:
+def test_validation_accuracy_exceeds_95_percent() -> None:
     trainer, _ = train(
         FashionClassifier(optimizer=functools.partial(AdamW, lr=0.01)), tiny_data(), 4
     )
@@ -151,7 +151,7 @@ def test_learns() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_one_cycle_moves_every_step_and_ends_near_zero() -> None:
+def test_one_cycle_changes_the_learning_rate_every_step() -> None:
     classifier = FashionClassifier(optimizer=functools.partial(SGD, lr=0.1), warmup_fraction=0.25)
     _, recorder = train(classifier, tiny_data())
     assert len(set(recorder.rates)) == 20
@@ -163,7 +163,7 @@ def test_one_cycle_moves_every_step_and_ends_near_zero() -> None:
 
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize("warmup", [0, 0.05, 0.1, 0.9])
-def test_one_cycle_of_ten_steps(warmup: float) -> None:
+def test_one_cycle_reaches_its_peak_in_a_short_run(warmup: float) -> None:
     optimizer = functools.partial(SGD, lr=0.1)
     _, recorder = train(
         FashionClassifier(optimizer=optimizer, warmup_fraction=warmup), tiny_data(), 1
@@ -174,14 +174,14 @@ def test_one_cycle_of_ten_steps(warmup: float) -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_constant_schedule() -> None:
+def test_constant_schedule_keeps_the_learning_rate() -> None:
     optimizer = functools.partial(SGD, lr=0.1)
     _, recorder = train(FashionClassifier(optimizer=optimizer, lr_schedule="constant"), tiny_data())
     assert set(recorder.rates) == {0.1}
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_one_cycle_needs_an_end() -> None:
+def test_one_cycle_without_max_epochs_is_refused() -> None:
     with pytest.raises(ValueError, match=r"one_cycle .*max_epochs"):
         train(FashionClassifier(), tiny_data(), epochs=-1)
 
@@ -202,7 +202,7 @@ def test_forward_takes_uint8_images() -> None:
     assert torch.allclose(probabilities.sum(dim=1), torch.ones(2))
 
 
-def test_hyperparameters_are_plain() -> None:
+def test_hyperparameters_are_builtin_types() -> None:
     classifier = FashionClassifier(
         network=functools.partial(MLP, hidden_dim=3), warmup_fraction=0.2
     )
@@ -226,8 +226,8 @@ def test_hyperparameters_are_plain() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_augmentation_is_for_training_only() -> None:
-    seen: dict[str, list[Tensor]] = {"train": [], "val": []}
+def test_augmentation_changes_only_training_images() -> None:
+    inputs: dict[str, list[Tensor]] = {"train": [], "val": []}
 
     class Probe(nn.Module):
         def __init__(self) -> None:
@@ -235,7 +235,7 @@ def test_augmentation_is_for_training_only() -> None:
             self.network = ArticleCNN()
 
         def forward(self, images: Tensor) -> Tensor:
-            seen["train" if self.training else "val"].append(images.detach())
+            inputs["train" if self.training else "val"].append(images.detach())
             return self.network(images)  # type: ignore[no-any-return]
 
     classifier = FashionClassifier(
@@ -244,11 +244,11 @@ def test_augmentation_is_for_training_only() -> None:
     classifier.network = Probe()
     data = tiny_data()
     train(classifier, data, epochs=1)
-    validated = torch.cat(seen["val"])[-120:, 0].mul(255).round()
+    validated = torch.cat(inputs["val"])[-120:, 0].mul(255).round()
     assert torch.equal(validated, data.val_dataset.images.float())
     originals = {image.numpy().tobytes() for image in data.train_dataset.images}
-    shown = torch.cat(seen["train"]).mul(255).round().to(torch.uint8)
-    assert sum(image.numpy().tobytes() in originals for image in shown) < 10
+    augmented = torch.cat(inputs["train"]).mul(255).round().to(torch.uint8)
+    assert sum(image.numpy().tobytes() in originals for image in augmented) < 10
 
 
 def test_hflip_tta_averages_both_orientations_in_evaluation() -> None:
@@ -265,8 +265,8 @@ def test_hflip_tta_averages_both_orientations_in_evaluation() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_calibration_error_is_that_of_the_probabilities() -> None:
-    """Also where the outputs are all between 0 and 1, as after the article's sigmoid."""
+def test_calibration_error_uses_probabilities_not_logits() -> None:
+    """Also where all logits are between 0 and 1, as after the article's sigmoid."""
     data = tiny_data()
     classifier = FashionClassifier(network=functools.partial(ArticleCNN, sigmoid=True))
     trainer, _ = train(classifier, data, epochs=1)
@@ -281,13 +281,12 @@ def test_calibration_error_is_that_of_the_probabilities() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_lightnings_weight_averaging_is_what_is_validated_and_kept() -> None:
-    """The averaged weights in validation and in the checkpoint's place for weights."""
+def test_averaged_weights_are_validated_and_kept() -> None:
     seed_everything(0)
     classifier, data = FashionClassifier(), tiny_data()
     averaging = EMAWeightAveraging(decay=0.9)
     trainer, _ = train(classifier, data, 2, [averaging])
-    assert_metrics(trainer, classifier, data.val_dataset, "val")  # after fit, it has the average
+    assert_metrics(trainer, classifier, data.val_dataset, "val")  # the averages, after fit
     seed_everything(0)
     other = FashionClassifier()
     train(other, tiny_data(), 2)
@@ -298,7 +297,7 @@ def test_lightnings_weight_averaging_is_what_is_validated_and_kept() -> None:
 
 
 @pytest.mark.parametrize("warmup", [-0.1, 1.0])
-def test_warmup_out_of_range(warmup: float) -> None:
+def test_warmup_fraction_out_of_range_is_refused(warmup: float) -> None:
     with pytest.raises(ValueError, match=f"warmup_fraction must be .* not {warmup}"):
         FashionClassifier(warmup_fraction=warmup)
 
@@ -310,7 +309,7 @@ def test_article_cnn_is_the_default_and_gives_logits() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_channels_last_changes_the_speed_and_not_the_training() -> None:
+def test_channels_last_does_not_change_the_losses() -> None:
     runs: list[Recorder] = []
     for channels_last in (False, True):
         seed_everything(0)
@@ -364,7 +363,7 @@ def test_metrics_release_batches_from_workers() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("data_dir")
-def test_compiling_changes_the_speed_and_not_the_training() -> None:
+def test_compile_does_not_change_the_losses() -> None:
     runs: list[Recorder] = []
     for compile in (False, True):
         seed_everything(0)

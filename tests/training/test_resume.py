@@ -1,4 +1,4 @@
-"""Runs that are killed at any moment, resumed, and compared with one that was not."""
+"""Runs that are killed, resumed, and compared with an uninterrupted run."""
 
 import signal
 import time
@@ -21,19 +21,19 @@ MOMENTS = {
     "within the first epoch": [Fault(STEP, 7)],
     "within a later epoch": [Fault(STEP, 24)],
     "in validation": [Fault(f"{PACKAGE}.training.module.FashionClassifier.validation_step", 2)],
-    "before best.ckpt leads to it": [Fault(f"{PACKAGE}.training.checkpoint.link_best", 3)],
+    "before best.ckpt links to it": [Fault(f"{PACKAGE}.training.checkpoint.link_best", 3)],
     "while best.ckpt is written": [Fault("os.fsync", 4)],
     "between best.ckpt and last.ckpt": [
         Fault(f"{PACKAGE}.training.checkpoint.LastCheckpoint.on_train_epoch_end", 2)
     ],
     "while last.ckpt is written": [Fault("os.fsync", 5)],
     "between two curves": [
-        Fault(f"{PACKAGE}.tensorboard.callback.FixedStepTensorBoardLogger.log_metrics", 9)
+        Fault(f"{PACKAGE}.tensorboard.logger.FixedStepTensorBoardLogger.log_metrics", 9)
     ],
-    "in the last pictures": [
+    "before the final charts": [
         Fault(f"{PACKAGE}.tensorboard.evaluation.TensorBoardEvaluation.on_train_end", 1)
     ],
-    "where the disk is full": [Fault(STEP, 25, signal=0, action=limit_file_size)],
+    "on a full disk": [Fault(STEP, 25, signal=0, action=limit_file_size)],
     "three times": [Fault(STEP, 4), Fault(STEP, 15), Fault("os.fsync", 2)],
 }
 QUICK = ("within a later epoch", "while last.ckpt is written", "three times")
@@ -44,73 +44,75 @@ RANDOM = (
 )
 
 
-def stop_and_resume(faults: list[Fault], options: tuple[str, ...], run: Run) -> Path:
-    """Stops a run with each of the faults in turn, lets it end, and gives its folder."""
+def interrupt_and_resume(faults: list[Fault], options: tuple[str, ...], run: Run) -> Path:
+    """Interrupts a run by each fault in turn, resumes it to its end, and returns its folder."""
     before = set(Path("runs").iterdir())
     command = ("fit", *TINY, *options)
     for fault in faults:
         process = start(*command, fault=fault)
         assert process.wait() == (-fault.signal or 1), process.output.read_text()
         command = ("fit", "--ckpt_path", "last")
-        time.sleep(1)  # TensorBoard sorts its files by the second in which they were begun
+        time.sleep(1)  # TensorBoard orders its files by their start, in uninterrupted seconds
     code, _, err = run(*command)
     assert code == 0, err
     (folder,) = set(Path("runs").iterdir()) - before
     return folder
 
 
+@pytest.mark.fault("sigkill")
 @pytest.mark.parametrize(
     "moment",
     [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in MOMENTS],
 )
-def test_a_run_that_was_killed_ends_as_one_that_was_not(
+def test_resume_after_sigkill_is_bit_identical(
     moment: str, fit: Callable[..., Path], run: Run
 ) -> None:
-    whole = fit(*RANDOM)
-    assert_same_run(whole, stop_and_resume(MOMENTS[moment], RANDOM, run))
+    uninterrupted = fit(*RANDOM)
+    assert_same_run(uninterrupted, interrupt_and_resume(MOMENTS[moment], RANDOM, run))
 
 
-def write_curves_slowly() -> None:
-    """Makes TensorBoard's thread late, as a slow disk does."""
+def delay_event_writer() -> None:
+    """Slows TensorBoard's writer thread down, as a slow disk does."""
     original = RecordWriter.write
 
-    def late(self: RecordWriter, data: bytes) -> None:
+    def delayed_write(self: RecordWriter, data: bytes) -> None:
         time.sleep(0.03)
         original(self, data)
 
-    RecordWriter.write = late
+    RecordWriter.write = delayed_write
 
 
 @pytest.mark.slow
-def test_curves_are_on_the_disk_before_the_checkpoint(fit: Callable[..., Path], run: Run) -> None:
-    whole = fit(*RANDOM)
-    # Killed once the second epoch's last.ckpt has its name.
+def test_curves_are_written_before_the_checkpoint(fit: Callable[..., Path], run: Run) -> None:
+    uninterrupted = fit(*RANDOM)
+    # Killed after last.ckpt of the second epoch was replaced.
     fault = Fault("pathlib.Path.unlink", 6)
-    process = start("fit", *TINY, *RANDOM, fault=fault, first=write_curves_slowly)
+    process = start("fit", *TINY, *RANDOM, fault=fault, first=delay_event_writer)
     assert process.wait() == -signal.SIGKILL
-    (folder,) = set(Path("runs").iterdir()) - {whole}
+    (folder,) = set(Path("runs").iterdir()) - {uninterrupted}
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 20
-    time.sleep(1)  # TensorBoard sorts its files by the second in which they were begun
+    time.sleep(1)  # TensorBoard orders its files by their start, in uninterrupted seconds
     assert run("fit", "--ckpt_path", "last")[0] == 0
-    assert_same_run(whole, folder)
+    assert_same_run(uninterrupted, folder)
 
 
+@pytest.mark.fault("sigkill")
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_so_does_every_config(
+def test_resume_of_every_config_is_bit_identical(
     path: Path, num_workers: int, fit: Callable[..., Path], run: Run
 ) -> None:
     options = (
         *("--config", str(path), "--data.num_workers", str(num_workers), *tiny_options(path)),
         *("--trainer.max_epochs", "3", "--data.batch_size", "150"),
     )
-    whole = fit(*options)
+    uninterrupted = fit(*options)
     faults = [Fault(STEP, 2), Fault(STEP, 6)]
-    assert_same_run(whole, stop_and_resume(faults, options, run))
+    assert_same_run(uninterrupted, interrupt_and_resume(faults, options, run))
 
 
-def test_what_changes_a_resumed_run_is_named(fit: Callable[..., Path], run: Run) -> None:
+def test_changed_settings_of_a_resumed_run_are_printed(fit: Callable[..., Path], run: Run) -> None:
     folder = fit("--model.lr_schedule", "constant")
     _, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert out.splitlines()[0] == (

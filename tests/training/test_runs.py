@@ -42,7 +42,7 @@ def test_latest_run_dir_has_the_newest_last_checkpoint() -> None:
     assert runs.latest_run_dir(Path("runs")) == Path("runs/a")
 
 
-def test_checkpoint_finds_its_run_by_its_place_or_by_the_name_it_stores() -> None:
+def test_find_run_dir_uses_the_path_or_the_stored_name() -> None:
     run_dir = make_run("a").resolve()
     best, root = run_dir / "checkpoints" / "best.ckpt", Path("runs").resolve()
     Path("link.ckpt").symlink_to(best)
@@ -53,7 +53,7 @@ def test_checkpoint_finds_its_run_by_its_place_or_by_the_name_it_stores() -> Non
         assert runs.find_run_dir(Path("copy.ckpt"), other, root) is None
 
 
-def test_best_links_to_the_latest_run() -> None:
+def test_best_ckpt_links_to_the_latest_run() -> None:
     for name in ("a", "b"):
         best = make_run(name, name) / "checkpoints" / "best.ckpt"
         runs.check_overwrite()
@@ -64,7 +64,7 @@ def test_best_links_to_the_latest_run() -> None:
 
 
 @pytest.mark.usefixtures("no_links")
-def test_best_is_a_copy_without_symlinks() -> None:
+def test_best_ckpt_is_a_copy_without_symlinks() -> None:
     for name in ("a", "b", "b"):
         best = Path("runs", name, "checkpoints", "best.ckpt")
         if not best.exists():
@@ -77,7 +77,7 @@ def test_best_is_a_copy_without_symlinks() -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
-def test_foreign_best_is_never_replaced(kind: str) -> None:
+def test_foreign_best_ckpt_is_never_replaced(kind: str) -> None:
     make_run("a")
     if kind == "file":
         Path("best.ckpt").write_text("precious")

@@ -1,4 +1,4 @@
-"""Files made to run code, given to every way in: nothing of them is imported or called."""
+"""Files that name or contain code, given to all commands: none of it is imported or called."""
 
 import contextlib
 import json
@@ -40,25 +40,29 @@ def network(class_path: str, **init_args: Any) -> dict[str, Any]:
     return {"network": {"class_path": class_path, "init_args": init_args}}
 
 
-# What a checkpoint may have in the place of its hyperparameters.
+# Changes to the hyperparameters of a checkpoint.
 HYPERPARAMETERS: dict[str, dict[str, Any]] = {
-    "a class of its own": network("evil.Net"),
-    "an optimiser of its own": {"optimizer": NET},
-    "an augmentation of its own": {"augmentation": NET},
+    "an untrusted network": network("evil.Net"),
+    "an untrusted optimiser": {"optimizer": NET},
+    "an untrusted augmentation": {"augmentation": NET},
     "a function": network("evil.function"),
-    "a function of the system": network("os.system", command="touch mark"),
-    "a name that only begins like ours": network("fmnist_lightning_evil.Net"),
+    "a function of the standard library": network("os.system", command="touch mark"),
+    "a package whose name begins like an allowed one": network("fmnist_lightning_evil.Net"),
     "a class as an argument": network(TRANSFORMER, custom_encoder=NET),
     "a class as text": network(TRANSFORMER, activation=json.dumps(NET)),
     "a function as text": network(TRANSFORMER, activation="evil.function"),
     "a classifier in a classifier": network("fmnist_lightning.FashionClassifier", network=NET),
-    "no spec": {"network": "evil.Net"},
-    "arguments that are none": {"network": NET | {"init_args": "evil.Net"}},
-    "what Lightning once called": {"_instantiator": "evil.function"},
+    "text in place of a spec": {"network": "evil.Net"},
+    "text in place of arguments": {"network": NET | {"init_args": "evil.Net"}},
+    "the _instantiator that Lightning once called": {"_instantiator": "evil.function"},
     "dict_kwargs of the module": network(TRANSFORMER) | {"dict_kwargs": {"network": NET}},
     "dict_kwargs of a network": {
         "network": {"class_path": TRANSFORMER, "dict_kwargs": {"custom_encoder": NET}}
     },
+    "dict_kwargs of an optimiser": {
+        "optimizer": {"class_path": "torch.optim.SGD", "dict_kwargs": {"params": NET}}
+    },
+    "an optimiser as a network": network("torch.optim.SGD", params=NET),
     "dict_kwargs of an augmentation": {
         "augmentation": {"class_path": TRANSFORMER, "dict_kwargs": {"custom_encoder": NET}}
     },
@@ -82,7 +86,7 @@ COMMANDS = {
 
 @pytest.fixture
 def victim(fit: Callable[..., Path]) -> Iterator[Path]:
-    """The folder of a run, beside a module that leaves a mark where it is imported."""
+    """A run folder, and modules that create the file ``mark`` when they are imported."""
     folder = fit()
     for name in ("evil", "fmnist_lightning_evil"):
         Path(f"{name}.py").write_text(EVIL)
@@ -101,24 +105,26 @@ def assert_refused_everywhere(run: Run, commands: list[str]) -> None:
         assert not Path("mark").exists(), command
 
 
+@pytest.mark.fault("code_in_settings")
 @pytest.mark.parametrize("attack", HYPERPARAMETERS)
-def test_hyperparameters_that_name_code(attack: str, victim: Path, run: Run) -> None:
+def test_hyperparameters_that_name_code_are_refused(attack: str, victim: Path, run: Run) -> None:
     for name in ("best.ckpt", "last.ckpt"):
         path = victim / "checkpoints" / name
         saved = torch.load(path, weights_only=True)
         saved["hyper_parameters"] |= HYPERPARAMETERS[attack]
         torch.save(saved, path)
     assert_refused_everywhere(run, list(COMMANDS))
-    with pytest.raises(ValueError):  # noqa: PT011 (each attack has a message of its own)
+    with pytest.raises(ValueError):  # noqa: PT011 (the message depends on the attack)
         load_classifier("best.ckpt")
-    # Lightning's own way in: it drops unknown keys, and builds what the allow-list permits.
+    # Lightning's own method drops unknown keys, and builds classes that are allowed.
     with contextlib.suppress(ValueError, TypeError, RuntimeError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         FashionClassifier.load_from_checkpoint("best.ckpt")
 
 
+@pytest.mark.fault("bad_checkpoint")
 @pytest.mark.parametrize("kind", ["payload", "truncated", "one bit", "another program", "reshaped"])
-def test_files_that_are_no_checkpoint_of_ours(kind: str, victim: Path, run: Run) -> None:
+def test_invalid_checkpoints_are_refused(kind: str, victim: Path, run: Run) -> None:
     for name in ("best.ckpt", "last.ckpt"):
         path = victim / "checkpoints" / name
         saved, content = torch.load(path, weights_only=True), bytearray(path.read_bytes())
@@ -140,13 +146,14 @@ def test_files_that_are_no_checkpoint_of_ours(kind: str, victim: Path, run: Run)
 
 @pytest.mark.usefixtures("victim")
 @pytest.mark.parametrize("text", ["[1", "- 1", "trainer: 1", "!!python/name:evil.Net"])
-def test_a_config_of_another_kind(text: str, run: Run) -> None:
+def test_invalid_config_in_a_run_folder_is_refused(text: str, run: Run) -> None:
     (path,) = Path("runs").glob("*/config.yaml")
     path.write_text(text)
     assert_refused_everywhere(run, ["last"])
 
 
-def test_a_url_is_not_followed(run: Run) -> None:
+@pytest.mark.fault("bad_checkpoint")
+def test_url_is_not_fetched_by_commands(run: Run) -> None:
     for command in ("test", "fit"):
         code, _, err = run(command, "--ckpt_path", "http://127.0.0.1:9/x.ckpt")
         assert code == 1
@@ -164,9 +171,10 @@ HEADS = [
 ]
 
 
+@pytest.mark.fault("bad_photo")
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(head=st.sampled_from([b"", *HEADS]), rest=st.binary(max_size=300))
-def test_any_bytes_are_a_photo_or_an_error(head: bytes, rest: bytes) -> None:
+def test_load_image_of_random_bytes_raises_only_photo_error(head: bytes, rest: bytes) -> None:
     Path("photo").write_bytes(head + rest)
     try:
         assert load_image("photo").mode == "RGB"
@@ -184,6 +192,7 @@ VALUES = st.one_of(
 KEYS = ["batch_size", "eval_batch_size", "num_workers", "split_seed", "train_size", "val_size"]
 
 
+@pytest.mark.fault("bad_settings")
 @settings(
     max_examples=40,
     deadline=None,
@@ -192,10 +201,12 @@ KEYS = ["batch_size", "eval_batch_size", "num_workers", "split_seed", "train_siz
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(key=st.sampled_from([*KEYS, "unknown"]), value=VALUES)
-def test_any_setting_is_taken_or_refused_by_its_name(run: Run, key: str, value: object) -> None:
+def test_random_data_settings_are_valid_or_refused_by_name(
+    run: Run, key: str, value: object
+) -> None:
     Path("fuzz.yaml").write_text(yaml.safe_dump({"data": {key: value}}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FashionCLI, "fit", lambda *args, **kwargs: None)  # all but the training
+        patch.setattr(FashionCLI, "fit", lambda *args, **kwargs: None)  # does not train
         code, _, err = run("fit", "--config", "fuzz.yaml")
     if code:
         assert key in err

@@ -1,0 +1,61 @@
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Run
+from processes import Fault, start
+
+from fmnist_lightning.training.checkpoint import read_checkpoint
+
+CLASSIFIER = "fmnist_lightning.training.module.FashionClassifier"
+
+
+@pytest.mark.fault("signal")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl+C", "SIGTERM"]
+)
+def test_signal_ends_fit_with_the_command_to_resume(number: int, code: int, run: Run) -> None:
+    fault = Fault(f"{CLASSIFIER}.training_step", 15, number)
+    process = start("fit", *TINY, "--trainer.max_epochs=3", fault=fault)
+    assert process.wait() == code
+    output = process.output.read_text()
+    assert output.splitlines()[-1] == (
+        "Interrupted at step 14. Resume from step 10 with: "
+        "python -m fmnist_lightning fit --ckpt_path last"
+    )
+    assert "Traceback" not in output
+    (run_dir,) = Path("runs").iterdir()
+    for name in ("last.ckpt", "best.ckpt"):
+        assert read_checkpoint(run_dir / "checkpoints" / name)["global_step"] == 10
+    assert run("fit", "--ckpt_path", "last")[0] == 0
+
+
+@pytest.mark.fault("signal")
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_other_commands_without_a_traceback(
+    command: str, number: int, code: int, fit: Callable[..., Path]
+) -> None:
+    fit()
+    fault = Fault(f"{CLASSIFIER}.forward", 1, number)
+    process = start(command, "--ckpt_path", "best.ckpt", fault=fault)
+    assert process.wait() == code
+    assert "Traceback" not in process.output.read_text()
+
+
+def close_reader() -> None:
+    """Makes stdout a pipe whose reader has ended, as after ``| head -1``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, sys.stdout.fileno())
+
+
+def test_closed_pipe_ends_test_without_an_error(fit: Callable[..., Path]) -> None:
+    fit()
+    process = start("test", "--ckpt_path", "best.ckpt", first=close_reader)
+    assert process.wait() == 141
+    assert "error" not in process.output.read_text().lower()
