@@ -27,7 +27,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     official = read_dataset(raw_folder(args.data_dir), train=True)
     num_train = len(official) * 4 // 5
-    train, val = split_indices(len(official), num_train, len(official) - num_train, seed=0)
+    train, val = split_indices(len(official), num_train, len(official) - num_train, split_seed=0)
     train_dataset = official.subset(train)
     val_batches = torch.split(official.images[val], 500)
     network: Any = ArticleCNN(sigmoid=True)

@@ -1,7 +1,6 @@
 """The command line: ``fit``, ``validate``, ``test``, ``predict`` and ``export``."""
 
 import contextlib
-import os
 import pydoc
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from fmnist_lightning import commands
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
-from fmnist_lightning.internals.specs import is_allowed
 from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
-from fmnist_lightning.training import resume, runs
+from fmnist_lightning.training import next_steps, resume, runs
 from fmnist_lightning.training.checkpoint import (
-    SPEC_KEYS,
     RunCheckpoint,
     build_classifier,
     load_weights,
-    read_checkpoint,
 )
 from fmnist_lightning.training.module import FashionClassifier
 from fmnist_lightning.training.predictions import PredictionWriter
@@ -200,46 +196,19 @@ class FashionCLI(LightningCLI):
 
     def fit(self) -> None:
         """Trains; says where the results are, or how to resume a run that is interrupted."""
-        checkpoint = self.trainer.checkpoint_callback
+        checkpoint, root = self.trainer.checkpoint_callback, self.options.trainer.default_root_dir
+        speaks = self.trainer.is_global_zero and isinstance(checkpoint, RunCheckpoint)
         try:
             self.trainer.fit(
                 self.model, datamodule=self.datamodule, ckpt_path=self.options.ckpt_path
             )
         except BaseException as error:
-            interrupted = signal_exit_code(error) or is_dead_rank_error(error)
-            if (
-                interrupted
-                and self.trainer.is_global_zero
-                and isinstance(checkpoint, RunCheckpoint)
-            ):
-                root = self.options.trainer.default_root_dir
-                option = "" if root == runs.ROOT else f" --trainer.default_root_dir {root}"
-                print_line(
-                    f"Interrupted at step {self.trainer.global_step:,}. Resume from step "
-                    f"{checkpoint.last_step:,} with: "
-                    f"python -m fmnist_lightning fit --ckpt_path last{option}"
-                )
+            if speaks and (signal_exit_code(error) or is_dead_rank_error(error)):
+                print_line(next_steps.after_interrupt(self.trainer, root))
             raise
-        if self.trainer.is_global_zero and isinstance(checkpoint, RunCheckpoint):
-            self._print_results(checkpoint)
-
-    def _print_results(self, checkpoint: RunCheckpoint) -> None:
-        read_checkpoint(checkpoint.last_path)  # to see that it can be
-        if checkpoint.best_model_score is not None:
-            read_checkpoint(checkpoint.best_model_path)
-            path, loss = os.path.relpath(checkpoint.best_model_path), checkpoint.best_model_score
-            print_line(f"best checkpoint: {runs.BEST} -> {path} (val loss {loss:.4f})")
-            command = f"python -m fmnist_lightning test --ckpt_path {runs.BEST}"
-            if self.config["fit"].data.class_path != commands.DATA_MODULE:
-                command += f" --config {os.path.relpath(self.trainer.default_root_dir)}/config.yaml"
-            specs = [self.model.hparams[key] for key in SPEC_KEYS if self.model.hparams[key]]
-            paths = {spec["class_path"] for spec in specs if not is_allowed(spec["class_path"])}
-            if paths:
-                command += " --trust " + " ".join(sorted(paths))
-            print_line(f"Next:            {command}")
-        if any(hasattr(logger, "log_dir") for logger in self.trainer.loggers):
-            root = self.options.trainer.default_root_dir
-            print_line(f"TensorBoard:     tensorboard --logdir {root}")
+        if speaks:
+            own_data = self.config["fit"].data.class_path != commands.DATA_MODULE
+            print_line(next_steps.after_fit(self.trainer, root, own_data))
 
     def validate(self) -> None:
         """Evaluates on the validation images; a callback prints the metrics."""

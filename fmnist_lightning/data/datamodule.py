@@ -9,13 +9,13 @@ from torch.utils.data import DataLoader
 from fmnist_lightning.data.dataset import (
     CLASSES,
     Batch,
-    DistributedBatchSampler,
     TensorImageDataset,
     global_seed,
     read_dataset,
     split_indices,
 )
 from fmnist_lightning.data.download import DataError, download, raw_folder
+from fmnist_lightning.data.sampler import DistributedBatchSampler
 
 # The arguments that decide which images are for training and which for validation.
 SPLIT_KEYS = ("split_seed", "train_size", "val_size")
@@ -30,8 +30,8 @@ class FashionMNISTDataModule(LightningDataModule):
     into validation images.
 
     Args:
-        data_dir: Folder of the dataset in torchvision's layout (``FashionMNIST/raw`` below it).
-            Missing files are downloaded.
+        data_dir: Folder in torchvision's layout (``FashionMNIST/raw`` below it). Missing files are
+            downloaded.
         batch_size: Images per optimiser step, over all devices together.
         eval_batch_size: Images per validation, test or prediction step, over all devices together.
             It affects only speed and memory.
@@ -69,13 +69,13 @@ class FashionMNISTDataModule(LightningDataModule):
         ):
             if value < low:
                 raise ValueError(f"{name} must be at least {low}, not {value}")
-        split_indices(60_000, train_size, val_size, split_seed)  # raises where they don't fit
+        self.split = {"split_seed": split_seed, "train_size": train_size, "val_size": val_size}
+        split_indices(60_000, **self.split)  # raises where the sizes don't fit
         self.save_hyperparameters()
         self.data_dir = data_dir
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
-        self.split = {"split_seed": split_seed, "train_size": train_size, "val_size": val_size}
         self.resumed_epoch = 0
 
     def prepare_data(self) -> None:
@@ -83,33 +83,34 @@ class FashionMNISTDataModule(LightningDataModule):
         download(self.data_dir)
 
     def setup(self, stage: str) -> None:
-        """Reads what a stage needs into the memory of the device.
-
-        Args:
-            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+        """Reads what ``fit``, ``validate``, ``test`` or ``predict`` needs to the device.
 
         Raises:
             DataError: If the files are missing, because ``prepare_data`` was not called.
             ValueError: If a setting can't work on this trainer.
         """
         self._check_trainer()
-        raw, device = raw_folder(self.data_dir), self._device
+        raw = raw_folder(self.data_dir)
         try:
-            if stage in ("fit", "validate"):
-                if not hasattr(self, "train_dataset"):
-                    official = read_dataset(raw, train=True)
-                    sizes = self.split["train_size"], self.split["val_size"]
-                    train, val = split_indices(len(official), *sizes, self.split["split_seed"])
-                    self.train_dataset = official.subset(train)
-                    self.val_dataset = official.subset(val)
-                self.train_dataset = self.train_dataset.to(device)
-                self.val_dataset = self.val_dataset.to(device)
-            else:
-                if not hasattr(self, "test_dataset"):
-                    self.test_dataset = read_dataset(raw, train=False)
-                self.test_dataset = self.test_dataset.to(device)
+            if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
+                official = read_dataset(raw, train=True)
+                train, val = split_indices(len(official), **self.split)
+                self.train_dataset, self.val_dataset = official.subset(train), official.subset(val)
+            if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
+                self.test_dataset = read_dataset(raw, train=False)
         except FileNotFoundError as error:
             raise DataError(f"{error.filename} is missing; call prepare_data() first") from error
+        self._move_datasets(self._device)
+
+    def teardown(self, stage: str) -> None:
+        """Moves the images back to the CPU."""
+        self.resumed_epoch = 0
+        self._move_datasets(torch.device("cpu"))
+
+    def _move_datasets(self, device: torch.device) -> None:
+        for name in ("train_dataset", "val_dataset", "test_dataset"):
+            if hasattr(self, name):
+                setattr(self, name, getattr(self, name).to(device))
 
     def _check_trainer(self) -> None:
         """Raises where a setting can't work on this trainer."""
@@ -119,8 +120,7 @@ class FashionMNISTDataModule(LightningDataModule):
                 f"by {self._world_size} devices; choose a multiple of {self._world_size}"
             )
         overfit: Any = getattr(self.trainer, "overfit_batches", 0)
-        if overfit:
-            # Lightning would replace our sampler by one of single images.
+        if overfit:  # Lightning would replace our sampler by one of single images
             raise ValueError(
                 f"overfit_batches {overfit} is not supported, because batches are sliced from "
                 "memory; set --data.train_size to the number of images to overfit"
@@ -130,13 +130,6 @@ class FashionMNISTDataModule(LightningDataModule):
                 f"num_workers must be 0 on {self._device.type}, not {self.num_workers}: the images "
                 "are in the memory of the device, where batches are sliced without workers"
             )
-
-    def teardown(self, stage: str) -> None:
-        """Moves the images back to the CPU."""
-        self.resumed_epoch = 0
-        for name in ("train_dataset", "val_dataset", "test_dataset"):
-            if hasattr(self, name):
-                setattr(self, name, getattr(self, name).to(torch.device("cpu")))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training images, shuffled in an order that depends only on seed and epoch."""
@@ -167,10 +160,9 @@ class FashionMNISTDataModule(LightningDataModule):
         sampler.set_epoch(max(self.resumed_epoch, self._epochs_done))
         return DataLoader(
             dataset,
-            batch_size=None,  # the sampler gives whole batches
+            batch_size=None,  # the sampler gives the indices of whole batches
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=_identity,
             persistent_workers=self.num_workers > 0,
         )
 
@@ -184,21 +176,15 @@ class FashionMNISTDataModule(LightningDataModule):
 
     @property
     def _epochs_done(self) -> int:
-        if self.trainer is None:
-            return 0
-        progress: Any = self.trainer.fit_loop.epoch_progress.current
-        return int(progress.processed)  # what Lightning tells the sampler
+        progress: Any = self.trainer and self.trainer.fit_loop.epoch_progress.current
+        return int(progress.processed) if progress else 0  # what Lightning tells the sampler
 
     def state_dict(self) -> dict[str, Any]:
         """The split and the number of epochs done, for the checkpoint."""
         return self.split | {"epochs": self._epochs_done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the epoch of a checkpoint.
-
-        Raises:
-            ValueError: If the checkpoint was trained on another split.
-        """
+        """Restores the epoch; raises ValueError for a checkpoint of another split."""
         saved = {key: state_dict.get(key) for key in SPLIT_KEYS}
         if saved != self.split:
             raise ValueError(
@@ -206,8 +192,3 @@ class FashionMNISTDataModule(LightningDataModule):
                 "was trained on would count as validation images"
             )
         self.resumed_epoch = state_dict.get("epochs", 0)
-
-
-def _identity(batch: Any) -> Any:
-    """The collate function: the dataset gives whole batches already."""
-    return batch

@@ -12,6 +12,7 @@ from torch import Tensor
 from fmnist_lightning.data.dataset import global_seed
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.training.module import FashionClassifier
+from fmnist_lightning.training.summary import compute_summary, format_metrics
 
 
 class SeedEachEpoch(Callback):
@@ -24,8 +25,7 @@ class SeedEachEpoch(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seeds before the first step; a DataLoader draws before it, and not in every epoch."""
-        seed = global_seed()
-        if batch_idx == 0 and seed is not None:
+        if batch_idx == 0 and (seed := global_seed()) is not None:
             torch.manual_seed((seed << 32) + (trainer.current_epoch << 12) + trainer.global_rank)
 
 
@@ -101,43 +101,3 @@ class EvaluationSummary(Callback):
         if self.run_dir:
             path = self.run_dir / f"{name}.json"
             path.write_text(json.dumps(summary, indent=2) + "\n")
-
-
-def compute_summary(metrics: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Any]:
-    """The metrics of an evaluation as plain numbers, with counts for each class.
-
-    Args:
-        metrics: See ``ClassificationMetrics.compute``.
-        classes: The names of the C classes.
-
-    Returns:
-        ``loss``, ``accuracy`` (0 to 1), ``correct``, ``total``, ``ece`` (0 to 1), and ``classes``:
-        for each class its ``correct`` and ``total``.
-    """
-    confusion = metrics["confusion"]
-    correct, total = int(confusion.diagonal().sum()), int(confusion.sum())
-    return {
-        "loss": float(metrics["loss"]),
-        "accuracy": correct / total,
-        "correct": correct,
-        "total": total,
-        "ece": float(metrics["ece"]),
-        "classes": {
-            name: {"correct": int(row[index]), "total": int(row.sum())}
-            for index, (name, row) in enumerate(zip(classes, confusion, strict=True))
-        },
-    }
-
-
-def format_metrics(name: str, summary: dict[str, Any]) -> str:
-    """The lines that the terminal shows of a summary."""
-    lines = [
-        f"{name} loss {summary['loss']:.4f}",
-        f"{name} accuracy {100 * summary['accuracy']:.2f} % "
-        f"({summary['correct']:,}/{summary['total']:,})",
-        f"{name} calibration error {100 * summary['ece']:.2f} %",
-    ]
-    for class_name, part in summary["classes"].items():
-        percent = f"{100 * part['correct'] / part['total']:6.2f} %" if part["total"] else "     - "
-        lines.append(f"  {class_name:<12} {percent} ({part['correct']:,}/{part['total']:,})")
-    return "\n".join(lines)

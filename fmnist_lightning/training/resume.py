@@ -85,7 +85,8 @@ def check_compatible(settings: dict[str, Any], source: CheckpointSource, complet
         for key, value in _flatten(settings).items()
         if key.startswith("model.") or (key in saved and key.startswith("data."))
     }
-    wrong = {key for key in given.keys() & saved if given[key] != saved[key]}
+    # As text, which the command line has where there is no option to say the type.
+    wrong = {k for k in given.keys() & saved if str(given[k]).lower() != str(saved[k]).lower()}
     # Arguments of a class may be left out where they have their defaults.
     missing = (given.keys() ^ saved) if complete else (given.keys() - saved)
     wrong |= {key for key in missing if ".init_args." not in key}

@@ -11,13 +11,13 @@ from torchvision.datasets import FashionMNIST
 from fmnist_lightning.data.dataset import (
     CLASSES,
     Batch,
-    DistributedBatchSampler,
     TensorImageDataset,
     global_seed,
     read_dataset,
     split_indices,
 )
 from fmnist_lightning.data.download import raw_folder
+from fmnist_lightning.data.sampler import DistributedBatchSampler
 
 U8 = torch.zeros(3, 28, 28, dtype=torch.uint8)
 
@@ -139,20 +139,20 @@ def test_subset_copies_images_and_labels() -> None:
 
 
 def test_split_is_disjoint_and_complete() -> None:
-    train, val = split_indices(60_000, 48_000, 12_000, seed=0)
+    train, val = split_indices(60_000, 48_000, 12_000, split_seed=0)
     assert (len(train), len(val)) == (48_000, 12_000)
     assert torch.equal(torch.cat([train, val]).sort().values, torch.arange(60_000))
 
 
 def test_split_depends_only_on_its_seed() -> None:
-    one = split_indices(100, 80, 20, seed=1)
+    one = split_indices(100, 80, 20, split_seed=1)
     torch.manual_seed(5)
-    assert torch.equal(one[0], split_indices(100, 80, 20, seed=1)[0])
-    assert not torch.equal(one[0], split_indices(100, 80, 20, seed=2)[0])
+    assert torch.equal(one[0], split_indices(100, 80, 20, split_seed=1)[0])
+    assert not torch.equal(one[0], split_indices(100, 80, 20, split_seed=2)[0])
 
 
 def test_validation_part_is_independent_of_train_size() -> None:
-    full, few = split_indices(100, 80, 20, seed=1), split_indices(100, 30, 20, seed=1)
+    full, few = split_indices(100, 80, 20, split_seed=1), split_indices(100, 30, 20, split_seed=1)
     assert torch.equal(full[1], few[1])
     assert torch.equal(full[0][:30], few[0])
 
@@ -160,7 +160,7 @@ def test_validation_part_is_independent_of_train_size() -> None:
 @pytest.mark.parametrize(("train", "val"), [(81, 20), (0, 20), (80, 0)])
 def test_split_with_impossible_sizes_is_refused(train: int, val: int) -> None:
     with pytest.raises(ValueError, match=f"train_size {train} and val_size {val}"):
-        split_indices(100, train, val, seed=0)
+        split_indices(100, train, val, split_seed=0)
 
 
 @pytest.mark.parametrize(("value", "seed"), [(None, None), ("", None), ("0", 0), ("42", 42)])
