@@ -24,8 +24,8 @@ from fmnist_lightning import (
     create_trainer,
 )
 from fmnist_lightning.data.dataset import TensorImageDataset
-from fmnist_lightning.training.callbacks import format_metrics
 from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.training.summary import format_metrics
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fmnist_lightning"
@@ -34,9 +34,9 @@ LIBRARY = (ROOT / "docs" / "library.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 MAX_WORDS = 1300
 CORE = (
-    *("data/dataset.py", "data/datamodule.py", "data/augmentation.py", "models/cnn.py"),
-    *("training/module.py", "training/metrics.py", "training/callbacks.py"),
-    *("cli.py", "commands.py"),
+    *("data/dataset.py", "data/sampler.py", "data/datamodule.py", "data/augmentation.py"),
+    *("models/cnn.py", "training/module.py", "training/metrics.py"),
+    *("training/callbacks.py", "cli.py", "commands.py"),
 )
 # Words for which the field has a term: image, prediction, probability, spec, untrusted, resume.
 WORDS = r"pictures?|answers?|(?<!by )chances?|recipes?|strangers?|go(es)? on|begins? anew"
