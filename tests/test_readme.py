@@ -1,43 +1,349 @@
-"""What the README shows is true: its script runs, and its figures are those of the saved runs."""
+"""What README.md and the pages of docs/ show is true: commands, output, scripts, numbers, links."""
 
+import functools
+import json
 import re
-import warnings
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import common
 import pytest
-from samples import photo
+import speed
+import speed_tables
+import torch
+import yaml
+from conftest import TINY, Run
+from lightning.pytorch import Callback, Trainer, seed_everything
 
-from fmnist_lightning import load_classifier
+from fmnist_lightning import (
+    FashionMNISTDataModule,
+    RandomAugmentation,
+    RegularizedCNN,
+    create_trainer,
+)
+from fmnist_lightning.data.dataset import TensorImageDataset
+from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.training.summary import format_metrics
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "fmnist_lightning"
 README = (ROOT / "README.md").read_text()
-SCRIPTS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+LIBRARY = (ROOT / "docs" / "library.md").read_text()
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+MAX_WORDS = 1300
+CORE = (
+    *("data/dataset.py", "data/sampler.py", "data/datamodule.py", "data/augmentation.py"),
+    *("models/cnn.py", "training/module.py", "training/metrics.py"),
+    *("training/callbacks.py", "cli.py", "commands.py"),
+)
+# Words for which the field has a term: image, prediction, probability, spec, untrusted, resume.
+WORDS = r"pictures?|answers?|(?<!by )chances?|recipes?|strangers?|go(es)? on|begins? anew"
+WORDS += r"|to the bit|per cent|data sets?|astray|shared out"
+COMMAND = "python -m fmnist_lightning "
 
 
-def test_the_lines_that_use_it_as_a_library(
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page."""
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+
+
+def commands(page: str) -> list[list[str]]:
+    """The arguments of this package's commands in the shell blocks of a page."""
+    lines = "".join(blocks(page, "sh")).replace("\\\n", "").splitlines()
+    return [
+        shlex.split(line.removeprefix(COMMAND), comments=True)
+        for line in lines
+        if line.startswith(COMMAND)
+    ]
+
+
+def section(title: str) -> str:
+    """The text of the README below a heading."""
+    return README.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def tiny(script: str) -> str:
+    """A script with the split of the tiny dataset."""
+    return script.replace(
+        "FashionMNISTDataModule(", "FashionMNISTDataModule(train_size=480, val_size=120, "
+    )
+
+
+def execute(script: str, page: str) -> dict[str, Any]:
+    """Runs a script of a page, and returns its global names."""
+    names: dict[str, Any] = {"__name__": "script"}
+    exec(compile(tiny(script), page, "exec"), names)
+    return names
+
+
+@pytest.fixture
+def my_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The module of docs/library.md, in the current folder."""
+    (script,) = (each for each in blocks(LIBRARY, "python") if each.startswith("# my_module.py"))
+    Path("my_module.py").write_text(script)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+# ---- shape, links, words -----------------------------------------------------------------------
+
+
+def test_readme_has_at_most_1300_words() -> None:
+    assert len(README.split()) <= MAX_WORDS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = page.parent / name if name else page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)", path.read_text(), flags=re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
+
+
+def test_readme_links_every_page_of_docs() -> None:
+    for page in (*ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
+        assert f"({page.relative_to(ROOT)})" in README
+
+
+def test_code_tour_names_the_core_in_reading_order() -> None:
+    tour = re.findall(r"^\d+\. (.*)", section("Code tour").partition("way of a batch")[0], re.M)
+    assert tuple(re.findall(r"`([\w/]+\.py)`", " ".join(tour))) == CORE
+
+
+def test_names_and_paths_of_the_readme_exist() -> None:
+    source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    for title in ("Code tour", "From the tutorial"):
+        for name in re.findall(r"`([\w/.]+)`", section(title)):
+            if "/" in name or name.endswith(".py"):
+                assert (PACKAGE / name).exists() or (ROOT / name).exists(), name
+            elif not name.endswith(".ckpt") and name not in ("ToTensor", "index_select"):
+                assert re.search(rf"(def|class) {name}\b", source) or f'"{name}' in source, name
+    for folder in re.findall(r"(\w+)/(?= )", "".join(blocks(section("Code tour"), ""))):
+        assert (PACKAGE / folder / "__init__.py").exists()
+
+
+def test_make_targets_exist() -> None:
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for page in PAGES:
+        found = re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), flags=re.MULTILINE)
+        assert set(found) <= set(targets), page
+
+
+def test_words_are_the_terms_of_the_field() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in (*PAGES, *PACKAGE.rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if re.search(rf"\b({WORDS})\b", line, flags=re.IGNORECASE)
+    ]
+    assert found == []
+
+
+# ---- numbers -----------------------------------------------------------------------------------
+
+
+def test_output_of_the_readme_is_that_of_the_saved_run() -> None:
+    saved = json.loads((common.RESULTS / "default.json").read_text())["runs"][0]
+    (console,) = blocks(README, "console")
+    fit, test = console.split(f"$ {COMMAND}")[1:]
+    assert f"epoch {saved['epochs']}/{saved['epochs']} " in fit
+    loss, accuracy = saved["validate"]["loss"], 100 * saved["curve"][-1][1]
+    assert f"(val loss {loss:.4f})" in fit
+    assert f"acc {accuracy:.2f} %  improved from" in fit
+    lines = [line for line in test.splitlines()[1:] if line != "..."]
+    expected = format_metrics("test", saved["test"]).splitlines()
+    assert lines == [line for line in expected if line in lines]
+    assert lines[1] == "test accuracy 89.37 % (8,937/10,000)"
+
+
+def test_ladder_has_the_measured_numbers() -> None:
+    summary = speed_tables.Summary(json.loads(speed.SAVED.read_text()))
+    rows = re.findall(r"^\| (.*?) \| ([\d,]+) \| (\d\.\d\d) \| [^\d]", README, re.M)
+    programs = (speed_tables.PYTORCH, speed_tables.LIGHTNING, speed_tables.OURS)
+    for (name, lines, seconds), program in zip(rows, programs, strict=True):
+        assert seconds == f"{summary.median('article', 'epoch', program):.2f}"
+        if link := re.search(r"\((.*)\)", name):
+            assert int(lines) == len((ROOT / link[1]).read_text().splitlines())
+        else:
+            core = sum(len((PACKAGE / path).read_text().splitlines()) for path in CORE)
+            assert int(lines.replace(",", "")) == round(core, -2)
+
+
+# ---- commands ----------------------------------------------------------------------------------
+
+
+def skeleton(text: str) -> Iterator[str]:
+    """Lines of output without their numbers, spaces and what depends on them."""
+    for line in text.splitlines():
+        yield re.sub(r"[\d,._-]+", "#", " ".join(line.partition("  improved")[0].split()))
+
+
+def test_quickstart_prints_what_the_readme_shows(run: Run) -> None:
+    gpu, test, *_ = commands(section("Quickstart"))
+    assert [" ".join(gpu), " ".join(test)] == [
+        "fit --trainer.accelerator gpu",
+        "test --ckpt_path best.ckpt",
+    ]
+    if not torch.cuda.is_available():
+        assert "PyTorch finds no GPU on this machine" in run(*gpu)[2]
+    (console,) = blocks(README, "console")
+    for part in console.split(f"$ {COMMAND}")[1:]:
+        command, _, shown = part.partition("\n")
+        code, out, err = run(*command.split(), *(TINY if command == "fit" else ()))
+        assert code == 0, err
+        printed = skeleton(out)
+        for line in skeleton(shown):
+            assert line == "#" or line in printed, line  # `in` moves on: the order counts
+
+
+ROWS = re.findall(r"^\| [\w ]+ \| `(--[^`]*)` \|$", section("Change it"), flags=re.MULTILINE)
+
+
+@pytest.mark.usefixtures("my_module")
+@pytest.mark.parametrize("options", ROWS)
+def test_each_change_trains(options: str, run: Run) -> None:
+    sizes = ("--trainer.log_every_n_steps", "5") if "--data " in options else TINY
+    if "MyDataModule" in options:
+        options += " --model.network.num_classes 2"
+    quick = ("--trainer.max_epochs", "1", "--trainer.logger", "false")  # no figures: faster
+    code, out, err = run("fit", *quick, *sizes, *options.split())
+    assert code == 0, err
+    assert "epoch  1/1" in out
+
+
+def test_eight_changes_are_shown() -> None:
+    assert len(ROWS) == 7
+    assert "`--print_config > my.yaml`" in section("Change it")
+
+
+def test_commands_of_the_tables_run(fit: Callable[..., Path], run: Run) -> None:
+    found = re.findall(r"`((?:validate|test|predict) --.*?)`", section("From the tutorial"))
+    assert len(found) == 2
+    fit()
+    for command in found:
+        assert run(*command.split())[0] == 0, command
+
+
+@pytest.mark.usefixtures("my_module")
+def test_commands_of_the_library_page_run(run: Run) -> None:
+    for args in commands(LIBRARY):
+        sizes = () if "--data" in args else TINY
+        if args[0] == "fit":
+            args += [*sizes, "--trainer.max_epochs=1", "--trainer.log_every_n_steps=5"]
+        code, out, err = run(*args)
+        assert code == 0, err
+    (test,) = re.findall(rf"Next: +{COMMAND}(.*)", out)
+    code, out, _ = run(*test.split())
+    assert code == 0
+    assert "  bright " in out
+
+
+def test_command_of_the_resume_page_runs(fit: Callable[..., Path], run: Run) -> None:
+    fit()
+    ((resume),) = commands((ROOT / "docs" / "resume-and-faults.md").read_text())
+    code, out, err = run(*resume)
+    assert code == 0, err
+    assert out.startswith("Resuming runs/")
+
+
+def test_options_of_all_pages_exist(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("fit", "--print_config")
+    config = yaml.safe_load(capsys.readouterr().out)
+    config["data"] = config["data"]["init_args"]
+    for page in PAGES:
+        for group, name in re.findall(r"--(model|data|trainer)\.(\w+)", page.read_text()):
+            assert name in config[group], f"{page.name}: --{group}.{name}"
+
+
+# ---- scripts -----------------------------------------------------------------------------------
+
+SHORT = "ignore:.*smaller than the logging interval"
+RESUMED = "ignore:Checkpoint directory .* exists and is not empty"
+
+
+@pytest.mark.filterwarnings(SHORT)
+@pytest.mark.usefixtures("data_dir")
+def test_script_of_the_readme_runs_and_has_at_most_15_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (script,) = blocks(README, "python")
+    assert len(script.splitlines()) <= 15
+    execute(script, "README.md")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(re.findall(r"'[^']+'", lines[-1])) == 5
+    assert any(line.startswith("epoch  3/3") for line in lines)
+    assert any(re.fullmatch(r"test accuracy .* % \(\d+/105\)", line) for line in lines)
+
+
+@pytest.mark.filterwarnings(SHORT)
+@pytest.mark.usefixtures("data_dir", "my_module")
+def test_scripts_of_the_library_page_run(
     fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit()
-    for name in ("jacket.jpg", "shoes.png"):
-        photo().save(name)
-    capsys.readouterr()
-    exec(compile(SCRIPTS[0], "README.md", "exec"), {})
-    answers = load_classifier("best.ckpt").predict(["jacket.jpg", "shoes.png"])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"{a.label} {a.probability} {a.probabilities['Sneaker']}" for a in answers]
+    for script in blocks(LIBRARY, "python"):
+        capsys.readouterr()
+        execute(script, "docs/library.md")
+        if "predict_images" in script:
+            predictions = capsys.readouterr().out.splitlines()[-5:]
+            assert all(re.fullmatch(r"[\w/ -]+ 0\.\d+", line) for line in predictions)
+    resumable = next(s for s in blocks(LIBRARY, "python") if "last.exists()" in s)
+    assert execute(resumable, "docs/library.md")["trainer"].global_step == 12  # nothing to do
 
 
+class Stop(Callback):
+    """Ends a run in the middle of its second epoch."""
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step == 14:
+            raise RuntimeError("stopped")
+
+
+class OwnDataModule(FashionMNISTDataModule):
+    """As docs/library.md says for exact resume."""
+
+    classes = ("dark", "bright")  # type: ignore[assignment]
+
+    def prepare_data(self) -> None:
+        pass
+
+    def setup(self, stage: str) -> None:
+        labels = torch.arange(500) % 2
+        images = (64 * labels[:, None, None] + torch.arange(28)).expand(-1, 28, -1)
+        self.train_dataset = TensorImageDataset(images.to(torch.uint8), labels)
+        self.val_dataset = self.test_dataset = self.train_dataset
+
+
+@pytest.mark.filterwarnings(RESUMED)
 @pytest.mark.usefixtures("data_dir")
-def test_the_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    _, script = SCRIPTS
-    # The tiny data set is not large enough for the usual split, and one picture is found quickly.
-    tiny = script.replace("batch_size=256", "batch_size=50, train_size=480, val_size=120")
-    assert tiny != script
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
-        exec(compile(tiny, "README.md", "exec"), {"__name__": "script"})
-    out = capsys.readouterr().out
-    answers = re.findall(r"'[^']+'", out.splitlines()[-1])
-    assert len(answers) == 5
-    assert "test/acc" in out
+@pytest.mark.parametrize("own_data", [False, True])
+def test_own_training_step_and_data_resume_exactly(own_data: bool) -> None:
+    (subclass,) = (s for s in blocks(LIBRARY, "python") if "class SmoothedClassifier" in s)
+    classifier = execute(subclass, "docs/library.md")["SmoothedClassifier"]
+
+    def train(run_dir: str, callbacks: Callback | None = None, **kwargs: Any) -> dict[str, Any]:
+        seed_everything(0)
+        cls = OwnDataModule if own_data else FashionMNISTDataModule
+        data = cls(batch_size=50, train_size=480, val_size=120)
+        network = functools.partial(RegularizedCNN, dropout=0.2, num_classes=len(data.classes))
+        options = {"network": network, "augmentation": RandomAugmentation}
+        trainer = create_trainer(
+            run_dir=Path(run_dir), max_epochs=3, callbacks=callbacks, log_every_n_steps=5
+        )
+        trainer.fit(classifier(**options, classes=data.classes), datamodule=data, **kwargs)
+        weights: dict[str, Any] = read_checkpoint(f"{run_dir}/checkpoints/last.ckpt")["state_dict"]
+        return weights
+
+    expected = train("whole")
+    with pytest.raises(RuntimeError, match="stopped"):
+        train("stopped", Stop())
+    weights = train("stopped", ckpt_path="stopped/checkpoints/last.ckpt")
+    assert expected.keys() == weights.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
