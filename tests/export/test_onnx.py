@@ -95,9 +95,10 @@ def test_wrong_options_give_one_error_line(
         assert text in err
     assert Path("mine.onnx").read_text() == "precious"
     assert run("export", "--ckpt_path", "gone.ckpt")[0] == 1
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "fmnist_lightning.export.onnx")
     code, _, err = run("export", "--ckpt_path", "best.ckpt")
     assert code == 1
-    assert "export needs onnxscript" in err
+    assert "export needs more packages: pip install onnx" in err
     assert "Traceback" not in err
     assert not Path("model.onnx").exists()
