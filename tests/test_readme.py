@@ -168,7 +168,7 @@ def test_ladder_has_the_measured_numbers() -> None:
     programs = (speed_tables.PYTORCH, speed_tables.LIGHTNING, speed_tables.OURS)
     for (name, lines, seconds), program in zip(rows, programs, strict=True):
         assert seconds == f"{summary.median('article', 'epoch', program):.2f}"
-        if link := re.search(r"\((.*)\)", name):
+        if link := re.search(r"\]\((.*)\)", name):
             assert int(lines) == len((ROOT / link[1]).read_text().splitlines())
         else:
             core = sum(len((PACKAGE / path).read_text().splitlines()) for path in CORE)

@@ -42,7 +42,7 @@ def test_predict_classifies_photos_and_skips_other_files(fit: Fit, run: Run, pho
     run_dir = fit()
     code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "photos")
     assert code == 1  # for the two skipped files
-    assert "error: 2 photos were skipped" in err
+    assert "error: skipped 2 photos, see above" in err
     assert "Skipping photos/notes.txt: not an image file" in out
     assert "Skipping photos/shoes/f.jpg: not an image file" in out
     (folder,) = (run_dir / "photos").iterdir()
