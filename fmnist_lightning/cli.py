@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from fmnist_lightning import commands
 from fmnist_lightning.internals.console import print_line
@@ -22,18 +22,6 @@ from fmnist_lightning.training.checkpoint import (
 )
 from fmnist_lightning.training.module import FashionClassifier
 from fmnist_lightning.training.predictions import PredictionWriter
-
-
-class SaveRunConfig(SaveConfigCallback):
-    """Saves the config of a ``fit`` into its run folder."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes ``config.yaml``, unless the run is resumed and has one."""
-        path = Path(trainer.default_root_dir) / "config.yaml"
-        if not path.exists():
-            config = self.config.clone()
-            config.pop("ckpt_path")  # or it would replace that of a later command
-            self.parser.save(config, path, skip_none=False)
 
 
 class FashionCLI(LightningCLI):
@@ -158,7 +146,7 @@ class FashionCLI(LightningCLI):
         callbacks = as_list(kwargs.pop("callbacks"))
         if fits and not dry:
             config, parser = self.config["fit"], self._subcommand_parsers["fit"]
-            callbacks.append(SaveRunConfig(parser, config, save_to_log_dir=False))
+            callbacks.append(resume.SaveRunConfig(parser, config, save_to_log_dir=False))
         if not fits:
             kwargs["enable_checkpointing"] = False
         if self.subcommand == "predict":
@@ -220,11 +208,10 @@ class FashionCLI(LightningCLI):
 
     def predict(self) -> None:
         """Predicts the test images, or photos; a callback writes the predictions."""
-        if self.options.photos is None:
-            source: dict[str, Any] = {"datamodule": self.datamodule}
-        else:
-            source = {"dataloaders": self.photo_loader}
-        self.trainer.predict(self.model, **source, return_predictions=False)
+        key, source = "datamodule", self.datamodule
+        if self.options.photos is not None:
+            key, source = "dataloaders", self.photo_loader
+        self.trainer.predict(self.model, **{key: source}, return_predictions=False)
 
     def export(self) -> None:
         """Writes the ONNX file and compares it on the test images."""

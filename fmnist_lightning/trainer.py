@@ -26,22 +26,19 @@ def create_trainer(
     plugins: Any = None,
     **kwargs: Any,
 ) -> Trainer:
-    """Builds a ``Trainer`` that keeps its run in a folder, prints its losses and can be resumed.
+    """Builds a ``Trainer`` with everything that the command line gives a run.
 
-    In addition to Lightning's own features: a run folder with TensorBoard log and atomic
-    checkpoints, ``best.ckpt`` in the current folder, a stop where the loss is not finite, the same
-    random numbers in a resumed run, and less time around each step.
+    That is a run folder with TensorBoard log and atomic checkpoints, ``best.ckpt`` in the current
+    folder, printed losses, a stop where the loss is not finite, and exact resume.
 
     Args:
-        run_dir: The folder of the run; by default a new one below ``default_root_dir``.
+        run_dir: The folder of the run; by default a new one below ``default_root_dir``. It becomes
+            the trainer's ``default_root_dir``.
         default_root_dir: The folder of all runs.
         logger: As in ``Trainer``; by default, a TensorBoard log in the run folder.
         callbacks: Added to those of this function.
         plugins: As in ``Trainer``.
         **kwargs: Any other argument of ``Trainer``.
-
-    Returns:
-        The trainer; its ``default_root_dir`` is the run folder.
 
     Raises:
         ValueError: If ``best.ckpt`` in the current folder is not from a fit and would be replaced.
@@ -64,8 +61,7 @@ def create_trainer(
         all_callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stdout.isatty() else 0))
     all_callbacks += [EpochSummary(), EvaluationSummary(None if dry else run_dir)]
     if logger is not False and not dry:
-        # Imported only here, because it takes long.
-        from fmnist_lightning import tensorboard
+        from fmnist_lightning import tensorboard  # an option, imported only where it is used
 
         if logger is None or logger is True:
             logger = tensorboard.FixedStepTensorBoardLogger(run_dir)
@@ -75,13 +71,8 @@ def create_trainer(
     all_plugins = as_list(plugins)
     if not any(isinstance(plugin, CheckpointIO) for plugin in all_plugins):
         all_plugins.append(AtomicCheckpointIO())
-    trainer = Trainer(
-        default_root_dir=run_dir,
-        logger=logger,
-        callbacks=all_callbacks,
-        plugins=all_plugins,
-        **{"num_sanity_val_steps": 0} | kwargs,
-    )
+    kwargs = {"num_sanity_val_steps": 0, "default_root_dir": run_dir, **kwargs}
+    trainer = Trainer(logger=logger, callbacks=all_callbacks, plugins=all_plugins, **kwargs)
     trainer.fit_loop.epoch_loop = FastEpochLoop(trainer)
     return trainer
 

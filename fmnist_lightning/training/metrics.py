@@ -43,25 +43,17 @@ class ClassificationMetrics(nn.Module):
         self.buffer: list[tuple[Tensor, Tensor]] = []
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Adds a batch.
-
-        Args:
-            logits: Float, shape (N, C).
-            labels: int64, shape (N,).
-        """
+        """Adds a batch: logits, shape (N, C), and labels, int64, shape (N,)."""
         # A clone: each tensor that comes from a worker process keeps a file open.
         self.buffer.append((logits.detach(), labels.clone()))
         if len(self.buffer) == BUFFER_SIZE:
             self._flush()
 
     def compute(self) -> dict[str, Tensor]:
-        """The metrics over all batches since the last reset, over all ranks.
+        """The metrics since the last reset, over all ranks; all ranks must call it.
 
-        All ranks must call it. torchmetrics caches the values, so calling it again is free.
-
-        Returns:
-            ``loss``, ``acc`` (0 to 1), ``ece`` (0 to 1), each of shape (), and ``confusion``,
-            int64, shape (C, C): a row for each label, a column for each predicted class.
+        torchmetrics caches the values. Each has shape () and is 0 to 1, but for ``loss`` and
+        ``confusion``, int64, shape (C, C): a row per label, a column per predicted class.
         """
         self._flush()
         return {name: metric.compute() for name, metric in self.metrics.items()}

@@ -126,14 +126,9 @@ class FashionClassifier(LightningModule):
         return logits.view(2, -1, len(self.classes)).mean(dim=0) if flips else logits
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Class probabilities.
+        """Class probabilities, shape (N, C), of uint8 images, shape (N, 28, 28).
 
-        Args:
-            images: uint8, shape (N, 28, 28), or several views of each object, shape
-                (N, V, 28, 28), over which the probabilities are averaged.
-
-        Returns:
-            Float, shape (N, C).
+        Those of several views of each object, shape (N, V, 28, 28), are averaged.
         """
         logits: Tensor = self(images.flatten(0, -3))  # (N V, C)
         return logits.float().softmax(dim=1).view(len(images), -1, len(self.classes)).mean(dim=1)

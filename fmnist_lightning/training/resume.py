@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
 
 from fmnist_lightning.data.datamodule import SPLIT_KEYS
 from fmnist_lightning.internals.specs import flatten
@@ -51,6 +53,18 @@ def resolve_checkpoint(path: str, root: Path) -> CheckpointSource:
         path = str(run_dir / runs.CHECKPOINTS / "last.ckpt")
     content = read_checkpoint(path)
     return CheckpointSource(path, content, run_dir or runs.find_run_dir(Path(path), content, root))
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Saves the config of a ``fit`` into its run folder."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes ``config.yaml``, unless the run is resumed and has one."""
+        path = Path(trainer.default_root_dir) / "config.yaml"
+        if not path.exists():
+            config = self.config.clone()
+            config.pop("ckpt_path")  # or it would replace that of a later command
+            self.parser.save(config, path, skip_none=False)
 
 
 def read_run_config(path: Path) -> dict[str, Any]:
