@@ -152,13 +152,12 @@ class FashionCLI(LightningCLI):
         if self.subcommand == "predict":
             callbacks.append(self._prediction_writer(None if dry else run_dir))
             kwargs["logger"] = kwargs["logger"] or False
-        if kwargs["logger"] in (None, True) and not dry:
-            from fmnist_lightning.tensorboard import FixedStepTensorBoardLogger as Logger
+        elif kwargs["logger"] in (None, True) and not fits and not dry and self.source:
+            from fmnist_lightning.tensorboard import FixedStepTensorBoardLogger
 
-            step = self.source.step if self.source and (self.resumes or not fits) else 0
             # The curves of an epoch are at its last step, which Lightning counts from 0.
-            log_at = {"purge_step": step} if fits else {"step": max(step - 1, 0)}
-            kwargs["logger"] = Logger(run_dir or Path(), **log_at)
+            step = max(self.source.step - 1, 0)
+            kwargs["logger"] = FixedStepTensorBoardLogger(run_dir or Path(), step=step)
         trainer = create_trainer(run_dir=run_dir, callbacks=callbacks, **kwargs)
         if self.subcommand == "predict" and trainer.world_size > 1:
             raise ValueError(f"predict runs on one device, not on {trainer.world_size}")

@@ -14,7 +14,7 @@ from fmnist_lightning.internals.fast_loop import FastEpochLoop
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
-from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, RunCheckpoint
+from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
 
 
 def create_trainer(
@@ -64,7 +64,9 @@ def create_trainer(
         from fmnist_lightning import tensorboard  # an option, imported only where it is used
 
         if logger is None or logger is True:
-            logger = tensorboard.FixedStepTensorBoardLogger(run_dir)
+            last = run_dir / runs.CHECKPOINTS / "last.ckpt"  # of a run that is resumed
+            step = read_checkpoint(last)["global_step"] if last.is_file() else 0
+            logger = tensorboard.FixedStepTensorBoardLogger(run_dir, purge_step=step)
         all_callbacks += [tensorboard.TensorBoardSetup(), tensorboard.TensorBoardEvaluation()]
     if saves:
         all_callbacks.append(RunCheckpoint(run_dir / runs.CHECKPOINTS))

@@ -1,0 +1,111 @@
+"""A data module of the user's own, with three classes, on the command line."""
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+from fmnist_lightning import load_classifier
+
+MODULE = """
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, TensorDataset
+
+class ThreeClasses(LightningDataModule):
+    classes = ("top", "shoe", "bag")
+
+    def __init__(self, num_images: int = 60, first_label: int = 0) -> None:
+        super().__init__()
+        labels = torch.arange(num_images) % 3
+        images = torch.zeros(num_images, 28, 28, dtype=torch.uint8)
+        for image, label in zip(images, labels.tolist()):
+            image[9 * label :][:9] = 255
+        self.dataset = TensorDataset(images, labels + first_label)
+
+    def train_dataloader(self):
+        return DataLoader(self.dataset, batch_size=10, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(self.dataset, batch_size=25)
+
+    test_dataloader = predict_dataloader = val_dataloader
+"""
+DATA = ("--data", "three_classes.ThreeClasses")
+MLP = ("--model.network", "fmnist_lightning.MLP", "--model.network.num_classes", "3")
+FIT = ("fit", *DATA, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "2")
+
+
+@pytest.fixture(autouse=True)
+def _module() -> Iterator[None]:
+    """``three_classes.py`` in the current folder, imported anew by each test."""
+    Path("three_classes.py").write_text(MODULE)
+    yield
+    sys.modules.pop("three_classes", None)
+
+
+def test_fit_test_and_predict(run: Run) -> None:
+    code, out, err = run(*FIT, *MLP, "--data.num_images", "45")
+    assert code == 0, err
+    (run_dir,) = Path("runs").iterdir()
+    found = re.search(r"^Next: +python -m fmnist_lightning (test .*)$", out, re.MULTILINE)
+    assert found
+    code, out, err = run(*found[1].split())
+    assert code == 0, err
+    summary = json.loads((run_dir / "test.json").read_text())
+    assert list(summary["classes"]) == ["top", "shoe", "bag"]
+    assert summary["total"] == 45
+    assert summary["accuracy"] == 1
+    assert load_classifier("best.ckpt").classes == ("top", "shoe", "bag")
+
+    code, _, err = run("predict", "--ckpt_path", "best.ckpt", *DATA, "--data.num_images", "7")
+    assert code == 0, err
+    with (run_dir / "predictions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["index", "label", "prediction", "top", "shoe", "bag"]
+    assert [row["label"] for row in rows] == ["top", "shoe", "bag", "top", "shoe", "bag", "top"]
+    assert [row["prediction"] for row in rows] == [row["label"] for row in rows]
+
+
+def test_run_is_resumed_with_its_data_module(run: Run) -> None:
+    constant = ("--model.lr_schedule", "constant")
+    assert run(*FIT, *MLP, *constant, "--data.num_images", "45")[0] == 0
+    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "4")
+    assert code == 0, err
+    assert re.findall(r"epoch +(\d)/4", out) == ["4"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            (),
+            "the network gives an output of shape (10, 10), not (10, 3), for 10 images and 3 "
+            "classes: set --model.network.num_classes 3",
+        ),
+        ((*MLP, "--data.first_label=1"), "labels must be 0 to 2 for 3 classes, not 1 to 3"),
+        ((*MLP, "--data.first_label=-1"), "labels must be 0 to 2 for 3 classes, not -1 to 1"),
+    ],
+    ids=["outputs", "labels too large", "negative labels"],
+)
+def test_network_and_labels_must_fit_the_classes(
+    options: tuple[str, ...], message: str, run: Run
+) -> None:
+    code, _, err = run(*FIT, *options)
+    assert code == 1
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in err
+
+
+def test_labels_of_another_data_module_are_refused_by_test(run: Run) -> None:
+    assert run(*FIT, *MLP)[0] == 0
+    code, _, err = run("test", "--ckpt_path", "best.ckpt", *DATA, "--data.first_label=1")
+    assert code == 1
+    assert "labels must be 0 to 2 for 3 classes, not 1 to 3" in err

@@ -1,0 +1,148 @@
+"""``create_trainer`` as a script uses it."""
+
+import functools
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from comparing import assert_same_run
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from fmnist_lightning import (
+    FashionClassifier,
+    FashionMNISTDataModule,
+    RandomAugmentation,
+    create_trainer,
+    load_classifier,
+)
+from fmnist_lightning.internals.fast_loop import FastEpochLoop
+from fmnist_lightning.internals.non_finite import NonFiniteError
+from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, read_checkpoint
+
+pytestmark = pytest.mark.usefixtures("data_dir")
+CPU: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "log_every_n_steps": 5}
+
+
+def tiny_data() -> FashionMNISTDataModule:
+    return FashionMNISTDataModule(train_size=480, val_size=120, batch_size=50, eval_batch_size=50)
+
+
+def test_fit_keeps_a_run_folder_and_prints_losses(capsys: pytest.CaptureFixture[str]) -> None:
+    seed_everything(0)
+    trainer = create_trainer(max_epochs=2, **CPU)
+    trainer.fit(FashionClassifier(), datamodule=tiny_data())
+    (run_dir,) = Path("runs").iterdir()
+    assert Path(trainer.default_root_dir) == run_dir
+    assert {path.name for path in (run_dir / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert list(run_dir.glob("events.out.tfevents.*"))
+    assert os.readlink("best.ckpt") == str(run_dir / "checkpoints" / "best.ckpt")
+    assert load_classifier("best.ckpt").network
+    losses = re.findall(r"train loss (\d\.\d{4}) .* val loss (\d\.\d{4})", capsys.readouterr().out)
+    assert len(losses) == 2
+    assert float(losses[1][0]) == pytest.approx(
+        float(trainer.callback_metrics["train/loss"]), abs=1e-4
+    )
+    assert float(losses[1][1]) == pytest.approx(
+        float(trainer.callback_metrics["val/loss"]), abs=1e-4
+    )
+
+
+def test_fit_uses_the_fast_loop_and_atomic_checkpoints() -> None:
+    trainer = create_trainer(max_epochs=1, **CPU)
+    trainer.fit(FashionClassifier(), datamodule=tiny_data())
+    loop = trainer.fit_loop.epoch_loop
+    assert isinstance(loop, FastEpochLoop)
+    assert loop.use_fast_path
+    assert isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
+
+
+def test_non_finite_loss_stops_fit() -> None:
+    classifier = FashionClassifier(
+        optimizer=functools.partial(SGD, lr=1e30), lr_schedule="constant"
+    )
+    trainer = create_trainer(max_epochs=2, **CPU)
+    with pytest.raises(NonFiniteError, match=r"the loss is not finite"):
+        trainer.fit(classifier, datamodule=tiny_data())
+    last = read_checkpoint(Path(trainer.default_root_dir, "checkpoints", "last.ckpt"))
+    assert last["global_step"] == 0
+
+
+def test_foreign_best_ckpt_is_refused() -> None:
+    Path("best.ckpt").write_text("precious")
+    with pytest.raises(ValueError, match="is not from a fit in this folder"):
+        create_trainer(max_epochs=1, **CPU)
+    assert not Path("runs").exists()
+
+
+class DropoutNetwork(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Dropout(0.3), nn.Linear(784, 10))
+
+
+class SmoothedClassifier(FashionClassifier):
+    """Trains with noise on the logits and label smoothing."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        assert self.augmentation is not None
+        logits: Tensor = self(self.augmentation(images, labels))
+        logits = logits + 0.1 * torch.randn_like(logits)
+        self.train_metrics.update(logits, labels)
+        self.log("train/max_logit", logits.max())
+        return nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+
+
+class Interruption(Callback):
+    """Raises an error in a training step."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == 25:
+            raise OSError("interrupted")
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_resume_of_a_subclass_is_bit_identical() -> None:
+    def fit(ckpt_path: Path | None = None, **kwargs: Any) -> Path:
+        seed_everything(0)
+        classifier = SmoothedClassifier(network=DropoutNetwork, augmentation=RandomAugmentation)
+        trainer = create_trainer(max_epochs=4, **kwargs, **CPU)
+        run_dir = Path(trainer.default_root_dir)
+        try:
+            trainer.fit(classifier, datamodule=tiny_data(), ckpt_path=ckpt_path)
+        except OSError:
+            assert read_checkpoint(run_dir / "checkpoints" / "last.ckpt")["global_step"] == 20
+        else:
+            assert trainer.global_step == 40
+        return run_dir
+
+    uninterrupted = fit()
+    interrupted = fit(callbacks=Interruption())
+    assert fit(interrupted / "checkpoints" / "last.ckpt", run_dir=interrupted) == interrupted
+    assert_same_run(uninterrupted, interrupted)
+
+
+def test_eval_outputs_hold_the_latest_evaluation_once() -> None:
+    classifier, data = FashionClassifier(), tiny_data()
+    trainer = create_trainer(max_epochs=3, **CPU)
+
+    def assert_outputs(dataset: Any) -> None:
+        images, labels, logits = map(torch.cat, zip(*classifier.eval_outputs, strict=True))
+        assert torch.equal(images, dataset.images)
+        assert torch.equal(labels, dataset.labels)
+        with torch.no_grad():
+            assert torch.allclose(logits, classifier.eval()(images), atol=1e-5)
+
+    trainer.fit(classifier, datamodule=data)
+    assert_outputs(data.val_dataset)
+    for _ in range(2):
+        trainer.validate(classifier, datamodule=data, verbose=False)
+        assert_outputs(data.val_dataset)
+    trainer.test(classifier, datamodule=data, verbose=False)
+    assert_outputs(data.test_dataset)
