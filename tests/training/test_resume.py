@@ -24,7 +24,7 @@ MOMENTS = {
     "before best.ckpt links to it": [Fault(f"{PACKAGE}.training.checkpoint.link_best", 3)],
     "while best.ckpt is written": [Fault("os.fsync", 4)],
     "between best.ckpt and last.ckpt": [
-        Fault(f"{PACKAGE}.training.checkpoint.LastCheckpoint.on_train_epoch_end", 2)
+        Fault("lightning.pytorch.trainer.trainer.Trainer.save_checkpoint", 5)
     ],
     "while last.ckpt is written": [Fault("os.fsync", 5)],
     "between two curves": [
