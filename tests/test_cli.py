@@ -12,9 +12,11 @@ import pytest
 import torch
 import yaml
 from conftest import TINY, Run
+from lightning.pytorch.cli import LightningArgumentParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import FashionMNISTDataModule, __main__, load_classifier
+from fmnist_lightning.commands import COMMANDS, add_options
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
@@ -29,7 +31,7 @@ class Net(nn.Sequential):
 
 @pytest.fixture
 def refused(run: Run) -> Callable[..., str]:
-    """Runs a command that must fail: one line on stderr, nothing on stdout, nothing left behind."""
+    """Runs a command that must fail with one line on stderr, no output and no new files."""
 
     def refused(*args: str) -> str:
         before = sorted(Path().rglob("*"))
@@ -45,7 +47,7 @@ def refused(run: Run) -> Callable[..., str]:
     return refused
 
 
-# ---- the main line -----------------------------------------------------------------------------
+# ---- commands ----------------------------------------------------------------------------------
 
 
 def test_test_accuracy_equals_that_of_the_loaded_classifier(fit: Fit, run: Run) -> None:
@@ -55,17 +57,17 @@ def test_test_accuracy_equals_that_of_the_loaded_classifier(fit: Fit, run: Run) 
 
     code, out, _ = run("test", "--ckpt_path", "best.ckpt")
     assert code == 0
-    figures = json.loads((folder / "test.json").read_text())
-    percent = f"{100 * figures['accuracy']:.2f}"
-    assert f"test accuracy {percent} % ({figures['correct']}/105)" in out
+    summary = json.loads((folder / "test.json").read_text())
+    percent = f"{100 * summary['accuracy']:.2f}"
+    assert f"test accuracy {percent} % ({summary['correct']}/105)" in out
     assert re.search(r"Ankle boot +\d+\.\d\d % \(\d+/10\)", out)
 
     data = FashionMNISTDataModule()
     data.setup("test")
     with torch.no_grad():
-        answers = load_classifier("best.ckpt")(data.test_dataset.images).argmax(1)
-    assert figures["correct"] == int((answers == data.test_dataset.labels).sum())
-    assert list(Path("runs").iterdir()) == [folder]  # the test made no folder of its own
+        predictions = load_classifier("best.ckpt")(data.test_dataset.images).argmax(1)
+    assert summary["correct"] == int((predictions == data.test_dataset.labels).sum())
+    assert list(Path("runs").iterdir()) == [folder]  # test creates no run folder
 
 
 def test_fit_prints_one_line_per_epoch(run: Run) -> None:
@@ -93,7 +95,7 @@ def test_epoch_without_validation_prints_no_validation_metrics(run: Run) -> None
 
 
 def test_best_checkpoint_has_the_lowest_validation_loss(fit: Fit, run: Run) -> None:
-    """A learning rate that ruins the network again: the best is not the last."""
+    """The learning rate becomes so high that the last epoch is not the best."""
     folder = fit(
         *(
             "--trainer.max_epochs",
@@ -124,8 +126,8 @@ def test_validate_uses_the_split_of_the_checkpoint(fit: Fit, run: Run) -> None:
     data = FashionMNISTDataModule(train_size=480, val_size=120, split_seed=5)
     data.setup("validate")
     with torch.no_grad():
-        answers = load_classifier("best.ckpt")(data.val_dataset.images).argmax(1)
-    correct = int((answers == data.val_dataset.labels).sum())
+        predictions = load_classifier("best.ckpt")(data.val_dataset.images).argmax(1)
+    correct = int((predictions == data.val_dataset.labels).sum())
     assert f"({correct}/120)" in out
 
 
@@ -170,11 +172,11 @@ def test_network_from_the_current_folder(
     assert code == 1
     assert "if you trust it, add --trust third_party_c.Net" in err
     assert run("test", "--ckpt_path", "best.ckpt", "--trust", "third_party_c.Net")[0] == 0
-    assert run("fit", "--ckpt_path", "last")[0] == 0  # a run folder is trusted as any config is
+    assert run("fit", "--ckpt_path", "last")[0] == 0  # the config of a run is trusted
     shutil.copy("best.ckpt", "alone.ckpt")
     shutil.rmtree("runs")
     assert run("test", "--ckpt_path", "alone.ckpt", "--trust=third_party_c.Net")[0] == 0
-    (folder,) = Path("runs").iterdir()  # it had no run folder, so it got one
+    (folder,) = Path("runs").iterdir()  # test creates one where the checkpoint has none
     assert (folder / "test.json").exists()
 
 
@@ -197,7 +199,7 @@ def test_optimizer_is_chosen_by_its_class(fit: Fit) -> None:
     assert hparams["optimizer"]["init_args"]["lr"] == 0.003
 
 
-# ---- Lightning's own switches ------------------------------------------------------------------
+# ---- options of the Trainer --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batches", ["true", "3"])
@@ -257,7 +259,10 @@ def test_averaged_weights_are_in_the_checkpoint(fit: Fit, run: Run) -> None:
     folder = fit(
         "--trainer.callbacks+=EMAWeightAveraging",
         "--trainer.callbacks.decay=0.9",
-        *("--model.network", "fmnist_lightning.RegularizedCNN"),  # has averages of its own
+        *(
+            "--model.network",
+            "fmnist_lightning.RegularizedCNN",
+        ),  # batch normalisation has running averages
         *("--model.lr_schedule", "constant"),
     )
     log = EventAccumulator(str(folder)).Reload()
@@ -314,6 +319,38 @@ def test_help(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert "ArticleCNN" in out
 
 
+SHARED = ("--config", "--debug", "--seed_everything", "--ckpt_path", "--data")
+
+
+def test_help_of_every_command_shows_the_shared_options(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("--help")
+    overview = capsys.readouterr().out
+    for command, text in COMMANDS.items():
+        assert re.search(rf"^ +{command} +{text.split()[0]}", overview, re.MULTILINE)
+        with pytest.raises(SystemExit, match="0"):
+            run(command, "--help")
+        shown = capsys.readouterr().out
+        assert all(re.search(rf"^ +.*{option}\b", shown, re.MULTILINE) for option in SHARED)
+        assert ("--trust" in shown) == (command != "fit")
+        assert ("--model.network" in shown) == (command == "fit")
+
+
+def test_an_option_has_the_same_names_in_all_commands() -> None:
+    names: dict[str, set[tuple[str, ...]]] = {}
+    for command in COMMANDS:
+        parser = LightningArgumentParser()
+        add_options(parser, command)
+        for action in parser._actions:
+            names.setdefault(action.dest, set()).add(tuple(action.option_strings))
+    assert {"ckpt_path", "data", "trainer.accelerator"} <= names.keys()
+    assert {dest: found for dest, found in names.items() if len(found) > 1} == {}
+    spellings = [name for found in names.values() for option in found for name in option]
+    assert not [name for name in spellings if "-" in name.lstrip("-")]  # one spelling: underscores
+
+
 # ---- resuming ----------------------------------------------------------------------------------
 
 STOP = """
@@ -344,26 +381,27 @@ def test_resume_after_an_error_is_bit_identical(
         *("--trainer.max_epochs", "4", "--model.network", network),
         *("--data.num_workers", num_workers, *more),
     )
-    whole = fit(*options)
+    uninterrupted = fit(*options)
     Path("stopping.py").write_text(STOP)
     code, _, err = run("fit", *TINY, *options, "--trainer.callbacks", "stopping.Stop")
     assert code == 1
     assert "the machine went away" in err
-    (stopped,) = set(Path("runs").iterdir()) - {whole}
-    assert read_checkpoint(stopped / "checkpoints" / "last.ckpt")["epoch"] == 1
+    (interrupted,) = set(Path("runs").iterdir()) - {uninterrupted}
+    assert read_checkpoint(interrupted / "checkpoints" / "last.ckpt")["epoch"] == 1
 
-    config = (stopped / "config.yaml").read_text()
+    config = (interrupted / "config.yaml").read_text()
     code, out, err = run("fit", "--ckpt_path", "last", "--trainer.callbacks", "null")
     assert code == 0, err
     assert re.findall(r"epoch +(\d)/4", out) == ["3", "4"]
-    assert (stopped / "config.yaml").read_text() == config
+    assert (interrupted / "config.yaml").read_text() == config
     assert len(list(Path("runs").iterdir())) == 2
     ours, theirs = (
-        read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, stopped)
+        read_checkpoint(folder / "checkpoints" / "last.ckpt")
+        for folder in (uninterrupted, interrupted)
     )
     for name, value in ours["state_dict"].items():
         assert torch.equal(value, theirs["state_dict"][name]), name
-    assert os.readlink("best.ckpt") == str(stopped / "checkpoints" / "best.ckpt")
+    assert os.readlink("best.ckpt") == str(interrupted / "checkpoints" / "best.ckpt")
 
 
 def test_test_accepts_last_as_checkpoint(fit: Fit, run: Run) -> None:
@@ -400,7 +438,7 @@ def test_fit_from_a_checkpoint_creates_a_new_run(fit: Fit) -> None:
     assert saved["model"]["lr_schedule"] == "constant"
 
 
-# ---- mistakes ----------------------------------------------------------------------------------
+# ---- errors ------------------------------------------------------------------------------------
 
 
 @pytest.mark.fault("bad_settings")
@@ -485,6 +523,36 @@ def test_option_that_agrees_with_the_checkpoint_is_accepted(fit: Fit, run: Run) 
     assert run("test", "--ckpt_path", "best.ckpt", *options)[0] == 0
 
 
+@pytest.mark.parametrize("first", ["--config", "--ckpt_path"])
+def test_config_of_the_run_can_be_given_in_any_order(first: str, fit: Fit, run: Run) -> None:
+    folder = fit("--data.eval_batch_size", "50", "--model.network", "fmnist_lightning.MLP")
+    options = [("--config", str(folder / "config.yaml")), ("--ckpt_path", "best.ckpt")]
+    options.sort(key=lambda pair: pair[0] != first)
+    for command in ("test", "validate"):
+        code, _, err = run(command, *options[0], *options[1])
+        assert code == 0, err
+        assert (folder / f"{command}.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("model", "warmup_fraction", 0.5), ("data", "split_seed", 1), ("data", "train_size", 470)],
+)
+def test_config_that_conflicts_with_the_checkpoint_is_refused(
+    section: str, key: str, value: float, fit: Fit, refused: Callable[..., str]
+) -> None:
+    config = yaml.safe_load((fit() / "config.yaml").read_text())
+    settings = config[section]
+    settings.get("init_args", settings)[key] = value
+    Path("other.yaml").write_text(yaml.safe_dump(config))
+    for options in (
+        ("--config", "other.yaml", "--ckpt_path", "best.ckpt"),
+        ("--ckpt_path", "best.ckpt", "--config", "other.yaml"),
+    ):
+        message = refused("test", *options)
+        assert f"--{section}.{key} {value} conflicts with the checkpoint best.ckpt" in message
+
+
 def test_foreign_best_ckpt_stops_fit_before_training(refused: Callable[..., str]) -> None:
     Path("best.ckpt").write_text("precious")
     assert "best.ckpt is not from a fit in this folder" in refused("fit", *TINY)
@@ -505,7 +573,7 @@ def test_debug_shows_the_traceback(run: Run) -> None:
         run("fit", "--data.batch_size", "0", "--debug")
 
 
-# ---- as a process ------------------------------------------------------------------------------
+# ---- in a process ------------------------------------------------------------------------------
 
 
 def start(*command: str) -> subprocess.CompletedProcess[str]:
@@ -515,7 +583,7 @@ def start(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(params=["module", "script"])
 def program(request: pytest.FixtureRequest) -> list[str]:
-    """Both ways to start it."""
+    """Both ways to start the program."""
     if request.param == "module":
         return [sys.executable, "-m", "fmnist_lightning"]
     script = Path(sys.executable).with_name("fmnist-lightning")
