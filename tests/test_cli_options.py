@@ -196,7 +196,7 @@ def test_help_of_every_command_shows_the_shared_options(
         assert ("--model.network" in shown) == (command == "fit")
 
 
-def test_an_option_has_the_same_names_in_all_commands() -> None:
+def test_option_has_the_same_names_in_all_commands() -> None:
     names: dict[str, set[tuple[str, ...]]] = {}
     for command in COMMANDS:
         parser = LightningArgumentParser()
