@@ -130,3 +130,21 @@ def fit(run: Run) -> Callable[..., Path]:
         return folder
 
     return fit
+
+
+@pytest.fixture
+def refused(run: Run) -> Callable[..., str]:
+    """Runs a command that must fail with one line on stderr, no output and no new files."""
+
+    def refused(*args: str) -> str:
+        before = sorted(Path().rglob("*"))
+        code, out, err = run(*args)
+        assert code in (1, 2)
+        assert out == ""
+        lines = [line for line in err.splitlines() if not line.startswith("GPU available")]
+        assert len(lines) == 1, err
+        assert lines[0].startswith("error: ")
+        assert sorted(Path().rglob("*")) == before
+        return lines[0]
+
+    return refused

@@ -39,3 +39,13 @@ class Payload:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("mark"),)
+
+
+# The code of a module with a network that is not from this package.
+THIRD_PARTY = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, width: int = 8):
+        super().__init__(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10))
+"""

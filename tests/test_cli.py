@@ -12,40 +12,12 @@ import pytest
 import torch
 import yaml
 from conftest import TINY, Run
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from samples import THIRD_PARTY
 
 from fmnist_lightning import FashionMNISTDataModule, __main__, load_classifier
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
-THIRD_PARTY = """
-from torch import nn
-
-class Net(nn.Sequential):
-    def __init__(self, width: int = 8):
-        super().__init__(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10))
-"""
-
-
-@pytest.fixture
-def refused(run: Run) -> Callable[..., str]:
-    """Runs a command that must fail: one line on stderr, nothing on stdout, nothing left behind."""
-
-    def refused(*args: str) -> str:
-        before = sorted(Path().rglob("*"))
-        code, out, err = run(*args)
-        assert code in (1, 2)
-        assert out == ""
-        lines = [line for line in err.splitlines() if not line.startswith("GPU available")]
-        assert len(lines) == 1, err
-        assert lines[0].startswith("error: ")
-        assert sorted(Path().rglob("*")) == before
-        return lines[0]
-
-    return refused
-
-
-# ---- the main line -----------------------------------------------------------------------------
 
 
 def test_test_accuracy_equals_that_of_the_loaded_classifier(fit: Fit, run: Run) -> None:
@@ -55,17 +27,17 @@ def test_test_accuracy_equals_that_of_the_loaded_classifier(fit: Fit, run: Run) 
 
     code, out, _ = run("test", "--ckpt_path", "best.ckpt")
     assert code == 0
-    figures = json.loads((folder / "test.json").read_text())
-    percent = f"{100 * figures['accuracy']:.2f}"
-    assert f"test accuracy {percent} % ({figures['correct']}/105)" in out
+    summary = json.loads((folder / "test.json").read_text())
+    percent = f"{100 * summary['accuracy']:.2f}"
+    assert f"test accuracy {percent} % ({summary['correct']}/105)" in out
     assert re.search(r"Ankle boot +\d+\.\d\d % \(\d+/10\)", out)
 
     data = FashionMNISTDataModule()
     data.setup("test")
     with torch.no_grad():
-        answers = load_classifier("best.ckpt")(data.test_dataset.images).argmax(1)
-    assert figures["correct"] == int((answers == data.test_dataset.labels).sum())
-    assert list(Path("runs").iterdir()) == [folder]  # the test made no folder of its own
+        predictions = load_classifier("best.ckpt")(data.test_dataset.images).argmax(1)
+    assert summary["correct"] == int((predictions == data.test_dataset.labels).sum())
+    assert list(Path("runs").iterdir()) == [folder]  # test creates no run folder
 
 
 def test_fit_prints_one_line_per_epoch(run: Run) -> None:
@@ -93,7 +65,7 @@ def test_epoch_without_validation_prints_no_validation_metrics(run: Run) -> None
 
 
 def test_best_checkpoint_has_the_lowest_validation_loss(fit: Fit, run: Run) -> None:
-    """A learning rate that ruins the network again: the best is not the last."""
+    """The learning rate becomes so high that the last epoch is not the best."""
     folder = fit(
         *(
             "--trainer.max_epochs",
@@ -124,8 +96,8 @@ def test_validate_uses_the_split_of_the_checkpoint(fit: Fit, run: Run) -> None:
     data = FashionMNISTDataModule(train_size=480, val_size=120, split_seed=5)
     data.setup("validate")
     with torch.no_grad():
-        answers = load_classifier("best.ckpt")(data.val_dataset.images).argmax(1)
-    correct = int((answers == data.val_dataset.labels).sum())
+        predictions = load_classifier("best.ckpt")(data.val_dataset.images).argmax(1)
+    correct = int((predictions == data.val_dataset.labels).sum())
     assert f"({correct}/120)" in out
 
 
@@ -155,252 +127,7 @@ def test_same_seed_gives_the_same_weights(fit: Fit) -> None:
     assert not torch.equal(weights[0][name], weights[2][name])
 
 
-# ---- any network, any config -------------------------------------------------------------------
-
-
-def test_network_from_the_current_folder(
-    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    Path("third_party_c.py").write_text(THIRD_PARTY)
-    options = ("--model.network", "third_party_c.Net", "--model.network.width", "5")
-    code, out, _ = run("fit", *TINY, "--trainer.max_epochs=2", *options)
-    assert code == 0
-    assert "test --ckpt_path best.ckpt --trust third_party_c.Net\n" in out
-    code, _, err = run("test", "--ckpt_path", "best.ckpt")
-    assert code == 1
-    assert "if you trust it, add --trust third_party_c.Net" in err
-    assert run("test", "--ckpt_path", "best.ckpt", "--trust", "third_party_c.Net")[0] == 0
-    assert run("fit", "--ckpt_path", "last")[0] == 0  # a run folder is trusted as any config is
-    shutil.copy("best.ckpt", "alone.ckpt")
-    shutil.rmtree("runs")
-    assert run("test", "--ckpt_path", "alone.ckpt", "--trust=third_party_c.Net")[0] == 0
-    (folder,) = Path("runs").iterdir()  # it had no run folder, so it got one
-    assert (folder / "test.json").exists()
-
-
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
-def test_checkpoint_trained_in_bf16_can_be_tested(precision: str, fit: Fit, run: Run) -> None:
-    fit("--trainer.precision", precision)
-    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
-
-
-@pytest.mark.slow
-def test_checkpoint_of_a_compiled_network_can_be_tested(fit: Fit, run: Run) -> None:
-    fit("--model.compile", "true")
-    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
-
-
-def test_optimizer_is_chosen_by_its_class(fit: Fit) -> None:
-    fit("--model.optimizer", "SGD", "--model.optimizer.lr", "0.003")
-    hparams = read_checkpoint("best.ckpt")["hyper_parameters"]
-    assert hparams["optimizer"]["class_path"] == "torch.optim.SGD"
-    assert hparams["optimizer"]["init_args"]["lr"] == 0.003
-
-
-# ---- Lightning's own switches ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("batches", ["true", "3"])
-def test_fast_dev_run_writes_no_files(batches: str, fit: Fit, run: Run) -> None:
-    fit()
-    before = sorted(Path().rglob("*"))
-    assert run("fit", *TINY, "--trainer.fast_dev_run", batches)[0] == 0
-    for command in ("validate", "test", "predict"):
-        dry = ("--trainer.fast_dev_run", batches)
-        assert run(command, "--ckpt_path", "best.ckpt", *dry)[0] == 0
-    assert sorted(Path().rglob("*")) == before
-
-
-def test_disabled_checkpointing_leaves_best_ckpt_alone(fit: Fit) -> None:
-    Path("best.ckpt").write_text("not touched")
-    folder = fit("--trainer.enable_checkpointing", "false")
-    assert not (folder / "checkpoints").exists()
-    assert Path("best.ckpt").read_text() == "not touched"
-
-
-def test_disabled_logger_writes_no_log(fit: Fit, run: Run) -> None:
-    folder = fit("--trainer.logger", "false")
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.yaml"]
-    assert run("test", "--ckpt_path", "best.ckpt", "--trainer.logger", "false")[0] == 0
-
-
-def test_csv_logger_replaces_tensorboard(fit: Fit) -> None:
-    folder = fit(
-        "--trainer.logger",
-        "CSVLogger",
-        "--trainer.logger.save_dir",
-        "logs",
-        "--trainer.log_every_n_steps=5",
-    )
-    with next(Path("logs").rglob("metrics.csv")).open() as stream:
-        assert {"train/loss", "val/acc", "lr"} <= set(next(csv.reader(stream)))
-    assert (folder / "config.yaml").exists()
-    assert (folder / "checkpoints" / "last.ckpt").exists()
-
-
-def test_callbacks_are_added_by_options(fit: Fit) -> None:
-    folder = fit(
-        "--trainer.callbacks+=EarlyStopping",
-        "--trainer.callbacks.monitor=val/loss",
-        "--trainer.callbacks+=ModelCheckpoint",
-        "--trainer.callbacks.monitor=val/acc",
-        "--trainer.callbacks.mode=max",
-        "--trainer.callbacks.filename=by-accuracy",
-    )
-    names = {path.name for path in folder.rglob("*.ckpt")}
-    assert names == {"best.ckpt", "last.ckpt", "by-accuracy.ckpt"}
-    callbacks = read_checkpoint("best.ckpt")["callbacks"]
-    assert any(name.startswith("EarlyStopping") for name in callbacks)
-
-
-def test_averaged_weights_are_in_the_checkpoint(fit: Fit, run: Run) -> None:
-    folder = fit(
-        "--trainer.callbacks+=EMAWeightAveraging",
-        "--trainer.callbacks.decay=0.9",
-        *("--model.network", "fmnist_lightning.RegularizedCNN"),  # has averages of its own
-        *("--model.lr_schedule", "constant"),
-    )
-    log = EventAccumulator(str(folder)).Reload()
-    best = min(event.value for event in log.Scalars("val/loss"))
-    assert run("validate", "--ckpt_path", "best.ckpt")[0] == 0
-    assert json.loads((folder / "validate.json").read_text())["loss"] == pytest.approx(best)
-    last = read_checkpoint(folder / "checkpoints" / "last.ckpt")
-    name = "network.head.2.weight"
-    assert not torch.equal(last["state_dict"][name], last["current_model_state"][name])
-    code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
-    assert code == 0, err
-
-
-def test_disabled_progress_bar_is_not_printed(run: Run) -> None:
-    code, out, err = run(
-        "fit", *TINY, "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"
-    )
-    assert code == 0
-    assert "epoch  1/1" in out
-    assert "it/s" not in out + err
-
-
-def test_printed_config_can_be_loaded(
-    fit: Fit, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        run(
-            "fit",
-            *TINY,
-            "--model.warmup_fraction",
-            "0.2",
-            "--trainer.max_epochs",
-            "1",
-            "--print_config",
-        )
-    Path("my.yaml").write_text(capsys.readouterr().out)
-    folder = fit("--config", "my.yaml")
-    saved = yaml.safe_load((folder / "config.yaml").read_text())
-    printed = yaml.safe_load(Path("my.yaml").read_text())
-    assert saved == {key: value for key, value in printed.items() if key != "ckpt_path"}
-    assert run("test", "--config", "my.yaml", "--ckpt_path", "best.ckpt")[0] == 0
-
-
-def test_help(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        run("--help")
-    assert "test --ckpt_path best.ckpt" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="0"):
-        run("fit", "--help")
-    out = " ".join(capsys.readouterr().out.split())
-    assert "--debug" in out
-    assert "--data.batch_size" in out.split("options:")[0]
-    assert "default: fmnist_lightning.ArticleCNN" not in out  # shown as class and arguments
-    assert "ArticleCNN" in out
-
-
-# ---- resuming ----------------------------------------------------------------------------------
-
-STOP = """
-from lightning.pytorch import Callback
-
-class Stop(Callback):
-    def on_train_epoch_start(self, trainer, pl_module):
-        if trainer.current_epoch == 2:
-            raise OSError("the machine went away")
-"""
-
-
-RANDOM = ("--model.augmentation", "fmnist_lightning.RandomAugmentation")
-
-
-@pytest.mark.parametrize(
-    ("network", "num_workers", "more"),
-    [
-        ("fmnist_lightning.ArticleCNN", "0", ()),
-        ("fmnist_lightning.MLP", "2", ()),
-        ("fmnist_lightning.RegularizedCNN", "0", (*RANDOM, "--model.network.dropout", "0.3")),
-    ],
-)
-def test_resume_after_an_error_is_bit_identical(
-    network: str, num_workers: str, more: tuple[str, ...], fit: Fit, run: Run
-) -> None:
-    options = (
-        *("--trainer.max_epochs", "4", "--model.network", network),
-        *("--data.num_workers", num_workers, *more),
-    )
-    whole = fit(*options)
-    Path("stopping.py").write_text(STOP)
-    code, _, err = run("fit", *TINY, *options, "--trainer.callbacks", "stopping.Stop")
-    assert code == 1
-    assert "the machine went away" in err
-    (stopped,) = set(Path("runs").iterdir()) - {whole}
-    assert read_checkpoint(stopped / "checkpoints" / "last.ckpt")["epoch"] == 1
-
-    config = (stopped / "config.yaml").read_text()
-    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.callbacks", "null")
-    assert code == 0, err
-    assert re.findall(r"epoch +(\d)/4", out) == ["3", "4"]
-    assert (stopped / "config.yaml").read_text() == config
-    assert len(list(Path("runs").iterdir())) == 2
-    ours, theirs = (
-        read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, stopped)
-    )
-    for name, value in ours["state_dict"].items():
-        assert torch.equal(value, theirs["state_dict"][name]), name
-    assert os.readlink("best.ckpt") == str(stopped / "checkpoints" / "best.ckpt")
-
-
-def test_test_accepts_last_as_checkpoint(fit: Fit, run: Run) -> None:
-    folder = fit("--data.eval_batch_size", "50", "--model.network", "fmnist_lightning.MLP")
-    assert run("test", "--ckpt_path", "last")[0] == 0
-    assert (folder / "test.json").exists()
-
-
-def test_resume_without_a_run_is_refused(refused: Callable[..., str]) -> None:
-    assert "no run to resume" in refused("fit", "--ckpt_path", "last")
-
-
-def test_one_cycle_run_cannot_be_extended(fit: Fit, refused: Callable[..., str]) -> None:
-    fit()
-    message = refused("fit", "--ckpt_path", "last", "--trainer.max_epochs", "9")
-    assert "--trainer.max_epochs 9" in message
-
-
-def test_constant_run_can_be_extended(fit: Fit, run: Run) -> None:
-    fit("--model.lr_schedule", "constant")
-    code, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
-    assert code == 0
-    assert re.findall(r"epoch +(\d)/3", out) == ["3"]
-
-
-def test_fit_from_a_checkpoint_creates_a_new_run(fit: Fit) -> None:
-    first = fit("--model.lr_schedule", "constant", "--data.split_seed", "3")
-    path = str(first / "checkpoints" / "last.ckpt")
-    second = fit("--ckpt_path", path, "--trainer.max_epochs", "3")
-    assert second != first
-    assert read_checkpoint(second / "checkpoints" / "last.ckpt")["epoch"] == 2
-    saved = yaml.safe_load((second / "config.yaml").read_text())
-    assert saved["data"]["init_args"]["split_seed"] == 3
-    assert saved["model"]["lr_schedule"] == "constant"
-
-
-# ---- mistakes ----------------------------------------------------------------------------------
+# ---- errors ------------------------------------------------------------------------------------
 
 
 @pytest.mark.fault("bad_settings")
@@ -457,34 +184,6 @@ def test_missing_gpu_is_reported(refused: Callable[..., str]) -> None:
     assert "leave the option out" in message
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        "--model.network=fmnist_lightning.MLP",
-        "--model.network.sigmoid=true",
-        "--model.optimizer.lr=0.5",
-        "--model.warmup_fraction=0.5",
-        "--data.split_seed=1",
-        "--data.train_size=470",
-        "--data.val_size=100",
-    ],
-)
-def test_option_that_conflicts_with_the_checkpoint_is_refused(
-    option: str, fit: Fit, refused: Callable[..., str]
-) -> None:
-    fit()
-    for command in ("test", "validate", "fit"):
-        message = refused(command, "--ckpt_path", "best.ckpt", option)
-        assert "conflicts with the checkpoint best.ckpt" in message
-        assert option.split("=")[0].removesuffix(".sigmoid").removesuffix(".lr") in message
-
-
-def test_option_that_agrees_with_the_checkpoint_is_accepted(fit: Fit, run: Run) -> None:
-    fit("--data.split_seed", "2")
-    options = ("--data.split_seed=2", "--model.warmup_fraction=0.1", "--data.num_workers=1")
-    assert run("test", "--ckpt_path", "best.ckpt", *options)[0] == 0
-
-
 def test_foreign_best_ckpt_stops_fit_before_training(refused: Callable[..., str]) -> None:
     Path("best.ckpt").write_text("precious")
     assert "best.ckpt is not from a fit in this folder" in refused("fit", *TINY)
@@ -505,7 +204,7 @@ def test_debug_shows_the_traceback(run: Run) -> None:
         run("fit", "--data.batch_size", "0", "--debug")
 
 
-# ---- as a process ------------------------------------------------------------------------------
+# ---- in a process ------------------------------------------------------------------------------
 
 
 def start(*command: str) -> subprocess.CompletedProcess[str]:
@@ -515,7 +214,7 @@ def start(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(params=["module", "script"])
 def program(request: pytest.FixtureRequest) -> list[str]:
-    """Both ways to start it."""
+    """Both ways to start the program."""
     if request.param == "module":
         return [sys.executable, "-m", "fmnist_lightning"]
     script = Path(sys.executable).with_name("fmnist-lightning")
@@ -535,9 +234,3 @@ def test_process_finds_classes_of_the_current_folder(program: list[str]) -> None
     done = start(*program, "fit", "--model.network", "third_party_d.Net", "--print_config")
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["model"]["network"]["init_args"] == {"width": 8}
-
-
-def test_overfit_batches_is_refused_with_an_alternative(run: Run) -> None:
-    code, _, err = run("fit", *TINY, "--trainer.overfit_batches", "2")
-    assert code == 1
-    assert "set --data.train_size" in err

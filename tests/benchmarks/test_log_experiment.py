@@ -13,7 +13,7 @@ def test_tables_are_those_of_the_saved_log() -> None:
     )
 
 
-def test_an_experiment_trains_and_validates_but_does_not_test(
+def test_experiment_trains_and_validates_but_does_not_test(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Any] = []

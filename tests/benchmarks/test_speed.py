@@ -97,7 +97,7 @@ def test_baselines_time_each_epoch(
     assert all(("accuracy" in epoch) == (program is not lower_bound) for epoch in taken["epochs"])
 
 
-def test_a_failed_program_ends_the_benchmark_with_its_output() -> None:
+def test_failed_program_ends_the_benchmark_with_its_output() -> None:
     script = "import sys; print(sys.stdout.isatty()); sys.exit(3)"
     with pytest.raises(SystemExit, match=r"(?s)ended with 3:.*True"):
         speed.run_in_terminal([sys.executable, "-c", script], ".", dict(os.environ))

@@ -67,13 +67,13 @@ def test_most_shoes_become_pairs() -> None:
 
 def test_sleeves_are_spread() -> None:
     tall = F.pad(torch.full((24, 20), 180, dtype=torch.uint8), (4, 4, 2, 2)).repeat(300, 1, 1)
-    apart = {}  # fraction of images with several objects in one row
+    separated = {}  # fraction of images with several objects in one row
     for label in (BAG, PULLOVER):
         torch.manual_seed(0)
         out = PhotoAugmentation(prob=1.0)(tall, torch.full((len(tall),), label)) > 0
         edges = (out[:, :, 1:] != out[:, :, :-1]).sum(dim=2)
-        apart[label] = float((edges >= 4).any(dim=1).float().mean())
-    assert apart[PULLOVER] > apart[BAG] + 0.25  # occlusion and warping make gaps, too
+        separated[label] = float((edges >= 4).any(dim=1).float().mean())
+    assert separated[PULLOVER] > separated[BAG] + 0.25  # occlusion and warping make gaps, too
 
 
 def test_images_that_are_not_chosen_get_the_base_augmentation() -> None:

@@ -45,10 +45,10 @@ def test_predict_images_averages_over_the_views_of_photos_only() -> None:
     classifier = FashionClassifier().eval()
     image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
     views = preprocess_photo(photo())
-    seen: list[int] = []
-    classifier.network.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    batch_sizes: list[int] = []
+    classifier.network.register_forward_pre_hook(lambda _, args: batch_sizes.append(len(args[0])))
     predictions = predict_images(classifier, [image, photo(), image])
-    assert seen == [1 + len(views) + 1]  # an image of the dataset is not repeated
+    assert batch_sizes == [1 + len(views) + 1]  # an image of the dataset is not repeated
     with torch.no_grad():
         of_photo = classifier.probabilities(views[None])[0]
         of_image = classifier.probabilities(image[None])[0]

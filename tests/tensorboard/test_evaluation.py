@@ -145,7 +145,7 @@ def test_test_and_validate_write_charts_at_the_step_of_the_checkpoint(fit: Fit, 
     assert image_steps(folder, "val")["confusion matrix"] == [19, step]
 
 
-def test_a_network_without_convolutions(fit: Fit) -> None:
+def test_network_without_convolutions_is_logged(fit: Fit) -> None:
     found = image_steps(fit("--model.network", "fmnist_lightning.MLP"), "val")
     assert "confusion matrix" in found
     assert not {"feature maps", "first-layer filters"} & set(found)

@@ -70,7 +70,7 @@ def test_training_images(fit: Fit) -> None:
     assert len(set(Image.open(io.BytesIO(image.encoded_image_string)).tobytes())) > 50
 
 
-def test_the_config_as_text(fit: Fit) -> None:
+def test_config_is_logged_as_text(fit: Fit) -> None:
     folder = fit("--data.split_seed", "77")
     text = read(folder).Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
     for line in (folder / "config.yaml").read_text().splitlines():

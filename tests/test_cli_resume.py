@@ -1,0 +1,158 @@
+"""Commands with a checkpoint: resuming, and settings that agree or conflict with it."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import TINY, Run
+
+from fmnist_lightning.training.checkpoint import read_checkpoint
+
+Fit = Callable[..., Path]
+
+
+STOP = """
+from lightning.pytorch import Callback
+
+class Stop(Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            raise OSError("the machine went away")
+"""
+
+
+RANDOM = ("--model.augmentation", "fmnist_lightning.RandomAugmentation")
+
+
+@pytest.mark.parametrize(
+    ("network", "num_workers", "more"),
+    [
+        ("fmnist_lightning.ArticleCNN", "0", ()),
+        ("fmnist_lightning.MLP", "2", ()),
+        ("fmnist_lightning.RegularizedCNN", "0", (*RANDOM, "--model.network.dropout", "0.3")),
+    ],
+)
+def test_resume_after_an_error_is_bit_identical(
+    network: str, num_workers: str, more: tuple[str, ...], fit: Fit, run: Run
+) -> None:
+    options = (
+        *("--trainer.max_epochs", "4", "--model.network", network),
+        *("--data.num_workers", num_workers, *more),
+    )
+    uninterrupted = fit(*options)
+    Path("stopping.py").write_text(STOP)
+    code, _, err = run("fit", *TINY, *options, "--trainer.callbacks", "stopping.Stop")
+    assert code == 1
+    assert "the machine went away" in err
+    (interrupted,) = set(Path("runs").iterdir()) - {uninterrupted}
+    assert read_checkpoint(interrupted / "checkpoints" / "last.ckpt")["epoch"] == 1
+
+    config = (interrupted / "config.yaml").read_text()
+    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.callbacks", "null")
+    assert code == 0, err
+    assert re.findall(r"epoch +(\d)/4", out) == ["3", "4"]
+    assert (interrupted / "config.yaml").read_text() == config
+    assert len(list(Path("runs").iterdir())) == 2
+    ours, theirs = (
+        read_checkpoint(folder / "checkpoints" / "last.ckpt")
+        for folder in (uninterrupted, interrupted)
+    )
+    for name, value in ours["state_dict"].items():
+        assert torch.equal(value, theirs["state_dict"][name]), name
+    assert os.readlink("best.ckpt") == str(interrupted / "checkpoints" / "best.ckpt")
+
+
+def test_test_accepts_last_as_checkpoint(fit: Fit, run: Run) -> None:
+    folder = fit("--data.eval_batch_size", "50", "--model.network", "fmnist_lightning.MLP")
+    assert run("test", "--ckpt_path", "last")[0] == 0
+    assert (folder / "test.json").exists()
+
+
+def test_resume_without_a_run_is_refused(refused: Callable[..., str]) -> None:
+    assert "no run to resume" in refused("fit", "--ckpt_path", "last")
+
+
+def test_one_cycle_run_cannot_be_extended(fit: Fit, refused: Callable[..., str]) -> None:
+    fit()
+    message = refused("fit", "--ckpt_path", "last", "--trainer.max_epochs", "9")
+    assert "--trainer.max_epochs 9" in message
+
+
+def test_constant_run_can_be_extended(fit: Fit, run: Run) -> None:
+    fit("--model.lr_schedule", "constant")
+    code, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert code == 0
+    assert re.findall(r"epoch +(\d)/3", out) == ["3"]
+
+
+def test_fit_from_a_checkpoint_creates_a_new_run(fit: Fit) -> None:
+    first = fit("--model.lr_schedule", "constant", "--data.split_seed", "3")
+    path = str(first / "checkpoints" / "last.ckpt")
+    second = fit("--ckpt_path", path, "--trainer.max_epochs", "3")
+    assert second != first
+    assert read_checkpoint(second / "checkpoints" / "last.ckpt")["epoch"] == 2
+    saved = yaml.safe_load((second / "config.yaml").read_text())
+    assert saved["data"]["init_args"]["split_seed"] == 3
+    assert saved["model"]["lr_schedule"] == "constant"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--model.network=fmnist_lightning.MLP",
+        "--model.network.sigmoid=true",
+        "--model.optimizer.lr=0.5",
+        "--model.warmup_fraction=0.5",
+        "--data.split_seed=1",
+        "--data.train_size=470",
+        "--data.val_size=100",
+    ],
+)
+def test_option_that_conflicts_with_the_checkpoint_is_refused(
+    option: str, fit: Fit, refused: Callable[..., str]
+) -> None:
+    fit()
+    for command in ("test", "validate", "fit"):
+        message = refused(command, "--ckpt_path", "best.ckpt", option)
+        assert "conflicts with the checkpoint best.ckpt" in message
+        assert option.split("=")[0].removesuffix(".sigmoid").removesuffix(".lr") in message
+
+
+def test_option_that_agrees_with_the_checkpoint_is_accepted(fit: Fit, run: Run) -> None:
+    fit("--data.split_seed", "2")
+    options = ("--data.split_seed=2", "--model.warmup_fraction=0.1", "--data.num_workers=1")
+    assert run("test", "--ckpt_path", "best.ckpt", *options)[0] == 0
+
+
+@pytest.mark.parametrize("first", ["--config", "--ckpt_path"])
+def test_config_of_the_run_can_be_given_in_any_order(first: str, fit: Fit, run: Run) -> None:
+    folder = fit("--data.eval_batch_size", "50", "--model.network", "fmnist_lightning.MLP")
+    options = [("--config", str(folder / "config.yaml")), ("--ckpt_path", "best.ckpt")]
+    options.sort(key=lambda pair: pair[0] != first)
+    for command in ("test", "validate"):
+        code, _, err = run(command, *options[0], *options[1])
+        assert code == 0, err
+        assert (folder / f"{command}.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("model", "warmup_fraction", 0.5), ("data", "split_seed", 1), ("data", "train_size", 470)],
+)
+def test_config_that_conflicts_with_the_checkpoint_is_refused(
+    section: str, key: str, value: float, fit: Fit, refused: Callable[..., str]
+) -> None:
+    config = yaml.safe_load((fit() / "config.yaml").read_text())
+    settings = config[section]
+    settings.get("init_args", settings)[key] = value
+    Path("other.yaml").write_text(yaml.safe_dump(config))
+    for options in (
+        ("--config", "other.yaml", "--ckpt_path", "best.ckpt"),
+        ("--ckpt_path", "best.ckpt", "--config", "other.yaml"),
+    ):
+        message = refused("test", *options)
+        assert f"--{section}.{key} {value} conflicts with the checkpoint best.ckpt" in message
