@@ -29,7 +29,7 @@ test: .venv/installed  ## run linters, type checks and tests, within 4 minutes
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest --numprocesses 2 -m "not slow"
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
 
 test-all: .venv/installed  ## the same, with the tests that are slow or need the real data
 	@$(BIN)/ruff check
