@@ -67,16 +67,17 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def _drawable(text: str, max_length: int) -> str:
-    """One line with a mark for each character that no font has, shortened if it is too long."""
+    """One line with a mark for each character that no font has, and too long a middle left out."""
     text = "".join(char if ord(char) in CHARACTERS else "�" for char in text)
-    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
+    half = max_length // 2
+    return text if len(text) <= max_length else f"{text[: max_length - half - 1]}…{text[-half:]}"
 
 
-def _new_figure(height: float, title: str) -> Figure:
-    """An empty figure, ``height`` in inches, with its title at the top left."""
+def _new_figure(height: float, title: str, width: float = WIDTH) -> Figure:
+    """An empty figure, sizes in inches, with its title at the top left."""
     lines = textwrap.wrap(_drawable(title, 114), 38)
     height += 1.2 * LARGE / 72 * (len(lines) - 1)
-    figure = Figure((WIDTH, height), dpi=DPI, layout="constrained")
+    figure = Figure((width, height), dpi=DPI, layout="constrained")
     figure.suptitle("\n".join(lines), x=0.02, ha="left")
     return figure
 
@@ -152,26 +153,29 @@ def plot_reliability(confidences: Tensor, correct: Tensor, ece: float, title: st
 
 @_styled
 def plot_image_grid(
-    images: Tensor, captions: Sequence[str], title: str, columns: int = 5
+    images: Tensor,
+    captions: Sequence[str],
+    title: str,
+    columns: int = 5,
+    colors: Sequence[str] | None = None,
+    width: float = WIDTH,
 ) -> Figure:
-    """Draws images in a grid, each with its caption below.
+    """Draws images, uint8, (N, H, W) or RGB (N, H, W, 3), each above its caption of some lines.
 
-    Args:
-        images: uint8, shape (N, H, W).
-        captions: N texts of one or more lines.
-        title: Above the grid.
-        columns: Images per row.
+    ``colors`` are those of the N captions, ``width`` is that of the figure in inches.
     """
     rows = -(-len(images) // columns)
-    side = min(0.9 * WIDTH / columns, 1)  # inches
+    image_height = min(0.9 * width / columns * images.shape[1] / images.shape[2], 1)  # inches
     lines = max(len(caption.splitlines()) for caption in captions)
-    figure = _new_figure(0.3 + rows * (side + 0.08 + 0.14 * lines), title)
+    figure = _new_figure(0.3 + rows * (image_height + 0.08 + 0.14 * lines), title, width)
     blank = {"frame_on": False, "xticks": [], "yticks": []}
     all_axes = figure.subplots(rows, columns, squeeze=False, subplot_kw=blank)
-    for axes, image, caption in zip(all_axes.flat, images.tolist(), captions, strict=False):
-        axes.imshow(image, "gray", vmin=0, vmax=255)
-        text = "\n".join(_drawable(line, 60 // columns) for line in caption.splitlines())
-        axes.set_title(text, y=-0.04, pad=0, va="top", fontsize=SMALL)
+    max_length = int(60 * width / WIDTH / columns)
+    colors = colors or ["black"] * len(captions)
+    for axes, image, caption, color in zip(all_axes.flat, images, captions, colors, strict=False):
+        axes.imshow(image.numpy(), "gray", vmin=0, vmax=255)
+        text = "\n".join(_drawable(line, max_length) for line in caption.splitlines())
+        axes.set_title(text, y=-0.04, pad=0, va="top", fontsize=SMALL, color=color)
     return figure
 
 

@@ -141,6 +141,12 @@ def test_grid_shows_every_image_and_caption() -> None:
     assert {"one", "two", "three", "four", "title"} == {text.get_text() for text in texts(figure)}
     cell = torch.zeros(1, 28, 28, dtype=torch.uint8)
     cell[0, 3, 20] = 200
+    wide = torch.tensor([200, 0, 0], dtype=torch.uint8).expand(1, 28, 56, 3)
+    assert count(plot_image_grid(wide, [" "], "title"), "#c80000") > 100
+    long = plot_image_grid(wide, ["a" + 90 * "x" + "z"], "title", 2, [CORRECT], 7.2)
+    (caption,) = (text for text in texts(long) if text.get_color() == CORRECT)
+    assert caption.get_text() == "a" + 28 * "x" + "…" + 29 * "x" + "z"
+    assert long.get_size_inches()[0] == 7.2
     assert count(plot_image_grid(cell, [" "], "title"), "#c8c8c8") > 9  # a pixel stays sharp
 
 

@@ -2,30 +2,31 @@
 
 import collections
 import csv
-import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.photos.images import THUMBNAIL_SIZE, labels_from_folder
-from fmnist_lightning.photos.preprocessing import NUM_VIEWS
+from fmnist_lightning.photos.preprocessing import IMAGE_SIZE, NUM_VIEWS
 from fmnist_lightning.training import runs
 
-ROWS, COLUMNS = 8, 5  # of a contact sheet
-GAP, LINE_HEIGHT = 8, 20  # pixels
-CELL_SIZE = 2 * THUMBNAIL_SIZE + 3 * GAP, THUMBNAIL_SIZE + 3 * LINE_HEIGHT + 3 * GAP
-BACKGROUND, TEXT, MUTED = (24, 24, 24), (230, 230, 230), (160, 160, 160)
-# Of a prediction that is correct or not, or without a label; distinct for all color vision.
-COLORS = {True: (70, 172, 155), False: (226, 130, 66), None: TEXT}
-Caption = tuple[str, tuple[int, int, int], int]  # text, color, font size
+ROWS, COLUMNS = 10, 4  # of a contact sheet
+
+
+class Cell(NamedTuple):
+    """A photo on a contact sheet."""
+
+    image: Tensor  # photo and network input side by side, RGB, uint8, shape (112, 224, 3)
+    caption: str
+    correct: bool | None  # None without a label
 
 
 class PhotoReport(BasePredictionWriter):
@@ -44,7 +45,7 @@ class PhotoReport(BasePredictionWriter):
         self.folder: Path | None = None
         self.num_skipped = 0
         self.counts: dict[str, list[int]] = {}  # by folder: correct predictions, photos
-        self.cells: dict[str, list[Image.Image]] = {"photos": [], "mistakes": []}
+        self.cells: dict[str, list[Cell]] = {"photos": [], "mistakes": []}
         self.num_sheets = collections.Counter[str]()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -83,10 +84,12 @@ class PhotoReport(BasePredictionWriter):
             if self.folder:
                 cells = [f"{probability:.6f}" for probability in probabilities.values()]
                 self._write_row(printable(path), printable(folder), ranked[0], *cells)
-                captions = [(f"predicted {top[0]}", COLORS[correct], 16)]
-                captions += [(f"label {' or '.join(labels)}", TEXT, 13)] if labels else []
-                captions += [(f"{folder}/{path.name}", MUTED, 13)]
-                cell = draw_cell(thumbnail.cpu(), views[NUM_VIEWS // 2].cpu(), captions)
+                view = views[NUM_VIEWS // 2].repeat_interleave(THUMBNAIL_SIZE // IMAGE_SIZE, 0)
+                view = view.repeat_interleave(THUMBNAIL_SIZE // IMAGE_SIZE, 1)  # (112, 112)
+                image = torch.cat([thumbnail, view[..., None].expand_as(thumbnail)], dim=1).cpu()
+                lines = [f"predicted {top[0]}", printable(f"{folder}/{path.name}")[-26:]]
+                lines[1:1] = [f"label {' or '.join(labels)}"] if labels else []
+                cell = Cell(image, "\n".join(lines), correct)
                 self._add_to_sheet("photos", cell)
                 if correct is False:
                     self._add_to_sheet("mistakes", cell)
@@ -105,58 +108,27 @@ class PhotoReport(BasePredictionWriter):
         with (self.folder / "photos.csv").open("a", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerow(cells)
 
-    def _add_to_sheet(self, name: str, cell: Image.Image) -> None:
+    def _add_to_sheet(self, name: str, cell: Cell) -> None:
         self.cells[name].append(cell)
         if len(self.cells[name]) == ROWS * COLUMNS:
             self._save_sheet(name)
 
     def _save_sheet(self, name: str) -> None:
+        from fmnist_lightning import figures  # matplotlib takes long to import
+
         cells = self.cells[name]
         if not cells or self.folder is None:
             return
-        width, height = CELL_SIZE
-        columns, rows = min(COLUMNS, len(cells)), math.ceil(len(cells) / COLUMNS)
-        sheet = Image.new("RGB", (columns * width, rows * height), BACKGROUND)
-        for index, cell in enumerate(cells):
-            sheet.paste(cell, (index % columns * width, index // columns * height))
+        images, captions, correct = zip(*cells, strict=True)
+        names = {True: figures.CORRECT, False: figures.INCORRECT, None: "black"}
+        colors = [names[each] for each in correct]
         self.num_sheets[name] += 1
-        sheet.save(self.folder / f"{name}-{self.num_sheets[name]}.png")
+        title = f"{name.capitalize()} {self.num_sheets[name]}"
+        figure = figures.plot_image_grid(
+            torch.stack(images), captions, title, COLUMNS, colors, 2 * figures.WIDTH
+        )
+        figure.savefig(self.folder / f"{name}-{self.num_sheets[name]}.png")
         cells.clear()
-
-
-def draw_cell(thumbnail: Tensor, view: Tensor, captions: Sequence[Caption]) -> Image.Image:
-    """A photo, (112, 112, 3), next to the network's input, (28, 28), with captions below."""
-    cell = Image.new("RGB", CELL_SIZE, BACKGROUND)
-    upscaled = Image.fromarray(view.numpy()).resize((THUMBNAIL_SIZE,) * 2, Image.Resampling.NEAREST)
-    cell.paste(Image.fromarray(thumbnail.numpy()), (GAP, GAP))
-    cell.paste(upscaled, (THUMBNAIL_SIZE + 2 * GAP, GAP))
-    draw, top = ImageDraw.Draw(cell), THUMBNAIL_SIZE + 2 * GAP
-    for text, color, size in captions:
-        text = "".join(each if _has_glyph(each) else ascii(each)[1:-1] for each in printable(text))
-        font = load_font(size, text.isascii())
-        while font.getlength(text) > cell.width - 2 * GAP:  # keeps both ends
-            half = (len(text) - 2) // 2
-            text = f"{text[:half]}…{text[-half:]}"
-        draw.text((GAP, top), text, color, font)
-        top += LINE_HEIGHT
-    return cell
-
-
-@functools.cache
-def load_font(size: int, is_ascii: bool) -> Any:
-    """Pillow's own font, which has ASCII only, or the font that matplotlib installs."""
-    if is_ascii:
-        return ImageFont.load_default(size)
-    import matplotlib  # takes long, and few file names need it
-
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size - 1)
-
-
-@functools.cache
-def _has_glyph(character: str) -> bool:
-    """Whether the character is drawn, not the box that stands for a missing one."""
-    masks = {bytes(load_font(13, False).getmask(each)) for each in (character, "\uffff")}
-    return character.isascii() or len(masks) == 2
 
 
 def format_accuracy(counts: Mapping[str, Sequence[int]]) -> str:
