@@ -20,13 +20,15 @@ from torch.utils.data import DataLoader, TensorDataset
 class ThreeClasses(LightningDataModule):
     classes = ("top", "shoe", "bag")
 
-    def __init__(self, num_images: int = 60, first_label: int = 0) -> None:
+    def __init__(self, num_images: int = 60, first_label: int = 0, odd: int = 0) -> None:
         super().__init__()
         labels = torch.arange(num_images) % 3
         images = torch.zeros(num_images, 28, 28, dtype=torch.uint8)
         for image, label in zip(images, labels.tolist()):
             image[9 * label :][:9] = 255
-        self.dataset = TensorDataset(images, labels + first_label)
+        labels += first_label
+        labels[-1] += odd
+        self.dataset = TensorDataset(images, labels)
 
     def train_dataloader(self):
         return DataLoader(self.dataset, batch_size=10, shuffle=True)
@@ -90,8 +92,9 @@ def test_run_is_resumed_with_its_data_module(run: Run) -> None:
         ),
         ((*MLP, "--data.first_label=1"), "labels must be 0 to 2 for 3 classes, not 1 to 3"),
         ((*MLP, "--data.first_label=-1"), "labels must be 0 to 2 for 3 classes, not -1 to 1"),
+        ((*MLP, "--data.odd=5"), "labels must be 0 to 2 for 3 classes, not 0 to 7"),
     ],
-    ids=["outputs", "labels too large", "negative labels"],
+    ids=["outputs", "labels too large", "negative labels", "a single label"],
 )
 def test_network_and_labels_must_fit_the_classes(
     options: tuple[str, ...], message: str, run: Run

@@ -15,6 +15,17 @@ from torchmetrics.classification import (
 BUFFER_SIZE = 100  # batches
 
 
+def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
+    """That of PyTorch, with a ValueError that names the range of wrong labels (on CPUs)."""
+    try:
+        return F.cross_entropy(logits, labels, reduction=reduction)
+    except IndexError as error:
+        num = logits.shape[1]
+        raise ValueError(
+            f"labels must be 0 to {num - 1} for {num} classes, not {labels.min()} to {labels.max()}"
+        ) from error
+
+
 class ClassificationMetrics(nn.Module):
     """The metrics of one stage. Every image of an epoch counts once.
 
@@ -71,7 +82,7 @@ class ClassificationMetrics(nn.Module):
         logits, labels = (torch.cat(parts) for parts in zip(*self.buffer, strict=True))
         self.buffer.clear()
         # The loss of each image: torchmetrics 1.9 ignores weights where NaN is not replaced.
-        losses = F.cross_entropy(logits.float(), labels, reduction="none")
+        losses = cross_entropy(logits.float(), labels, reduction="none")
         self.metrics["loss"].update(losses)
         for name, metric in self.metrics.items():
             if name == "ece":  # it would take logits between 0 and 1 for probabilities

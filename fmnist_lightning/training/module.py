@@ -8,14 +8,13 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 
 from fmnist_lightning.data.dataset import CLASSES, Batch
 from fmnist_lightning.internals.specs import from_spec, to_spec
 from fmnist_lightning.models.cnn import ArticleCNN
 from fmnist_lightning.training.lr_schedule import one_cycle
-from fmnist_lightning.training.metrics import ClassificationMetrics
+from fmnist_lightning.training.metrics import ClassificationMetrics, cross_entropy
 
 # In batches of 128, SGD with momentum is as good; in batches of 20 to 64, it diverges.
 DEFAULT_OPTIMIZER = functools.partial(AdamW, lr=0.01, weight_decay=0.05)
@@ -140,9 +139,9 @@ class FashionClassifier(LightningModule):
             images = self.augmentation(images, labels)
         logits: Tensor = self(images)
         if batch_idx == 0:
-            self._check_shapes(logits, labels)
+            self._check_shape(logits, len(labels))
         self.train_metrics.update(logits, labels)
-        loss = F.cross_entropy(logits, labels)
+        loss = cross_entropy(logits, labels)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.global_step + 1) % every == 0:  # self.log costs time in every step
             self.log("train/loss_step", loss)
@@ -154,7 +153,7 @@ class FashionClassifier(LightningModule):
         images, labels = batch
         logits: Tensor = self(images)
         if batch_idx == 0:
-            self._check_shapes(logits, labels)
+            self._check_shape(logits, len(labels))
         # Clones: each tensor that comes from a worker process keeps a file open.
         self.eval_outputs.append((images.clone(), labels.clone(), logits))
 
@@ -164,19 +163,14 @@ class FashionClassifier(LightningModule):
         """Class probabilities of a batch, shape (N, C)."""
         return self.probabilities(batch[0])
 
-    def _check_shapes(self, logits: Tensor, labels: Tensor) -> None:
-        """Raises if network, data and class names do not agree on the number of classes."""
+    def _check_shape(self, logits: Tensor, num_images: int) -> None:
+        """Raises if network and class names do not agree on the number of classes."""
         num = len(self.classes)
-        if logits.shape != (len(labels), num):
+        if logits.shape != (num_images, num):
             raise ValueError(
                 f"the network gives an output of shape {tuple(logits.shape)}, not "
-                f"({len(labels)}, {num}), for {len(labels)} images and {num} classes: "
+                f"({num_images}, {num}), for {num_images} images and {num} classes: "
                 f"set --model.network.num_classes {num}, or change the network"
-            )
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num:
-            raise ValueError(
-                f"labels must be 0 to {num - 1} for {num} classes, not {low} to {high}"
             )
 
     def on_train_epoch_start(self) -> None:
