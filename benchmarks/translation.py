@@ -9,10 +9,12 @@ nothing and writes chart and table.
 
 import argparse
 import csv
+import itertools
 from pathlib import Path
 
 import torch
 from common import BENCHMARKS, DOCS, RESULTS, Marks
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -20,7 +22,7 @@ from tqdm.auto import tqdm
 from fmnist_lightning import FashionClassifier, load_classifier
 from fmnist_lightning.data.dataset import TensorImageDataset, read_dataset
 from fmnist_lightning.data.download import download, raw_folder
-from fmnist_lightning.figures import plot_lines
+from fmnist_lightning.figures import PERCENT, SMALL, new_figure, styled
 
 SAVED = RESULTS / "translation.csv"
 CHART = BENCHMARKS / "translation.png"
@@ -106,11 +108,18 @@ def table(means: Accuracies) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_chart(means: Accuracies) -> None:
-    """Draws `translation.png`."""
-    title = "Robustness to translation"
-    x_label = "shift in pixels, mean of four directions"
-    plot_lines(means, title, x_label, "test accuracy").savefig(CHART)
+@styled
+def plot_means(means: Accuracies) -> Figure:
+    """A line for each network."""
+    figure = new_figure(2.8 + 0.09 * len(means), "Robustness to translation")
+    axes = figure.add_subplot(ylim=(0, 1.02), ylabel="test accuracy")
+    axes.set(xlabel="shift in pixels, mean of four directions")
+    for (name, accuracies), marker in zip(means.items(), itertools.cycle("osD^v")):
+        axes.plot(accuracies, marker=marker, markersize=4, label=name)
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.grid(axis="y")
+    figure.legend(loc="outside lower left", ncols=2, fontsize=SMALL)
+    return figure
 
 
 def main() -> None:
@@ -139,7 +148,7 @@ def main() -> None:
             found[unique] = measure(classifier, dataset, args.max_shift, unique)
         save(found)
     means = load_means()
-    write_chart(means)
+    plot_means(means).savefig(CHART)
     MARKS.replace(PAGE, table(means))
     print(table(means))
 

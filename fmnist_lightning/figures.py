@@ -6,14 +6,14 @@ Import this module inside functions only: matplotlib takes long to import.
 
 import functools
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
 import matplotlib
 import torch
 from matplotlib import font_manager
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
@@ -25,10 +25,6 @@ SMALL, MEDIUM, LARGE = 7.5, 8.5, 9.5  # font sizes, points
 NUM_BINS = 15  # of the reliability diagram, the same as of the calibration error
 CORRECT, INCORRECT = "#1f6fb4", "#d95f02"  # distinct in all kinds of colour vision
 MUTED, GRID = "#8c8c8c", "#dcdcdc"
-# https://arxiv.org/abs/2107.02270, for all kinds of colour vision; the light ones darkened
-COLORS = ["#3f90da", "#e08e00", "#bd1f01", "#7d8d8b", "#832db6"]
-COLORS += ["#a96b59", "#e76300", "#a3965a", "#4a4e57", "#4fb3b7"]
-MARKERS = [*"osD^vP*X<>"]
 PERCENT = PercentFormatter(1, decimals=0, symbol=" %")
 # Matplotlib comes with the first one; the others have characters that it lacks.
 FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK JP", "Hiragino Sans", "Microsoft YaHei")
@@ -53,7 +49,7 @@ STYLE: Any = {
 }
 
 
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draws in the style of this module, whatever matplotlib's settings are."""
 
     @functools.wraps(draw)
@@ -73,7 +69,7 @@ def _drawable(text: str, max_length: int) -> str:
     return text if len(text) <= max_length else f"{text[: max_length - half - 1]}…{text[-half:]}"
 
 
-def _new_figure(height: float, title: str, width: float = WIDTH) -> Figure:
+def new_figure(height: float, title: str, width: float = WIDTH) -> Figure:
     """An empty figure, sizes in inches, with its title at the top left."""
     lines = textwrap.wrap(_drawable(title, 114), 38)
     height += 1.2 * LARGE / 72 * (len(lines) - 1)
@@ -82,18 +78,12 @@ def _new_figure(height: float, title: str, width: float = WIDTH) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def plot_confusion_matrix(confusion: Tensor, classes: Sequence[str], title: str) -> Figure:
-    """Draws a confusion matrix in % of the images of each label.
-
-    Args:
-        confusion: Counts, int64, shape (C, C): a row for each label, a column for each prediction.
-        classes: C names.
-        title: Above the chart.
-    """
+    """Draws counts, int64, (C, C), a row for each label, in % of the images of each label."""
     num = len(classes)
     percent = 100 * confusion / confusion.sum(dim=1, keepdim=True).clamp(min=1)
-    figure = _new_figure(WIDTH, title)
+    figure = new_figure(WIDTH, title)
     axes = figure.add_subplot(aspect="equal", frame_on=False)
     diagonal = torch.eye(num, dtype=torch.bool)
     for part, colormap in ((diagonal, "Blues"), (~diagonal, "Oranges")):
@@ -118,21 +108,14 @@ def plot_confusion_matrix(confusion: Tensor, classes: Sequence[str], title: str)
     return figure
 
 
-@_styled
+@styled
 def plot_reliability(confidences: Tensor, correct: Tensor, ece: float, title: str) -> Figure:
-    """Draws a reliability diagram: the accuracy of the predictions by their confidence.
-
-    Args:
-        confidences: The probability of each predicted class, 0 to 1, shape (N,).
-        correct: Whether each prediction is correct, bool, shape (N,).
-        ece: Expected calibration error, 0 to 1 (https://arxiv.org/abs/1706.04599).
-        title: Above the chart.
-    """
+    """Draws the accuracy of predictions by their confidence; ``correct`` is bool, both are (N,)."""
     edges = torch.linspace(0, 1, NUM_BINS + 1)
     bins = torch.bucketize(confidences.float(), edges[1:-1], right=True)
     counts = torch.bincount(bins, minlength=NUM_BINS)
     hits = torch.bincount(bins, weights=correct.float(), minlength=NUM_BINS)
-    figure = _new_figure(WIDTH, title)
+    figure = new_figure(WIDTH, title)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     for axes, values, color in (
         (upper, hits / counts.clamp(min=1), CORRECT),
@@ -151,7 +134,7 @@ def plot_reliability(confidences: Tensor, correct: Tensor, ece: float, title: st
     return figure
 
 
-@_styled
+@styled
 def plot_image_grid(
     images: Tensor,
     captions: Sequence[str],
@@ -167,7 +150,7 @@ def plot_image_grid(
     rows = -(-len(images) // columns)
     image_height = min(0.9 * width / columns * images.shape[1] / images.shape[2], 1)  # inches
     lines = max(len(caption.splitlines()) for caption in captions)
-    figure = _new_figure(0.3 + rows * (image_height + 0.08 + 0.14 * lines), title, width)
+    figure = new_figure(0.3 + rows * (image_height + 0.08 + 0.14 * lines), title, width)
     blank = {"frame_on": False, "xticks": [], "yticks": []}
     all_axes = figure.subplots(rows, columns, squeeze=False, subplot_kw=blank)
     max_length = int(60 * width / WIDTH / columns)
@@ -179,21 +162,14 @@ def plot_image_grid(
     return figure
 
 
-@_styled
+@styled
 def plot_feature_maps(
     layers: Sequence[tuple[str, Tensor]], title: str, max_maps: int = 8
 ) -> Figure:
-    """Draws feature maps or filters in rows of 8, below the name of their layer.
-
-    Args:
-        layers: Names, and values, float, shape (C, H, W); in each layer, the lowest value is black
-            and the highest white.
-        title: Above all.
-        max_maps: Number of maps shown of each layer, the first ones.
-    """
+    """Draws maps of each layer, float, (C, H, W), its lowest value black, its highest white."""
     columns, side, gap = 8, 56, 4  # sizes in pixels
     heights = [-(-min(len(values), max_maps) // columns) for _, values in layers]
-    figure = _new_figure(0.3 + 0.22 * len(layers) + 0.48 * sum(heights), title)
+    figure = new_figure(0.3 + 0.22 * len(layers) + 0.48 * sum(heights), title)
     all_axes = figure.subplots(len(layers), height_ratios=heights, squeeze=False)[:, 0]
     for axes, (name, values) in zip(all_axes, layers, strict=True):
         low, high = values.min(), values.max()
@@ -211,21 +187,13 @@ def plot_feature_maps(
     return figure
 
 
-@_styled
+@styled
 def plot_prediction(
     image: Tensor, probabilities: Tensor, label: int, classes: Sequence[str], title: str
 ) -> Figure:
-    """Draws an image and the probability of each class.
-
-    Args:
-        image: uint8, shape (H, W).
-        probabilities: 0 to 1, shape (C,).
-        label: The index of the correct class.
-        classes: C names.
-        title: Above the chart.
-    """
+    """Draws an image, uint8, (H, W), and the probability of each class, shape (C,)."""
     num = len(classes)
-    figure = _new_figure(max(2.2, 0.18 * num), title)
+    figure = new_figure(max(2.2, 0.18 * num), title)
     left, right = figure.subplots(1, 2, subplot_kw={"frame_on": False})
     left.imshow(image.numpy(), "gray", vmin=0, vmax=255)
     left.set_axis_off()
@@ -236,29 +204,4 @@ def plot_prediction(
     right.bar_label(bars, percent, padding=2, fontsize=SMALL)
     right.set_yticks(range(num), [_drawable(name, 14) for name in classes])
     right.set(xlim=(0, 1.35), ylim=(num - 0.5, -0.5), xticks=[])
-    return figure
-
-
-@_styled
-def plot_lines(
-    lines: Mapping[str, Sequence[float]], title: str, x_label: str, y_label: str
-) -> Figure:
-    """Draws lines over 0, 1, 2 and so on.
-
-    Args:
-        lines: For each name, its values, 0 to 1.
-        title: Above the chart.
-        x_label: What is counted on the horizontal axis.
-        y_label: What the values are.
-    """
-    figure = _new_figure(2.8 + 0.09 * len(lines), title)
-    axes = figure.add_subplot()
-    axes.set_prop_cycle(color=COLORS * 2, marker=MARKERS * 2, linestyle=["-"] * 10 + ["--"] * 10)
-    for name, values in lines.items():
-        axes.plot(values, markersize=4, label=_drawable(name, 30))
-    axes.set(ylim=(0, 1.02), xlabel=_drawable(x_label, 50), ylabel=_drawable(y_label, 40))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PERCENT)
-    axes.grid(axis="y")
-    figure.legend(loc="outside lower left", ncols=2, fontsize=SMALL)
     return figure

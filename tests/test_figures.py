@@ -15,13 +15,11 @@ from torch import Tensor
 
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.figures import (
-    COLORS,
     CORRECT,
     INCORRECT,
     plot_confusion_matrix,
     plot_feature_maps,
     plot_image_grid,
-    plot_lines,
     plot_prediction,
     plot_reliability,
 )
@@ -41,7 +39,6 @@ CHARTS: dict[str, Draw] = {
     ),
     "maps": lambda names: plot_feature_maps([(names[0], torch.randn(9, 5, 5))], names[0]),
     "prediction": lambda names: plot_prediction(IMAGES[0], PROBABILITIES, 1, names, names[0]),
-    "lines": lambda names: plot_lines({name: [0.9, 0.5] for name in names}, *names[:3]),
 }
 
 
@@ -169,16 +166,6 @@ def test_bars_of_prediction_and_label_stand_out() -> None:
     assert count(wrong, INCORRECT) == count(correct, CORRECT) > 1000
     assert 0 < count(wrong, CORRECT) < 0.1 * count(correct, CORRECT)
     assert "60.0 %" in [text.get_text() for text in texts(wrong)]
-
-
-def test_ten_lines_have_ten_colors_and_a_legend() -> None:
-    figure = CHARTS["lines"](CLASSES)
-    lines = figure.axes[0].get_lines()
-    assert len({line.get_color() for line in lines}) == 10
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CLASSES)
-    assert all(count(figure, color) > 50 for color in COLORS)
-    single = plot_lines({"first": [0.5]}, "title", "x", "y")  # one point, visible by its marker
-    assert count(single, COLORS[0]) > 50
 
 
 def test_figures_are_not_imported_at_start_up() -> None:
