@@ -20,7 +20,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "figures": ({"data"}, set()),
     "models": ({"internals", "data"}, set()),
     "training": ({"internals", "data", "models"}, {"figures"}),
-    "photos": (CORE, set()),
+    "photos": (CORE, {"figures"}),
     "tensorboard": (CORE, {"figures"}),
     "export": (CORE, set()),
     "trainer": (CORE, {"tensorboard"}),

@@ -115,8 +115,7 @@ def _download_missing(raw: Path, problems: dict[DataFile, OSError]) -> None:
     """Gets each file from the first source that has a valid copy."""
     for file, problem in problems.items():
         if not isinstance(problem, FileNotFoundError):
-            reason = _reason(problem)
-            log.warning("Corrupt file in %s: %s: %s; trying other sources", raw, file.name, reason)
+            log.warning("Corrupt file in %s: %s: %s; trying other sources", raw, file.name, problem)
     missing, tried = list(problems), []
     with tempfile.TemporaryDirectory() as scratch:
         for label, read in _sources(raw, Path(scratch)):
@@ -125,7 +124,7 @@ def _download_missing(raw: Path, problems: dict[DataFile, OSError]) -> None:
                     content = _decompress(read(f"{file.name}.gz"), file.size)
                     _check(file, content)
                 except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
-                    tried.append(f"  {label}: {file.name}: {_reason(error)}")
+                    tried.append(f"  {label}: {file.name}: {str(error) or type(error).__name__}")
                     break  # the next source may be nearer and complete
                 _install(raw / file.name, content)
                 missing.remove(file)
@@ -139,15 +138,6 @@ def _download_missing(raw: Path, problems: dict[DataFile, OSError]) -> None:
         f"and Ubuntu package {DEBIAN_PACKAGE} (in {DEBIAN_FOLDER}). Copy them, compressed (.gz) "
         f"or not, to {raw} and run the same command again."
     )
-
-
-def _reason(error: BaseException) -> str:
-    """Why a source failed, in one line."""
-    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, OSError):
-        error = error.reason
-    if isinstance(error, TimeoutError) and not error.strerror:
-        return f"timed out after {TIMEOUT:g} s"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _sources(raw: Path, scratch: Path) -> Iterator[tuple[str, Callable[[str], bytes]]]:

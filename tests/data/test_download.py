@@ -71,7 +71,7 @@ def test_silent_mirror_times_out(packed: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "MIRRORS", (silent.url,))
     monkeypatch.setattr(module, "TIMEOUT", 0.1)
     start = time.monotonic()
-    with pytest.raises(DataError, match=r"127\.0\.0\.1.*timed out after 0\.1 s"):
+    with pytest.raises(DataError, match=r"127\.0\.0\.1.*timed out"):
         download("data")
     assert time.monotonic() - start < 2
     silent.server.shutdown()
@@ -171,7 +171,7 @@ def test_decompression_stops_after_the_expected_size() -> None:
 
 
 SERVERS = {
-    "stalls": "timed out after",
+    "stalls": "timed out",
     "trickles": "incomplete after",
     "resets": "reset by peer",
     "ends early": r"connection closed [\d,]+ bytes early",
