@@ -22,13 +22,6 @@ class TerminateOnNonFinite(Callback):
 
     def __init__(self) -> None:
         self.losses: list[Tensor] = []  # since the last check, one per step
-        self.learning_rates: list[float] = []  # of the same steps
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Stores the learning rate of the step."""
-        self.learning_rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
         self,
@@ -68,13 +61,11 @@ class TerminateOnNonFinite(Callback):
         if not self.losses:
             return
         bad = ~torch.stack(self.losses).isfinite()
-        num, learning_rates = len(bad), self.learning_rates
-        self.losses, self.learning_rates = [], []
+        num, self.losses = len(bad), []
         first = torch.where(bad.any(), bad.int().argmax(), num)
         index = int(trainer.strategy.reduce(first, reduce_op="min"))  # over all ranks
         if index < num:
             raise NonFiniteError(
-                f"from step {trainer.global_step - num + index + 1:,} on (epoch "
-                f"{trainer.current_epoch + 1}, learning rate {learning_rates[index]:.3g}), the "
-                f"loss is not finite; {HINT}"
+                f"from step {trainer.global_step - num + index + 1:,} on, in epoch "
+                f"{trainer.current_epoch + 1}, the loss is not finite; {HINT}"
             )

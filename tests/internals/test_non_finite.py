@@ -47,18 +47,6 @@ class GradientHook(Callback):
         pass
 
 
-def learning_rate_at(step: int) -> float:
-    """The learning rate of a step of a default fit of three epochs of ten steps."""
-    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(()))], lr=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 0.01, total_steps=30, pct_start=0.1, cycle_momentum=False
-    )
-    for _ in range(step - 1):
-        optimizer.step()
-        schedule.step()
-    return float(optimizer.param_groups[0]["lr"])
-
-
 @pytest.mark.fault("non_finite")
 @pytest.mark.parametrize("value", [".nan", ".inf"])
 @pytest.mark.parametrize("every", ["3", "10"])
@@ -72,8 +60,8 @@ def test_non_finite_loss_stops_the_run(value: str, every: str, callbacks: str, r
     )
     assert code == 1
     assert err.splitlines()[-1] == (
-        f"error: from step 14 on (epoch 2, learning rate {learning_rate_at(14):.3g}), the loss is "
-        "not finite; no later checkpoint was saved. A lower --model.optimizer.lr may help"
+        "error: from step 14 on, in epoch 2, the loss is not finite; no later checkpoint was "
+        "saved. A lower --model.optimizer.lr may help"
     )
     (run_dir,) = Path("runs").iterdir()
     for name in ("last.ckpt", "best.ckpt"):
