@@ -47,14 +47,10 @@ ERRORS = (
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs the command line.
+    """Runs the command line, by default that of the process; returns the exit code.
 
-    Args:
-        args: The command line without the name of the program; by default, that of the process.
-
-    Returns:
-        The exit code: 0; 1 for an error, 2 for one in the command line; 130 and 143 after Ctrl+C
-        and SIGTERM; 141 where the reader of the output went away.
+    0; 1 for an error, 2 for one in the command line; 130 and 143 after Ctrl+C and SIGTERM; 141
+    where the reader of the output went away.
     """
     args = sys.argv[1:] if args is None else args
     # Classes of the current folder can be named, with the console script as with `python -m`.

@@ -25,11 +25,7 @@ from fmnist_lightning.training.predictions import PredictionWriter
 
 
 class FashionCLI(LightningCLI):
-    """``LightningCLI`` with this project's defaults, run folders and rules for checkpoints.
-
-    Args:
-        args: The command line, without the name of the program.
-    """
+    """``LightningCLI`` with this project's defaults, run folders and rules for checkpoints."""
 
     def __init__(self, args: list[str]) -> None:
         self.source: resume.CheckpointSource | None = None  # of --ckpt_path
@@ -60,11 +56,7 @@ class FashionCLI(LightningCLI):
         self._subcommand_parsers = commands.add_commands(parser, self.init_parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the command line, on top of the settings that a checkpoint was trained with.
-
-        Raises:
-            ValueError: If the checkpoint is missing or can't be used, or options conflict with it.
-        """
+        """Parses the command line, on top of the settings that a checkpoint was trained with."""
         self.config = parser.parse_args(args)
         command = self.config.subcommand
         config, command_parser = self.config[command], self._subcommand_parsers[command]
@@ -101,12 +93,7 @@ class FashionCLI(LightningCLI):
         """Does nothing: ``parse_arguments`` has done it."""
 
     def before_instantiate_classes(self) -> None:
-        """Checks settings that would fail late.
-
-        Raises:
-            ValueError: If a setting is null that must not be, or there is no GPU where one is asked
-                for.
-        """
+        """Checks settings that would fail late: null, and a GPU that is not there."""
         config = self.config[self.subcommand].as_dict()
         commands.reject_null(
             "data", pydoc.locate(config["data"]["class_path"]), config["data"]["init_args"]

@@ -63,8 +63,7 @@ def max_abs_diff(classifier: FashionClassifier, path: Path, images: Tensor) -> f
 def export_and_compare(classifier: FashionClassifier, images: Tensor, path: Path) -> None:
     """Exports a classifier, compares its probabilities on ``images``, and prints the difference.
 
-    Raises:
-        ValueError: If the file exists, its folder does not, or the difference is too large.
+    Raises ValueError if the file exists, its folder does not, or the difference is too large.
     """
     if path.exists():
         raise ValueError(f"{path} exists already: remove it, or give another --output")

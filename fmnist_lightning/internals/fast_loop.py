@@ -38,10 +38,7 @@ class FastEpochLoop(_TrainingEpochLoop):
 
     An epoch that needs more than this loop knows, such as several devices, accumulated gradients,
     a profiler, or hooks between forward pass and optimiser step, runs Lightning's own steps.
-    Batches must already be on the device.
-
-    Args:
-        trainer: Its trainer; assign the loop to ``trainer.fit_loop.epoch_loop``.
+    Batches must already be on the device. Assign the loop to ``trainer.fit_loop.epoch_loop``.
     """
 
     def __init__(self, trainer: Trainer) -> None:

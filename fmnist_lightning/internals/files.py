@@ -12,17 +12,7 @@ import torch
 
 @contextlib.contextmanager
 def atomic_write(target: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file beside ``target`` that replaces it once it is complete.
-
-    Args:
-        target: The file to create or replace.
-
-    Yields:
-        The stream to write to.
-
-    Raises:
-        OSError: If it can't be written; ``target`` is unchanged.
-    """
+    """Opens a temporary file that replaces ``target`` once it is complete."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as stream:
@@ -35,18 +25,9 @@ def atomic_write(target: Path) -> Iterator[BinaryIO]:
 
 
 def safe_load(path: Path, problem: str) -> Any:
-    """Reads a file of tensors and built-in types, without running code from it.
+    """Reads a file of tensors and built-in types, to the CPU, without running code from it.
 
-    Args:
-        path: A file that ``torch.save`` wrote.
-        problem: How the error names a file of another kind, such as ``holds no weights``.
-
-    Returns:
-        The content, with tensors on the CPU.
-
-    Raises:
-        OSError: If it can't be opened.
-        ValueError: If it is damaged, or holds anything else.
+    A ValueError for another file begins with ``problem``, such as ``holds no weights``.
     """
     with path.open("rb"):  # the system's own error rather than one of the readers below
         pass

@@ -30,14 +30,7 @@ def raise_on_sigterm() -> Iterator[None]:
 
 
 def signal_exit_code(error: BaseException) -> int | None:
-    """The exit code for a run that a signal ended.
-
-    Args:
-        error: What ended the run. Lightning turns Ctrl+C into a ``SystemExit``.
-
-    Returns:
-        130 for Ctrl+C, 143 for SIGTERM, None where no signal was involved.
-    """
+    """130 for a run that Ctrl+C ended, 143 for SIGTERM, None without a signal."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, SigtermInterrupt):

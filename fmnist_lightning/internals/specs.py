@@ -18,18 +18,7 @@ ALLOWED_PACKAGES = ("fmnist_lightning", "torch.nn", "torch.optim", "torchvision.
 
 
 def to_spec(factory: Callable[..., Any]) -> dict[str, Any]:
-    """Describes a class, or a ``functools.partial`` of one with keyword arguments.
-
-    Args:
-        factory: What to describe.
-
-    Returns:
-        Its spec.
-
-    Raises:
-        ValueError: If it is anything else, such as a lambda, or an argument is not a number, text,
-            list or dict.
-    """
+    """The spec of a class, or of a ``functools.partial`` of one with keyword arguments."""
     cls: object = factory
     init_args: dict[str, Any] = {}
     if isinstance(factory, functools.partial):
@@ -45,19 +34,7 @@ def to_spec(factory: Callable[..., Any]) -> dict[str, Any]:
 
 
 def from_spec(spec: object, trusted: Collection[str] = ()) -> Callable[..., Any]:
-    """Imports the class of a spec and binds its arguments.
-
-    Args:
-        spec: See the module; it may come from an untrusted file.
-        trusted: Full class paths that may be imported in addition to ``ALLOWED_PACKAGES``.
-
-    Returns:
-        A ``functools.partial`` that builds the object.
-
-    Raises:
-        ValueError: If the spec is malformed, or its class is not allowed, can't be imported, or is
-            neither an ``nn.Module`` nor an ``Optimizer``.
-    """
+    """The constructor that a spec, maybe of an untrusted file, describes; see ``is_allowed``."""
     if (
         not isinstance(spec, dict)
         or not {"class_path"} <= spec.keys() <= {"class_path", "init_args"}

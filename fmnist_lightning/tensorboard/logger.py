@@ -11,11 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 class FixedStepTensorBoardLogger(TensorBoardLogger):
     """A TensorBoard log directly in the folder of a run.
 
-    Args:
-        run_dir: The folder of the run.
-        step: The step of all metrics, for an evaluation; by default, each has its own.
-        purge_step: For a fit, the number of steps done before it. TensorBoard hides what the log of
-            a resumed run already has of later steps, which are repeated.
+    ``step`` is that of all metrics of an evaluation. ``purge_step`` is where a fit is resumed:
+    TensorBoard hides what the log already has of later steps, which are repeated.
     """
 
     def __init__(

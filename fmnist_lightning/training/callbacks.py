@@ -73,8 +73,7 @@ class EpochSummary(Callback):
 class EvaluationSummary(Callback):
     """Prints the metrics of ``validate`` and ``test``, and writes them, unrounded, as JSON.
 
-    Args:
-        run_dir: The folder for ``validate.json`` and ``test.json``; None writes nothing.
+    The files are ``validate.json`` and ``test.json`` in ``run_dir``; None writes nothing.
     """
 
     def __init__(self, run_dir: Path | None) -> None:

@@ -24,9 +24,6 @@ class RunCheckpoint(ModelCheckpoint):
     ``last.ckpt`` exists before the first step, so that a run can be resumed from any moment.
     (``save_last`` of the base class saves only where the loss improved.) It must be the last
     callback, so that ``last.ckpt`` has the state of all others at the end of its epoch.
-
-    Args:
-        dirpath: The folder for both.
     """
 
     def __init__(self, dirpath: Path) -> None:
@@ -99,16 +96,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a checkpoint of this project without running code from it.
+    """Reads a checkpoint of this project, to the CPU, without running code from it.
 
-    Args:
-        path: A local file.
-
-    Returns:
-        Its content: tensors, on the CPU, and built-in types.
-
-    Raises:
-        ValueError: If there is no such file, it is damaged, or not a checkpoint of this project.
+    Raises ValueError if it is missing, damaged, or of another kind.
     """
     file = Path(path)
     if file.is_symlink() and not file.exists():
@@ -167,11 +157,7 @@ def build_classifier(
 def load_weights(
     classifier: FashionClassifier, checkpoint: dict[str, Any], path: str | os.PathLike[str]
 ) -> None:
-    """Loads the weights of a checkpoint.
-
-    Raises:
-        ValueError: If they do not fit.
-    """
+    """Loads the weights of a checkpoint; ValueError if they do not fit."""
     try:
         classifier.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -11,14 +11,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 def one_cycle(optimizer: Optimizer, trainer: Trainer, warmup_fraction: float) -> dict[str, Any]:
     """The schedule of a whole run, in the form that ``configure_optimizers`` returns.
 
-    Args:
-        optimizer: Its learning rates are the highest of the schedule.
-        trainer: Knows the number of steps.
-        warmup_fraction: The part of the steps in which the learning rate rises, 0 to below 1.
-
-    Raises:
-        ValueError: If the number of steps is unknown, or parameters are added during training,
-            which the schedule does not support.
+    It rises to the optimiser's learning rates in ``warmup_fraction`` of the run, 0 to below 1.
     """
     if any(isinstance(each, BaseFinetuning) for each in trainer.callbacks):  # type: ignore[attr-defined]
         raise ValueError(

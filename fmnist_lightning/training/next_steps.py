@@ -21,14 +21,9 @@ def after_interrupt(trainer: Trainer, root: str) -> str:
 
 
 def after_fit(trainer: Trainer, root: str, own_data: bool) -> str:
-    """Where the results are, and the commands to run next.
+    """Where the results are, and the commands to run next; both checkpoints are read to be sure.
 
-    Reads both checkpoints, to be sure that they can be.
-
-    Args:
-        trainer: After a fit.
-        root: The folder of all runs.
-        own_data: Whether the data module is the user's own, so that ``test`` needs the config.
+    With ``own_data``, a data module of the user, ``test`` needs the config.
     """
     checkpoint, hparams = trainer.checkpoint_callback, trainer.lightning_module.hparams
     assert isinstance(checkpoint, RunCheckpoint)

@@ -17,9 +17,7 @@ from fmnist_lightning.training.module import FashionClassifier
 class PredictionWriter(Callback):
     """Writes ``predictions.csv``: index, label, prediction, and a probability for each class.
 
-    Args:
-        run_dir: The folder for it; None writes nothing.
-        index: An image to show in addition, by its number.
+    Without a ``run_dir``, nothing is written. The image with number ``index`` is also shown.
     """
 
     def __init__(self, run_dir: Path | None, index: int | None = None) -> None:

@@ -42,11 +42,7 @@ class CheckpointSource(NamedTuple):
 
 
 def resolve_checkpoint(path: str, root: Path) -> CheckpointSource:
-    """Reads the checkpoint ``path``; ``last`` means that of the latest run below ``root``.
-
-    Raises:
-        ValueError: If it is missing or is not a checkpoint of this project.
-    """
+    """Reads the checkpoint ``path``; ``last`` means that of the latest run below ``root``."""
     run_dir = None
     if path == "last":
         run_dir = runs.latest_run_dir(root)
@@ -68,11 +64,7 @@ class SaveRunConfig(SaveConfigCallback):
 
 
 def read_run_config(path: Path) -> dict[str, Any]:
-    """The config that a ``fit`` saved, as plain values.
-
-    Raises:
-        ValueError: If the file is missing or is not the config of a run.
-    """
+    """The config that a ``fit`` saved, as plain values."""
     try:
         config = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -83,13 +75,9 @@ def read_run_config(path: Path) -> dict[str, Any]:
 
 
 def check_compatible(settings: dict[str, Any], source: CheckpointSource, complete: bool) -> None:
-    """Raises where settings conflict with what a checkpoint was trained with.
+    """Raises where the config of a command conflicts with what a checkpoint was trained with.
 
-    Args:
-        settings: The config of the command, as plain values.
-        source: The checkpoint.
-        complete: Whether the settings describe the whole model; if not, what they leave out is
-            taken from the checkpoint.
+    A model that is not ``complete`` takes what it leaves out from the checkpoint.
     """
     hparams = {k: v for k, v in source.content["hyper_parameters"].items() if k != "classes"}
     saved = flatten({"model": hparams, "data": source.split})
@@ -113,18 +101,9 @@ def check_compatible(settings: dict[str, Any], source: CheckpointSource, complet
 
 
 def changed_settings(settings: dict[str, Any], saved: dict[str, Any]) -> str:
-    """Names the settings of a resumed run that differ from those it had.
+    """Names the settings of a resumed run that differ from its saved ones.
 
-    Args:
-        settings: The config of the command, as plain values.
-        saved: The config of the run.
-
-    Returns:
-        A text for the terminal.
-
-    Raises:
-        ValueError: If one of them changes the number of steps, which a one-cycle schedule must know
-            from the start.
+    Raises for one that changes the number of steps, which a one-cycle schedule must know.
     """
     before, after = _flatten(saved), _flatten(settings)
     changed = {key for key in before | after if before.get(key) != after.get(key)} - {"ckpt_path"}

@@ -32,11 +32,7 @@ def create_run_dir(root: Path) -> Path:
 
 
 def latest_run_dir(root: Path) -> Path:
-    """The run below ``root`` whose ``last.ckpt`` is the newest.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """The run below ``root`` whose ``last.ckpt`` is the newest."""
     found = list(root.glob(f"*/{CHECKPOINTS}/last.ckpt"))
     if not found:
         raise ValueError(
@@ -48,10 +44,7 @@ def latest_run_dir(root: Path) -> Path:
 def find_run_dir(path: Path, checkpoint: dict[str, Any], root: Path) -> Path | None:
     """The run folder that a checkpoint belongs to, or None if it stands alone.
 
-    Args:
-        path: The checkpoint: in its run folder, a link to there, or a copy elsewhere.
-        checkpoint: Its content, which holds the name of its run.
-        root: The folder of all runs, where the run of a copy is looked up.
+    The checkpoint may be in its run folder, a link to there, or a copy: its content names the run.
     """
     file = path.resolve()
     if file.parent.name == CHECKPOINTS and (file.parent.parent / "config.yaml").is_file():
@@ -63,11 +56,7 @@ def find_run_dir(path: Path, checkpoint: dict[str, Any], root: Path) -> Path | N
 
 
 def check_overwrite() -> None:
-    """Makes sure that ``fit`` may replace ``best.ckpt`` in the current folder.
-
-    Raises:
-        ValueError: If it is neither a link to a run's best checkpoint nor a copy of one.
-    """
+    """Raises if ``best.ckpt`` in the current folder is not from a fit, which would replace it."""
     if BEST.is_symlink():
         ours = Path(os.readlink(BEST)).parts[-2:] == (CHECKPOINTS, BEST.name)
     else:  # a copy, on a system without links
@@ -81,9 +70,9 @@ def check_overwrite() -> None:
 
 
 def link_best(checkpoint: Path) -> None:
-    """Makes ``best.ckpt`` in the current folder a link to ``checkpoint``, or a copy of it.
+    """Makes ``best.ckpt`` in the current folder a link to ``checkpoint``, atomically.
 
-    The replacement is atomic. It is a copy where the system does not allow links.
+    It is a copy where the system does not allow links.
     """
     target = os.path.relpath(checkpoint)
     if BEST.is_symlink() and os.readlink(BEST) == target:

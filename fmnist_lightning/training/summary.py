@@ -7,16 +7,7 @@ from torch import Tensor
 
 
 def compute_summary(metrics: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Any]:
-    """The metrics of an evaluation as plain numbers, with counts for each class.
-
-    Args:
-        metrics: See ``ClassificationMetrics.compute``.
-        classes: The names of the C classes.
-
-    Returns:
-        ``loss``, ``accuracy`` (0 to 1), ``correct``, ``total``, ``ece`` (0 to 1), and ``classes``:
-        for each class its ``correct`` and ``total``.
-    """
+    """The metrics of an evaluation as plain numbers, with counts for each class."""
     confusion = metrics["confusion"]
     correct, total = int(confusion.diagonal().sum()), int(confusion.sum())
     return {
