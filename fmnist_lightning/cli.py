@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from fmnist_lightning import commands
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
+from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
 from fmnist_lightning.training import next_steps, resume, runs
 from fmnist_lightning.training.checkpoint import (
@@ -94,7 +95,9 @@ class FashionCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Checks settings that would fail late: null, and a GPU that is not there."""
-        config = self.config[self.subcommand].as_dict()
+        config = self.config[self.subcommand]
+        config["num_threads"] = set_num_threads(config["num_threads"])  # the run's config has it
+        config = config.as_dict()
         commands.reject_null(
             "data", pydoc.locate(config["data"]["class_path"]), config["data"]["init_args"]
         )
@@ -145,7 +148,9 @@ class FashionCLI(LightningCLI):
             # The curves of an epoch are at its last step, which Lightning counts from 0.
             step = max(self.source.step - 1, 0)
             kwargs["logger"] = FixedStepTensorBoardLogger(run_dir or Path(), step=step)
-        trainer = create_trainer(run_dir=run_dir, callbacks=callbacks, **kwargs)
+        trainer = create_trainer(
+            run_dir=run_dir, callbacks=callbacks, num_threads=self.options.num_threads, **kwargs
+        )
         if self.subcommand == "predict" and trainer.world_size > 1:
             raise ValueError(f"predict runs on one device, not on {trainer.world_size}")
         return trainer

@@ -85,6 +85,13 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
         default=0,
         help="Seed of all random numbers; true draws one.",
     )
+    parser.add_argument(
+        "--num_threads",
+        type=int | None,
+        metavar="N",
+        help="CPU threads (default: those that other programs leave free). Another number changes "
+        "the last digits of results.",
+    )
     what = "continue from, or `last` to resume the latest run" if command == "fit" else "use"
     parser.add_argument("--ckpt_path", type=str | None, help=f"The checkpoint to {what}.")
     if command == "fit":
@@ -102,17 +109,7 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
             help="Classes that the checkpoint may name besides this package's and PyTorch's.",
         )
     if command == "predict":
-        parser.add_argument(
-            "--photos",
-            nargs="+",
-            type=str,
-            metavar="PATH",
-            help="Classify photos instead of the test images: files, folders, or patterns in "
-            "quotes. Photos in folders named after classes also give the accuracy.",
-        )
-        parser.add_argument(
-            "--index", type=int | None, metavar="N", help="Show one test image, by its number."
-        )
+        _add_predict_options(parser)
     parser.add_argument(
         "--data",
         type=LightningDataModule,
@@ -132,6 +129,20 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
             compute_fn=lambda data: getattr(data, "classes", CLASSES),
             apply_on="instantiate",
         )
+
+
+def _add_predict_options(parser: LightningArgumentParser) -> None:
+    parser.add_argument(
+        "--photos",
+        nargs="+",
+        type=str,
+        metavar="PATH",
+        help="Classify photos instead of the test images: files, folders, or patterns in "
+        "quotes. Photos in folders named after classes also give the accuracy.",
+    )
+    parser.add_argument(
+        "--index", type=int | None, metavar="N", help="Show one test image, by its number."
+    )
 
 
 def reject_null(name: str, cls: Any, settings: dict[str, Any]) -> None:

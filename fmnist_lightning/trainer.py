@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 
 from fmnist_lightning.internals.fast_loop import FastEpochLoop
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
+from fmnist_lightning.internals.threads import StarvationWarning, set_num_threads
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
 from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
@@ -24,12 +25,13 @@ def create_trainer(
     logger: Any = True,
     callbacks: Callback | Sequence[Callback] | None = None,
     plugins: Any = None,
+    num_threads: int | None = None,
     **kwargs: Any,
 ) -> Trainer:
     """Builds a ``Trainer`` with everything that the command line gives a run.
 
-    That is a run folder with TensorBoard log and atomic checkpoints, ``best.ckpt`` in the current
-    folder, printed losses, a stop where the loss is not finite, and exact resume.
+    That is a run folder with TensorBoard log and atomic checkpoints, ``best.ckpt``, printed losses,
+    a stop where the loss is not finite, exact resume, and a suitable number of CPU threads.
 
     Args:
         run_dir: The folder of the run; by default a new one below ``default_root_dir``. It becomes
@@ -38,28 +40,27 @@ def create_trainer(
         logger: As in ``Trainer``; by default, a TensorBoard log in the run folder.
         callbacks: Added to those of this function.
         plugins: As in ``Trainer``.
+        num_threads: CPU threads of PyTorch; by default, those that other programs leave free.
         **kwargs: Any other argument of ``Trainer``.
 
     Raises:
-        ValueError: If ``best.ckpt`` in the current folder is not from a fit and would be replaced.
+        ValueError: If ``best.ckpt`` in the current folder is not from a fit.
     """
+    set_num_threads(num_threads)
     dry = bool(kwargs.get("fast_dev_run"))  # writes nothing
     saves = not dry and kwargs.get("enable_checkpointing") is not False
     if saves:
         runs.check_overwrite()
-    if dry:
-        run_dir = Path(default_root_dir)
-    elif run_dir is None:
-        root = Path(default_root_dir)
-        # Other ranks write nothing; Lightning tells them where rank 0 keeps its checkpoints.
-        run_dir = runs.create_run_dir(root) if is_rank_zero() else root
+    root = Path(default_root_dir)
+    if run_dir is None or dry:  # other ranks write nothing, but the checkpoints of rank 0
+        run_dir = runs.create_run_dir(root) if is_rank_zero() and not dry else root
     all_callbacks = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
-    if kwargs.get("enable_progress_bar") is not False and not any(
-        isinstance(callback, ProgressBar) for callback in all_callbacks
-    ):
+    has_bar = any(isinstance(callback, ProgressBar) for callback in all_callbacks)
+    if kwargs.get("enable_progress_bar") is not False and not has_bar:
         # In a file or a pipe, the bar would be thousands of lines.
         all_callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stdout.isatty() else 0))
-    all_callbacks += [EpochSummary(), EvaluationSummary(None if dry else run_dir)]
+    all_callbacks += [EpochSummary(), StarvationWarning()]
+    all_callbacks.append(EvaluationSummary(None if dry else run_dir))
     if logger is not False and not dry:
         from fmnist_lightning import tensorboard  # an option, imported only where it is used
 
