@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,33 @@ def test_invalid_config_in_a_run_folder_is_refused(text: str, run: Run) -> None:
 
 
 @pytest.mark.fault("bad_checkpoint")
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (network("fmnist_lightning.MLP", hidden_dim=10**12), "do not fit its network"),
+        (network("fmnist_lightning.ResNetEnsemble", num_members=10**8), "must be 1 to 100"),
+        (network("torch.nn.Linear", in_features=10**7, out_features=10**7), "do not fit"),
+    ],
+    ids=["a layer", "members", "a class of PyTorch"],
+)
+def test_network_that_fills_the_memory_is_not_built(
+    attack: dict[str, Any], message: str, victim: Path
+) -> None:
+    checkpoint = torch.load("best.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"] |= attack
+    torch.save(checkpoint, "huge.ckpt")
+    with pytest.raises(ValueError, match=message):
+        load_classifier("huge.ckpt")
+
+
+def test_compressed_checkpoint_is_not_unpacked(victim: Path) -> None:
+    with zipfile.ZipFile("best.ckpt") as old, zipfile.ZipFile("bomb.ckpt", "w") as new:
+        for each in old.infolist():
+            new.writestr(each.filename, old.read(each), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=r"bomb\.ckpt is not a checkpoint that can be read safely"):
+        load_classifier("bomb.ckpt")
+
+
 def test_url_is_not_fetched_by_commands(run: Run) -> None:
     for command in ("test", "fit"):
         code, _, err = run(command, "--ckpt_path", "http://127.0.0.1:9/x.ckpt")

@@ -34,6 +34,8 @@ def safe_load(path: Path, problem: str) -> Any:
     try:
         if zipfile.is_zipfile(path):  # torch.load does not verify checksums
             with zipfile.ZipFile(path) as archive:
+                if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+                    raise ValueError("it is compressed, and may be a bomb")
                 if (name := archive.testzip()) is not None:
                     raise ValueError(f"the checksum of {name} is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)

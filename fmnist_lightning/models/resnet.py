@@ -84,7 +84,7 @@ class ResNetEnsemble(nn.Module):
     network, and each member learns as much as in ``1 / num_members`` of the epochs.
 
     Args:
-        num_members: Number of networks, at least 1.
+        num_members: Number of networks, 1 to 100.
         stem_channels, channels, stem_block, num_classes: As of :class:`SmallResNet`.
 
     Raises:
@@ -100,8 +100,8 @@ class ResNetEnsemble(nn.Module):
         num_classes: int = NUM_CLASSES,
     ) -> None:
         super().__init__()
-        if num_members < 1:
-            raise ValueError(f"num_members must be at least 1, not {num_members}")
+        if not 1 <= num_members <= 100:
+            raise ValueError(f"num_members must be 1 to 100, not {num_members}")
         args = stem_channels, channels, stem_block, num_classes
         self.members = nn.ModuleList(SmallResNet(*args) for _ in range(num_members))
 

@@ -1,6 +1,7 @@
 """Checkpoints: which are kept, how they are written, and how they are read safely."""
 
 import os
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write, safe_load
 from fmnist_lightning.internals.specs import from_spec
 from fmnist_lightning.training.module import FashionClassifier
-from fmnist_lightning.training.runs import link_best
+from fmnist_lightning.training.runs import LAST, check_overwrite, link_best
 
 SPEC_KEYS = ("network", "optimizer", "augmentation")
 
@@ -34,13 +36,17 @@ class RunCheckpoint(ModelCheckpoint):
             mode="min",
             enable_version_counter=False,
         )
-        self.last_path = str(dirpath / "last.ckpt")
+        self.last_path = str(dirpath / LAST)
         self.last_step = 0  # of last.ckpt
+        self.links_best = True  # as best.ckpt in the current folder
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves ``last.ckpt`` of a run that begins."""
         super().on_train_start(trainer, pl_module)
         self.last_step = trainer.global_step
+        if trainer.is_global_zero:
+            for leftover in Path(str(self.dirpath)).glob(".*.ckpt.*"):  # of a killed process
+                leftover.unlink(missing_ok=True)
         if not trainer.strategy.broadcast(Path(self.last_path).exists()):
             trainer.save_checkpoint(self.last_path, weights_only=False)
 
@@ -65,8 +71,13 @@ class RunCheckpoint(ModelCheckpoint):
         checkpoint["run"] = Path(str(self.dirpath)).parent.name
 
     def _link_best(self, trainer: Trainer) -> None:
-        if trainer.is_global_zero and self.best_model_path:
-            link_best(Path(self.best_model_path))
+        if trainer.is_global_zero and self.best_model_path and self.links_best:
+            try:
+                check_overwrite()  # again: somebody may have put a file of that name there
+                link_best(Path(self.best_model_path))
+            except ValueError as error:
+                self.links_best = False
+                print_line(str(error))
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -146,12 +157,20 @@ def build_classifier(
     for key in SPEC_KEYS:
         if hparams.get(key) is not None:
             hparams[key] = from_spec(hparams[key], trusted)
-    try:
-        classifier = FashionClassifier(**hparams)
-    except Exception as error:  # settings from a file can make a constructor raise anything
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are compared, not copied
+        # Shapes first: a file may name a network that fills the memory.
+        load_weights(_construct(hparams, path), checkpoint, path)
+    classifier = _construct(hparams, path)
     load_weights(classifier, checkpoint, path)
     return classifier.eval()
+
+
+def _construct(hparams: dict[str, Any], path: str | os.PathLike[str]) -> FashionClassifier:
+    try:
+        return FashionClassifier(**hparams)
+    except Exception as error:  # settings from a file can make a constructor raise anything
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
 
 
 def load_weights(
@@ -159,6 +178,9 @@ def load_weights(
 ) -> None:
     """Loads the weights of a checkpoint; ValueError if they do not fit."""
     try:
+        for name, value in checkpoint["state_dict"].items():
+            if not value.isfinite().all():
+                raise ValueError(f"the weights {name} of {path} are not finite: training failed")
         classifier.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())

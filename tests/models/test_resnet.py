@@ -74,5 +74,5 @@ def test_ensemble_trains_on_batches_smaller_than_itself(batch_size: int) -> None
 
 
 def test_ensemble_without_members_is_refused() -> None:
-    with pytest.raises(ValueError, match="num_members must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="num_members must be 1 to 100, not 0"):
         ResNetEnsemble(num_members=0)
