@@ -106,7 +106,9 @@ class PhotoReport(BasePredictionWriter):
     def _write_row(self, *cells: str) -> None:
         assert self.folder is not None
         with (self.folder / "photos.csv").open("a", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerow(cells)
+            # A spreadsheet would take a name that begins like a formula for one.
+            quoted = ["'" + cell if cell[:1] in ("=", "+", "-", "@") else cell for cell in cells]
+            csv.writer(stream).writerow(quoted)
 
     def _add_to_sheet(self, name: str, cell: Cell) -> None:
         self.cells[name].append(cell)

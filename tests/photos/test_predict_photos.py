@@ -196,6 +196,10 @@ def test_photos_with_any_file_name_are_read(fit: Fit, run: Run, tmp_path: Path) 
     (folder,) = (run_dir / "photos").iterdir()
     assert len(rows(folder)) == len(HOSTILE)
     assert all(line.isprintable() for line in out.splitlines())
+    Image.new("L", (28, 28)).save("=1+1.png")
+    assert run("predict", "--ckpt_path", "best.ckpt", "--photos", "=1+1.png")[0] == 0
+    newest = max((run_dir / "photos").iterdir())
+    assert [row["file"] for row in rows(newest)] == ["'=1+1.png"]
     one_by_one = [f"odd/{name}" for name in HOSTILE]
     code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", *one_by_one)
     assert code == 0, err
