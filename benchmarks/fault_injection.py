@@ -35,7 +35,7 @@ KINDS = {
     ),
     "non_finite": (
         "a loss or weights that are not finite",
-        "the run stops, names the step and its learning rate, and saves none of it",
+        "the run stops, names the step, and saves none of it",
     ),
     "disk": (
         "a full disk, a folder without write permission",

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 import threading
 import warnings
@@ -23,6 +24,7 @@ IGNORED_MESSAGES = (
     "💡 Tip",
     "Loading `train_dataloader` to estimate",
     "Seed set to",
+    "GPU available: False",
     "TPU available",
     "Detected KeyboardInterrupt",
     "Received SIGTERM",
@@ -35,12 +37,12 @@ IGNORED_WARNINGS = (
     "Precision .* is not supported by the model summary",
     ".*LeafSpec.* is deprecated",  # Lightning uses an old name of PyTorch
 )
-ERRORS = (
+# Their message says all; that of another error may need its type and the traceback.
+CLEAR_ERRORS = (
     argparse.ArgumentError,
     ValueError,
     OSError,
     ImportError,
-    DataError,
     NonFiniteError,
     MisconfigurationException,
 )
@@ -67,21 +69,30 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain
         return 141  # 128 + SIGPIPE
-    except ERRORS as error:
+    except Exception as error:
         if "--debug" in args:
             raise
-        text = str(error) if isinstance(error, DataError) else " ".join(str(error).split())
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {describe_error(error)}", file=sys.stderr)
         return 2 if isinstance(error, argparse.ArgumentError) else 1
-    except RuntimeError as error:
-        if not is_dead_rank_error(error) or "--debug" in args:
-            raise
-        print("error: a distributed worker exited; see its output", file=sys.stderr)
-        return 1
     if cli.photo_report and cli.photo_report.num_skipped:
         print(f"error: skipped {cli.photo_report.num_skipped:,} photos, see above", file=sys.stderr)
         return 1
     return 0
+
+
+def describe_error(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, DataError):
+        return str(error)  # lists sources in lines of its own
+    if is_dead_rank_error(error):
+        return "a distributed worker exited; see its output"
+    text = " ".join(str(error).split())
+    missing = re.search(r"Requirement '.*?' not met\. HINT: Try running `.*?`", text)
+    if missing:  # of a logger or callback, among all types that the parser has tried
+        return missing[0]
+    if isinstance(error, CLEAR_ERRORS):
+        return text
+    return f"{type(error).__name__}: {text} (--debug shows the traceback)"
 
 
 def _configure_output() -> None:

@@ -1,7 +1,8 @@
 """The command line: ``fit``, ``validate``, ``test``, ``predict`` and ``export``."""
 
+import argparse
 import contextlib
-import pydoc
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from fmnist_lightning import commands
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
 from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
 from fmnist_lightning.training import next_steps, resume, runs
-from fmnist_lightning.training.checkpoint import (
-    RunCheckpoint,
-    build_classifier,
-    load_weights,
-)
+from fmnist_lightning.training.checkpoint import RunCheckpoint, build_classifier, load_weights
 from fmnist_lightning.training.module import FashionClassifier
 from fmnist_lightning.training.predictions import PredictionWriter
 
@@ -47,9 +43,9 @@ class FashionCLI(LightningCLI):
             )
         finally:
             if self.new_run_dir is not None:
-                with contextlib.suppress(OSError):  # removes them only if the run left nothing
-                    self.new_run_dir.rmdir()
-                    self.new_run_dir.parent.rmdir()
+                for folder in (self.new_run_dir, self.new_run_dir.parent):
+                    with contextlib.suppress(OSError):  # it has content, or is gone
+                        folder.rmdir()
 
     # ---- parsing -------------------------------------------------------------------------------
 
@@ -58,7 +54,10 @@ class FashionCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the command line, on top of the settings that a checkpoint was trained with."""
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except argparse.ArgumentError as error:
+            raise commands.with_suggestion(error, args, self._subcommand_parsers) from error
         command = self.config.subcommand
         config, command_parser = self.config[command], self._subcommand_parsers[command]
         if config.ckpt_path is None:
@@ -68,9 +67,9 @@ class FashionCLI(LightningCLI):
                     "checkpoint that fit has saved"
                 )
             return
-        root = Path((config.trainer or {}).get("default_root_dir", runs.ROOT))
+        root = self._root(config.trainer)
         source = self.source = resume.resolve_checkpoint(config.ckpt_path, root)
-        self.resumes = command == "fit" and config.ckpt_path == "last"
+        self.resumes = command == "fit" and source.is_last
         saved: dict[str, Any] = {}
         if command == "fit" and source.run_dir:
             config_path = source.run_dir / "config.yaml"
@@ -87,29 +86,18 @@ class FashionCLI(LightningCLI):
         if self.resumes:
             settings = yaml.safe_load(command_parser.dump(config, skip_none=False))
             changes = resume.changed_settings(settings, saved)
-            if is_rank_zero():
-                print_line(f"Resuming {source.run_dir} from step {source.step:,}{changes}")
+            if is_rank_zero() and source.run_dir:
+                folder = os.path.relpath(source.run_dir)
+                print_line(f"Resuming {folder} from step {source.step:,}{changes}")
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: ``parse_arguments`` has done it."""
 
     def before_instantiate_classes(self) -> None:
-        """Checks settings that would fail late: null, and a GPU that is not there."""
+        """Checks settings that would fail late, and chooses the number of threads."""
         config = self.config[self.subcommand]
+        commands.check_settings(config.as_dict())
         config["num_threads"] = set_num_threads(config["num_threads"])  # the run's config has it
-        config = config.as_dict()
-        commands.reject_null(
-            "data", pydoc.locate(config["data"]["class_path"]), config["data"]["init_args"]
-        )
-        if self.subcommand == "fit":
-            commands.reject_null("model", FashionClassifier, config["model"])
-        if (config["trainer"] or {}).get("accelerator") == "gpu" and not (
-            torch.cuda.is_available() or torch.backends.mps.is_available()
-        ):
-            raise ValueError(
-                "--trainer.accelerator gpu: PyTorch finds no GPU on this machine; leave the option "
-                "out to use what there is, or install a PyTorch build that fits your GPU"
-            )
 
     # ---- building ------------------------------------------------------------------------------
 
@@ -126,13 +114,20 @@ class FashionCLI(LightningCLI):
         if self.subcommand != "export":
             self.trainer = self._create_trainer()
 
+    @staticmethod
+    def _root(trainer: Any) -> Path:
+        """The folder of all runs, from the options of the trainer."""
+        return Path((trainer or {}).get("default_root_dir") or runs.ROOT).expanduser()
+
     def _create_trainer(self) -> Trainer:
-        kwargs = dict(self.options.trainer)
+        root = self._root(self.options.trainer)
+        kwargs = dict(self.options.trainer) | {"default_root_dir": root}
         fits, dry = self.subcommand == "fit", bool(kwargs["fast_dev_run"])
         run_dir = self.source.run_dir if self.source and (self.resumes or not fits) else None
         if run_dir is None and not dry:
-            root = Path(kwargs["default_root_dir"])
-            run_dir = self.new_run_dir = runs.create_run_dir(root) if is_rank_zero() else root
+            run_dir = root  # of other ranks, which write nothing
+            if is_rank_zero():
+                run_dir = self.new_run_dir = runs.create_run_dir(root)
         callbacks = as_list(kwargs.pop("callbacks"))
         if fits and not dry:
             config, parser = self.config["fit"], self._subcommand_parsers["fit"]
@@ -174,20 +169,17 @@ class FashionCLI(LightningCLI):
         getattr(self, subcommand)()
 
     def fit(self) -> None:
-        """Trains; says where the results are, or how to resume a run that is interrupted."""
-        checkpoint, root = self.trainer.checkpoint_callback, self.options.trainer.default_root_dir
-        speaks = self.trainer.is_global_zero and isinstance(checkpoint, RunCheckpoint)
-        try:
-            self.trainer.fit(
-                self.model, datamodule=self.datamodule, ckpt_path=self.options.ckpt_path
-            )
-        except BaseException as error:
-            if speaks and (signal_exit_code(error) or is_dead_rank_error(error)):
-                print_line(next_steps.after_interrupt(self.trainer, root))
-            raise
-        if speaks:
+        """Trains; says where the results are, or how to resume a run that ends early."""
+        trainer, first_step = self.trainer, self.source.step if self.source else 0
+        saves = trainer.is_global_zero and isinstance(trainer.checkpoint_callback, RunCheckpoint)
+        with (
+            next_steps.report_errors(trainer, first_step, self.new_run_dir),
+            runs.lock(Path(trainer.default_root_dir), saves),
+        ):
+            trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.options.ckpt_path)
+        if saves:
             own_data = self.config["fit"].data.class_path != commands.DATA_MODULE
-            print_line(next_steps.after_fit(self.trainer, root, own_data))
+            print_line(next_steps.after_fit(trainer, self._root(self.options.trainer), own_data))
 
     def validate(self) -> None:
         """Evaluates on the validation images; a callback prints the metrics."""

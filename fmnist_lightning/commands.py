@@ -1,13 +1,18 @@
 """The commands of the command line, their options and help texts."""
 
 import argparse
+import difflib
 import inspect
 import pydoc
+import re
 import typing
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
-from jsonargparse import DefaultHelpFormatter
+import torch
+import yaml
+from jsonargparse import DefaultHelpFormatter, set_dumper
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -53,8 +58,24 @@ TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
     "max_epochs": 12,
+    "enable_model_summary": False,  # the line before the first epoch says what there is to say
     "num_sanity_val_steps": 0,  # the first validation comes within seconds
     "default_root_dir": runs.ROOT,
+}
+
+
+# What people try, and the options that are meant.
+SYNONYMS = {
+    "epochs": "trainer.max_epochs",
+    "gpu": "trainer.accelerator gpu",
+    "gpus": "trainer.accelerator gpu",
+    "device": "trainer.accelerator",
+    "learning_rate": "model.optimizer.lr",
+    "network": "model.network",
+    "resume": "ckpt_path last",
+    "seed": "seed_everything",
+    "workers": "data.num_workers",
+    "logdir": "trainer.default_root_dir",
 }
 
 
@@ -131,6 +152,34 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
         )
 
 
+class ConfigDumper(yaml.SafeDumper):
+    """Writes what YAML has no type for, such as the ``Interval.step`` of ``Timer``, as text."""
+
+
+ConfigDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
+ConfigDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))
+set_dumper("yaml", lambda config: yaml.dump(config, Dumper=ConfigDumper, sort_keys=False))
+
+
+def with_suggestion(
+    error: argparse.ArgumentError, args: list[str], parsers: dict[str, LightningArgumentParser]
+) -> argparse.ArgumentError:
+    """The error of the parser; for an unknown option with the one that was probably meant."""
+    found = re.search(r"unrecognized arguments?: --?([\w.-]+)", str(error))
+    command = next((each for each in args if each in parsers), None)
+    if not found or not command:
+        return error
+    name = found[1].replace("-", "_")
+    defaults = vars(parsers[command].get_defaults().as_flat())
+    keys = [key.replace(".init_args", "") for key in defaults]
+    last = {key.rpartition(".")[2]: key for key in reversed(keys)}
+    close = difflib.get_close_matches(name, [*keys, *last], n=1, cutoff=0.75)
+    key = SYNONYMS.get(name) or last.get(name) or next(iter(close), None)
+    if key is None:
+        return error
+    return argparse.ArgumentError(None, f"{error}; did you mean --{last.get(key, key)}?")
+
+
 def _add_predict_options(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--photos",
@@ -143,6 +192,25 @@ def _add_predict_options(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--index", type=int | None, metavar="N", help="Show one test image, by its number."
     )
+
+
+def check_settings(config: dict[str, Any]) -> None:
+    """Raises for settings that would fail late: null, zero, and a GPU that is not there."""
+    data = config["data"]
+    reject_null("data", pydoc.locate(data["class_path"]), data["init_args"])
+    if "trust" not in config:  # of `fit`; the others have their model from the checkpoint
+        reject_null("model", FashionClassifier, config["model"])
+    trainer = config["trainer"] or {}
+    for key in ("check_val_every_n_epoch", "accumulate_grad_batches"):
+        if (value := trainer.get(key)) is not None and value < 1:
+            raise ValueError(f"--trainer.{key} must be at least 1, not {value}")
+    if trainer.get("accelerator") == "gpu" and not (
+        torch.cuda.is_available() or torch.backends.mps.is_available()
+    ):
+        raise ValueError(
+            "--trainer.accelerator gpu: PyTorch finds no GPU on this machine; leave the option "
+            "out to use what there is, or install a PyTorch build that fits your GPU"
+        )
 
 
 def reject_null(name: str, cls: Any, settings: dict[str, Any]) -> None:

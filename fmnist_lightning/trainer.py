@@ -8,13 +8,18 @@ from typing import Any
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 
+from fmnist_lightning.internals.console import EpochBar
 from fmnist_lightning.internals.fast_loop import FastEpochLoop
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.threads import StarvationWarning, set_num_threads
 from fmnist_lightning.training import runs
-from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
+from fmnist_lightning.training.callbacks import (
+    EpochSummary,
+    EvaluationSummary,
+    SeedEachEpoch,
+)
 from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
 
 
@@ -51,31 +56,31 @@ def create_trainer(
     saves = not dry and kwargs.get("enable_checkpointing") is not False
     if saves:
         runs.check_overwrite()
-    root = Path(default_root_dir)
+    root = Path(default_root_dir).expanduser()
     if run_dir is None or dry:  # other ranks write nothing, but the checkpoints of rank 0
         run_dir = runs.create_run_dir(root) if is_rank_zero() and not dry else root
-    all_callbacks = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
-    has_bar = any(isinstance(callback, ProgressBar) for callback in all_callbacks)
+    used = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
+    has_bar = any(isinstance(callback, ProgressBar) for callback in used)
     if kwargs.get("enable_progress_bar") is not False and not has_bar:
         # In a file or a pipe, the bar would be thousands of lines.
-        all_callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stdout.isatty() else 0))
-    all_callbacks += [EpochSummary(), StarvationWarning()]
-    all_callbacks.append(EvaluationSummary(None if dry else run_dir))
+        used.append(EpochBar(refresh_rate=10 if sys.stdout.isatty() else 0))
+    used += [EpochSummary(), StarvationWarning(), EvaluationSummary(None if dry else run_dir)]
     if logger is not False and not dry:
         from fmnist_lightning import tensorboard  # an option, imported only where it is used
 
         if logger is None or logger is True:
-            last = run_dir / runs.CHECKPOINTS / "last.ckpt"  # of a run that is resumed
+            last = run_dir / runs.CHECKPOINTS / runs.LAST  # of a run that is resumed
             step = read_checkpoint(last)["global_step"] if last.is_file() else 0
             logger = tensorboard.FixedStepTensorBoardLogger(run_dir, purge_step=step)
-        all_callbacks += [tensorboard.TensorBoardSetup(), tensorboard.TensorBoardEvaluation()]
+        used += [tensorboard.TensorBoardSetup(), tensorboard.TensorBoardEvaluation()]
     if saves:
-        all_callbacks.append(RunCheckpoint(run_dir / runs.CHECKPOINTS))
+        used.append(RunCheckpoint(run_dir / runs.CHECKPOINTS))
     all_plugins = as_list(plugins)
     if not any(isinstance(plugin, CheckpointIO) for plugin in all_plugins):
         all_plugins.append(AtomicCheckpointIO())
-    kwargs = {"num_sanity_val_steps": 0, "default_root_dir": run_dir, **kwargs}
-    trainer = Trainer(logger=logger, callbacks=all_callbacks, plugins=all_plugins, **kwargs)
+    kwargs = {"num_sanity_val_steps": 0, "enable_model_summary": False, **kwargs}
+    kwargs["default_root_dir"] = run_dir
+    trainer = Trainer(logger=logger, callbacks=used, plugins=all_plugins, **kwargs)
     trainer.fit_loop.epoch_loop = FastEpochLoop(trainer)
     return trainer
 

@@ -127,6 +127,47 @@ def test_same_seed_gives_the_same_weights(fit: Fit) -> None:
     assert not torch.equal(weights[0][name], weights[2][name])
 
 
+def test_results_never_go_through_a_link_to_another_file(fit: Fit, run: Run) -> None:
+    folder = fit()
+    for name in ("test.json", "predictions.csv", "image-3.png"):
+        Path(f"mine-{name}").write_text("mine")
+        (folder / name).symlink_to(Path(f"mine-{name}").absolute())
+    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
+    assert run("predict", "--ckpt_path", "best.ckpt", "--index", "3")[0] == 0
+    for name in ("test.json", "predictions.csv", "image-3.png"):
+        assert Path(f"mine-{name}").read_text() == "mine"
+        assert not (folder / name).is_symlink()
+
+
+def test_weights_that_are_not_finite_are_refused(fit: Fit, refused: Callable[..., str]) -> None:
+    fit()
+    checkpoint = read_checkpoint("best.ckpt")
+    checkpoint["state_dict"]["network.features.0.weight"][0] = torch.nan
+    torch.save(checkpoint, "bad.ckpt")
+    message = refused("test", "--ckpt_path", "bad.ckpt")
+    assert "the weights network.features.0.weight of bad.ckpt are not finite" in message
+
+
+def test_early_stop_and_other_log_folder_are_named(run: Run) -> None:
+    stop = ("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss")
+    logger = ("--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "elsewhere")
+    options = ("--trainer.callbacks.stopping_threshold", "9.0", *logger)
+    code, out, err = run("fit", *TINY, "--trainer.max_epochs", "5", *stop, *options)
+    assert code == 0, err
+    assert "epoch  2" not in out
+    assert "Stopped early: Stopping threshold reached" in out
+    assert "tensorboard --logdir elsewhere/lightning_logs" in out
+
+
+def test_fit_names_its_network_and_counts_epochs_from_one(run: Run) -> None:
+    code, out, err = run("fit", *TINY, "--trainer.max_epochs", "1")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0] == "ArticleCNN, 11,252 parameters"
+    assert "GPU available: False" not in err
+    assert "Epoch 0" not in out + err
+
+
 # ---- errors ------------------------------------------------------------------------------------
 
 

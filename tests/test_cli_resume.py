@@ -2,14 +2,18 @@
 
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from conftest import TINY, Run
+from lightning.pytorch import Callback
 
+from fmnist_lightning.training import runs
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
@@ -23,6 +27,15 @@ class Stop(Callback):
         if trainer.current_epoch == 2:
             raise OSError("the machine went away")
 """
+
+
+class PutOwnFile(Callback):
+    """Replaces the link in the second epoch, as a user may do."""
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: object) -> None:
+        if trainer.current_epoch == 1:
+            Path("best.ckpt").unlink()
+            Path("best.ckpt").write_text("mine")
 
 
 RANDOM = ("--model.augmentation", "fmnist_lightning.RandomAugmentation")
@@ -89,10 +102,49 @@ def test_constant_run_can_be_extended(fit: Fit, run: Run) -> None:
     assert re.findall(r"epoch +(\d)/3", out) == ["3"]
 
 
+def test_last_checkpoint_of_a_run_resumes_that_run(fit: Fit, run: Run) -> None:
+    first = fit("--model.lr_schedule", "constant")
+    second = fit("--model.lr_schedule", "constant")
+    path = str(first / "checkpoints" / "last.ckpt")
+    code, out, err = run("fit", "--ckpt_path", path, "--trainer.max_epochs", "3")
+    assert code == 0, err
+    assert f"Resuming {first} from step 20, trainer.max_epochs 3 instead of 2" in out
+    assert set(Path("runs").iterdir()) == {first, second}
+
+
+def test_run_that_is_training_is_not_resumed_by_another_process(fit: Fit, run: Run) -> None:
+    folder = fit("--model.lr_schedule", "constant")
+    with runs.lock(folder):
+        before = read_checkpoint(folder / "checkpoints" / "last.ckpt")["epoch"]
+        code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
+        assert code == 1
+        assert f"another process trains {folder}: wait for its end" in err
+        assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["epoch"] == before
+
+
+def test_own_file_that_appears_during_a_fit_is_left_alone(run: Run) -> None:
+    callback = ("--trainer.callbacks", "test_cli_resume.PutOwnFile")
+    code, out, err = run("fit", *TINY, "--trainer.max_epochs", "3", *callback)
+    assert code == 0, err
+    assert Path("best.ckpt").read_text() == "mine"
+    assert out.count("is not from a fit in this folder, and fit does not replace it") == 1
+    (run_dir,) = Path("runs").iterdir()
+    assert f"best checkpoint: {run_dir}/checkpoints/best.ckpt (val loss" in out
+    assert f"test --ckpt_path {run_dir}/checkpoints/best.ckpt" in out
+
+
+def test_leftovers_of_a_killed_process_are_removed(fit: Fit, run: Run) -> None:
+    folder = fit("--model.lr_schedule", "constant")
+    (folder / "checkpoints" / ".last.ckpt.24655").touch()
+    assert run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")[0] == 0
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {"best.ckpt", "last.ckpt"}
+
+
 def test_fit_from_a_checkpoint_creates_a_new_run(fit: Fit) -> None:
     first = fit("--model.lr_schedule", "constant", "--data.split_seed", "3")
-    path = str(first / "checkpoints" / "last.ckpt")
-    second = fit("--ckpt_path", path, "--trainer.max_epochs", "3")
+    shutil.copy(first / "checkpoints" / "last.ckpt", "copy.ckpt")
+    second = fit("--ckpt_path", "copy.ckpt", "--trainer.max_epochs", "3")
     assert second != first
     assert read_checkpoint(second / "checkpoints" / "last.ckpt")["epoch"] == 2
     saved = yaml.safe_load((second / "config.yaml").read_text())

@@ -1,6 +1,19 @@
 """Output on the terminal."""
 
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
 from tqdm.auto import tqdm
+
+
+class EpochBar(TQDMProgressBar):
+    """Lightning's bar, which counts epochs from 1 as the printed lines do."""
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Names the epoch."""
+        super().on_train_epoch_start(trainer)
+        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
 
 
 def print_line(text: str) -> None:

@@ -128,6 +128,9 @@ def _write_embedding(
     points = [embeddings(classifier.network, classifier.preprocess(batch)) for batch in batches]
     pairs = zip(labels.tolist(), probabilities.argmax(dim=1).tolist(), strict=True)
     names = [[classifier.classes[index] for index in pair] for pair in pairs]
+    for each in (folder.parent, folder):
+        if each.is_symlink():  # whose target may be anything
+            each.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     with SummaryWriter(str(folder)) as writer:
         writer.add_embedding(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fmnist_lightning.data.dataset import global_seed
 from fmnist_lightning.internals.console import print_line
+from fmnist_lightning.internals.files import atomic_write
 from fmnist_lightning.training.module import FashionClassifier
 from fmnist_lightning.training.summary import compute_summary, format_metrics
 
@@ -36,6 +37,13 @@ class EpochSummary(Callback):
         self.best_loss = float("inf")
         self.validated = False
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the network and its number of parameters."""
+        assert isinstance(pl_module, FashionClassifier)
+        num = sum(weight.numel() for weight in pl_module.network.parameters())
+        if trainer.is_global_zero:
+            print_line(f"{type(pl_module.network).__name__}, {num:,} parameters")
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes that this epoch was validated; not every epoch has to be."""
         self.validated = not trainer.sanity_checking
@@ -60,6 +68,12 @@ class EpochSummary(Callback):
                 self.best_loss = loss
         if trainer.is_global_zero:
             print_line(line)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says why a run ends early."""
+        for callback in trainer.early_stopping_callbacks:
+            if callback.stopping_reason_message and trainer.is_global_zero:
+                print_line(f"Stopped early: {callback.stopping_reason_message}")
 
     def state_dict(self) -> dict[str, Any]:
         """The lowest validation loss so far."""
@@ -96,7 +110,7 @@ class EvaluationSummary(Callback):
         if not trainer.is_global_zero:
             return
         summary = compute_summary(metrics, classes)
+        if self.run_dir:  # before the lines, whose reader may be gone
+            with atomic_write(self.run_dir / f"{name}.json") as stream:
+                stream.write((json.dumps(summary, indent=2) + "\n").encode())
         print_line(format_metrics(name, summary))
-        if self.run_dir:
-            path = self.run_dir / f"{name}.json"
-            path.write_text(json.dumps(summary, indent=2) + "\n")

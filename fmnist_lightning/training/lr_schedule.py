@@ -24,6 +24,11 @@ def one_cycle(optimizer: Optimizer, trainer: Trainer, warmup_fraction: float) ->
             "the one_cycle schedule needs the number of steps of the run: set "
             "--trainer.max_epochs or --trainer.max_steps, or --model.lr_schedule constant"
         )
+    if steps < 1:
+        raise ValueError(
+            "the run has no training step: see --trainer.limit_train_batches, --trainer.max_epochs "
+            "and --trainer.max_steps"
+        )
     scheduler = OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],

@@ -1,6 +1,7 @@
 """The output of ``predict`` for the test images."""
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from fmnist_lightning.data.dataset import Batch
 from fmnist_lightning.internals.console import print_line
+from fmnist_lightning.internals.files import atomic_write
 from fmnist_lightning.training.module import FashionClassifier
 
 
@@ -60,7 +62,9 @@ class PredictionWriter(Callback):
             from fmnist_lightning.figures import plot_prediction
 
             path = self.run_dir / f"image-{self.index}.png"
-            plot_prediction(image.cpu(), row.cpu(), label, classes, title).savefig(path)
+            figure = plot_prediction(image.cpu(), row.cpu(), label, classes, title)
+            with atomic_write(path) as stream:
+                figure.savefig(stream, format="png")
             print_line(f"saved to {os.path.relpath(path)}")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -73,8 +77,10 @@ class PredictionWriter(Callback):
         if self.run_dir is None:
             return
         path = self.run_dir / "predictions.csv"
-        with path.open("w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["index", "label", "prediction", *pl_module.classes])
-            writer.writerows(self.rows)
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(["index", "label", "prediction", *pl_module.classes])
+        writer.writerows(self.rows)
+        with atomic_write(path) as stream:
+            stream.write(text.getvalue().encode())
         print_line(f"{len(self.rows):,} predictions written to {os.path.relpath(path)}")

@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from fmnist_lightning.data.datamodule import SPLIT_KEYS
+from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.specs import flatten
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.checkpoint import read_checkpoint
@@ -33,6 +34,14 @@ class CheckpointSource(NamedTuple):
         return int(self.content.get("global_step", 0))
 
     @property
+    def is_last(self) -> bool:
+        """Whether it is the one by which its run is resumed."""
+        if self.run_dir is None:
+            return False
+        last = self.run_dir / runs.CHECKPOINTS / runs.LAST
+        return last.exists() and last.samefile(self.path)
+
+    @property
     def split(self) -> dict[str, int]:
         """The split of the data that it was trained on; empty where it stores none."""
         hparams = self.content.get("datamodule_hyper_parameters")
@@ -46,7 +55,7 @@ def resolve_checkpoint(path: str, root: Path) -> CheckpointSource:
     run_dir = None
     if path == "last":
         run_dir = runs.latest_run_dir(root)
-        path = str(run_dir / runs.CHECKPOINTS / "last.ckpt")
+        path = str(run_dir / runs.CHECKPOINTS / runs.LAST)
     content = read_checkpoint(path)
     return CheckpointSource(path, content, run_dir or runs.find_run_dir(Path(path), content, root))
 
@@ -60,7 +69,10 @@ class SaveRunConfig(SaveConfigCallback):
         if not path.exists():
             config = self.config.clone()
             config.pop("ckpt_path")  # or it would replace that of a later command
-            self.parser.save(config, path, skip_none=False)
+            try:
+                self.parser.save(config, path, skip_none=False)
+            except (yaml.YAMLError, TypeError, ValueError) as error:
+                print_line(f"A resume needs all options again: {path} can't be saved ({error})")
 
 
 def read_run_config(path: Path) -> dict[str, Any]:
@@ -111,7 +123,7 @@ def changed_settings(settings: dict[str, Any], saved: dict[str, Any]) -> str:
         if key in changed and after.get("model.lr_schedule") == "one_cycle":
             raise ValueError(
                 f"--{key} {after.get(key)} conflicts with the one_cycle schedule of the run, which "
-                f"was made for {before.get(key)}; remove the option"
+                f"was made for {before.get(key)}; to train longer, start a new fit with this option"
             )
     return "".join(
         f", {key} {after.get(key, 'null')} instead of {before.get(key, 'null')}"

@@ -3,17 +3,22 @@
 A run folder, ``runs/<time>``, holds ``config.yaml``, event files and ``checkpoints/``.
 """
 
+import contextlib
 import filecmp
 import os
 import shutil
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from fmnist_lightning.internals.files import atomic_write
 
 ROOT = "runs"
 CHECKPOINTS = "checkpoints"
+LAST = "last.ckpt"
 BEST = Path("best.ckpt")
 
 
@@ -33,10 +38,10 @@ def create_run_dir(root: Path) -> Path:
 
 def latest_run_dir(root: Path) -> Path:
     """The run below ``root`` whose ``last.ckpt`` is the newest."""
-    found = list(root.glob(f"*/{CHECKPOINTS}/last.ckpt"))
+    found = list(root.glob(f"*/{CHECKPOINTS}/{LAST}"))
     if not found:
         raise ValueError(
-            f"no run to resume: there is no {root}/*/{CHECKPOINTS}/last.ckpt in {Path.cwd()}"
+            f"no run to resume: there is no {root}/*/{CHECKPOINTS}/{LAST} in {Path.cwd()}"
         )
     return max(found, key=lambda path: path.stat().st_mtime).parent.parent
 
@@ -55,6 +60,31 @@ def find_run_dir(path: Path, checkpoint: dict[str, Any], root: Path) -> Path | N
     return root / name if (root / name / "config.yaml").is_file() else None
 
 
+@contextlib.contextmanager
+def lock(run_dir: Path, needed: bool = True) -> Iterator[None]:
+    """Makes sure that no other process trains the run; the system unlocks it if this one dies."""
+    if not needed:  # another rank, or a run that writes nothing
+        yield
+        return
+    path = run_dir / ".lock"
+    try:
+        with FileLock(path, timeout=0):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # Windows deletes no open files
+                    path.unlink()
+    except Timeout:
+        raise ValueError(f"another process trains {run_dir}: wait for its end") from None
+
+
+def is_best(checkpoint: Path) -> bool:
+    """Whether ``best.ckpt`` in the current folder is ``checkpoint``, or a copy of it."""
+    return BEST.is_file() and (
+        BEST.samefile(checkpoint) or filecmp.cmp(BEST, checkpoint, shallow=False)
+    )
+
+
 def check_overwrite() -> None:
     """Raises if ``best.ckpt`` in the current folder is not from a fit, which would replace it."""
     if BEST.is_symlink():
@@ -64,7 +94,7 @@ def check_overwrite() -> None:
         ours = not BEST.exists() or any(filecmp.cmp(BEST, each, shallow=False) for each in copies)
     if not ours:
         raise ValueError(
-            f"{BEST.absolute()} is not from a fit in this folder, and fit would replace it; "
+            f"{BEST.absolute()} is not from a fit in this folder, and fit does not replace it; "
             "move it away or rename it first"
         )
 

@@ -22,12 +22,12 @@ def test_signal_ends_fit_with_the_command_to_resume(number: int, code: int, run:
     process = start("fit", *TINY, "--trainer.max_epochs=3", fault=fault)
     assert process.wait() == code
     output = process.output.read_text()
+    (run_dir,) = Path("runs").iterdir()
     assert output.splitlines()[-1] == (
         "Interrupted at step 14. Resume from step 10 with: "
-        "python -m fmnist_lightning fit --ckpt_path last"
+        f"python -m fmnist_lightning fit --ckpt_path {run_dir}/checkpoints/last.ckpt"
     )
     assert "Traceback" not in output
-    (run_dir,) = Path("runs").iterdir()
     for name in ("last.ckpt", "best.ckpt"):
         assert read_checkpoint(run_dir / "checkpoints" / name)["global_step"] == 10
     assert run("fit", "--ckpt_path", "last")[0] == 0

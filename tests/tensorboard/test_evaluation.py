@@ -1,4 +1,5 @@
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,17 @@ def test_test_and_validate_write_charts_at_the_step_of_the_checkpoint(fit: Fit, 
     assert all(steps == [step] for steps in found.values())
     run("validate", "--ckpt_path", "best.ckpt")
     assert image_steps(folder, "val")["confusion matrix"] == [19, step]
+
+
+def test_embedding_is_not_written_through_a_link(fit: Fit, run: Run) -> None:
+    folder = fit()
+    (mine := Path("mine/test")).mkdir(parents=True)
+    (mine / "file").write_text("mine")
+    shutil.rmtree(folder / "projector")
+    (folder / "projector").symlink_to(Path("mine").absolute())
+    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
+    assert [path.name for path in mine.iterdir()] == ["file"]
+    assert (folder / "projector" / "test" / "projector_config.pbtxt").is_file()
 
 
 def test_network_without_convolutions_is_logged(fit: Fit) -> None:

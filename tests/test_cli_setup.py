@@ -1,0 +1,148 @@
+"""Settings that can't work, and errors in the middle of a training."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import TINY, Run
+from lightning.pytorch import Callback
+
+NO_STEP = "the run has no training step: see --trainer.limit_train_batches"
+
+
+class Crash(Callback):
+    """Fails in the middle of the second epoch."""
+
+    def on_train_batch_start(self, trainer: Any, *_: object) -> None:
+        if trainer.global_step == 15:
+            raise KeyError("a fault of ours")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            "--trainer.check_val_every_n_epoch 0",
+            "--trainer.check_val_every_n_epoch must be at least 1, not 0",
+        ),
+        (
+            "--trainer.accumulate_grad_batches 0",
+            "--trainer.accumulate_grad_batches must be at least 1, not 0",
+        ),
+        ("--trainer.limit_train_batches 0", NO_STEP),
+        ("--trainer.devices [0]", "TypeError: `devices` selected with `CPUAccelerator` should be"),
+        ("--trainer.devices -1", "TypeError: `devices` selected with `CPUAccelerator` should be"),
+        ("--model.optimizer torch.optim.SparseAdam", "RuntimeError: SparseAdam does not support"),
+        ("--model.optimizer torch.optim.LBFGS", "RuntimeError: "),
+        ("--model.optimizer.capturable true", "AssertionError: If capturable=True, params and"),
+        ("--model.optimizer.differentiable true", "RuntimeError: a leaf Variable that requires"),
+        ("--model.optimizer.lr 1e308", "RuntimeError: value cannot be converted to type float"),
+        ("--model.augmentation torch.nn.Dropout", "TypeError: Dropout.forward() takes 2"),
+        ("--model.network torch.nn.Identity", "optimizer got an empty parameter list"),
+        ("--trainer.callbacks LearningRateFinder", "AttributeError: When using the learning rate"),
+    ],
+)
+def test_setting_that_cannot_work_is_one_line_and_leaves_no_run(
+    options: str, message: str, run: Run
+) -> None:
+    code, _, err = run("fit", *TINY, "--trainer.max_epochs", "2", *options.split())
+    assert code == 1
+    (line,) = (each for each in err.splitlines() if each.startswith("error: "))
+    assert line.removeprefix("error: ").startswith(message)
+    assert line.endswith(" (--debug shows the traceback)") == (message[:4] != message[:4].lower())
+    assert "Traceback" not in err
+    assert not Path("runs").exists()
+
+
+def test_metric_that_does_not_exist_is_one_line_with_those_that_do(run: Run) -> None:
+    stop = ("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val_loss")
+    code, _, err = run("fit", *TINY, *stop)
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("error: RuntimeError: Early stopping conditioned on metric `val_loss`")
+    assert "`val/loss`, `val/acc`" in last
+
+
+def test_debug_shows_the_traceback_of_a_setting(run: Run) -> None:
+    with pytest.raises(TypeError, match=r"Dropout\.forward\(\)"):
+        run("fit", *TINY, "--debug", "--model.augmentation", "torch.nn.Dropout")
+
+
+@pytest.mark.skipif(bool(importlib.util.find_spec("wandb")), reason="wandb is installed")
+def test_missing_package_of_a_logger_is_named_in_one_line(run: Run) -> None:
+    code, _, err = run("fit", *TINY, "--trainer.logger", "WandbLogger")
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert last.startswith("error: Requirement 'wandb")
+    assert last.endswith("HINT: Try running `pip install -U 'wandb>=0.12.10'`")
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--epochs", "trainer.max_epochs"),
+        ("--max-epochs", "trainer.max_epochs"),
+        ("--lr", "model.optimizer.lr"),
+        ("--batch_size", "data.batch_size"),
+        ("--data_dir", "data.data_dir"),
+        ("--gpus", "trainer.accelerator gpu"),
+        ("--trainer.max_epochz", "trainer.max_epochs"),
+        ("--resume", "ckpt_path last"),
+        ("--accelerater", "trainer.accelerator"),
+    ],
+)
+def test_unknown_option_names_the_one_that_is_meant(option: str, meant: str, run: Run) -> None:
+    code, _, err = run("fit", option, "3")
+    assert code == 2
+    assert f"did you mean --{meant}?" in err.splitlines()[-1]
+
+
+def test_unknown_option_that_resembles_none_is_named(run: Run) -> None:
+    code, _, err = run("fit", "--qwertz", "3")
+    assert code == 2
+    assert err.splitlines()[-1].endswith("--qwertz 3")
+
+
+def test_error_in_mid_training_keeps_its_traceback_in_the_run(run: Run) -> None:
+    code, out, err = run("fit", *TINY, "--trainer.callbacks", "test_cli_setup.Crash")
+    assert code == 1
+    (run_dir,) = Path("runs").iterdir()
+    assert f"Stopped at step 15 by an error, whose traceback is in {run_dir}/traceback.txt" in out
+    text = (run_dir / "traceback.txt").read_text()
+    assert text.startswith("Traceback")
+    assert text.endswith("KeyError: 'a fault of ours'\n")
+    assert "error: KeyError: 'a fault of ours' (--debug shows the traceback)" in err
+
+
+def test_callback_whose_default_yaml_does_not_know_is_saved_and_resumed(run: Run) -> None:
+    timer = ("--trainer.callbacks", "Timer", "--trainer.callbacks.duration", "00:00:10:00")
+    fit = ("fit", *TINY, "--model.lr_schedule", "constant", "--trainer.max_epochs")
+    code, _, err = run(*fit, "1", *timer)
+    assert code == 0, err
+    (run_dir,) = Path("runs").iterdir()
+    (saved,) = yaml.safe_load((run_dir / "config.yaml").read_text())["trainer"]["callbacks"]
+    assert saved["init_args"] == {"duration": "00:00:10:00", "interval": "step", "verbose": True}
+    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    assert code == 0, err
+    assert "epoch  2/2" in out
+
+
+def test_home_folder_and_null_stand_for_folders_of_runs(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME" if sys.platform != "win32" else "USERPROFILE", str(home))
+    fit = ("fit", *TINY, "--model.lr_schedule", "constant", "--trainer.default_root_dir")
+    code, out, err = run(*fit, "~/mine", "--trainer.max_epochs", "1")
+    assert code == 0, err
+    assert f"tensorboard --logdir {home}/mine" in out
+    assert len(list((home / "mine").iterdir())) == 1
+    code, out, err = run(*fit, "~/mine", "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    assert code == 0, err
+    assert "epoch  2/2" in out
+    assert run(*fit, "null", "--trainer.max_epochs", "1")[0] == 0
+    assert len(list(Path("runs").iterdir())) == 1
