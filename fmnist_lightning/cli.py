@@ -121,7 +121,8 @@ class FashionCLI(LightningCLI):
 
     def _create_trainer(self) -> Trainer:
         root = self._root(self.options.trainer)
-        kwargs = dict(self.options.trainer) | {"default_root_dir": root}
+        kwargs = dict(self.options.trainer, default_root_dir=root)
+        kwargs["num_threads"] = self.options.num_threads
         fits, dry = self.subcommand == "fit", bool(kwargs["fast_dev_run"])
         run_dir = self.source.run_dir if self.source and (self.resumes or not fits) else None
         if run_dir is None and not dry:
@@ -143,9 +144,7 @@ class FashionCLI(LightningCLI):
             # The curves of an epoch are at its last step, which Lightning counts from 0.
             step = max(self.source.step - 1, 0)
             kwargs["logger"] = FixedStepTensorBoardLogger(run_dir or Path(), step=step)
-        trainer = create_trainer(
-            run_dir=run_dir, callbacks=callbacks, num_threads=self.options.num_threads, **kwargs
-        )
+        trainer = create_trainer(run_dir=run_dir, callbacks=callbacks, **kwargs)
         if self.subcommand == "predict" and trainer.world_size > 1:
             raise ValueError(f"predict runs on one device, not on {trainer.world_size}")
         return trainer
