@@ -253,7 +253,7 @@ def start(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-@pytest.fixture(params=["module", "script"])
+@pytest.fixture(params=["module", pytest.param("script", marks=pytest.mark.slow)])
 def program(request: pytest.FixtureRequest) -> list[str]:
     """Both ways to start the program."""
     if request.param == "module":

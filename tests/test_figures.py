@@ -1,7 +1,5 @@
 import io
 import itertools
-import subprocess
-import sys
 from collections.abc import Callable
 
 import matplotlib
@@ -166,11 +164,3 @@ def test_bars_of_prediction_and_label_stand_out() -> None:
     assert count(wrong, INCORRECT) == count(correct, CORRECT) > 1000
     assert 0 < count(wrong, CORRECT) < 0.1 * count(correct, CORRECT)
     assert "60.0 %" in [text.get_text() for text in texts(wrong)]
-
-
-def test_figures_are_not_imported_at_start_up() -> None:
-    code = (
-        "import sys, fmnist_lightning.cli, fmnist_lightning.tensorboard; "
-        "assert 'fmnist_lightning.figures' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

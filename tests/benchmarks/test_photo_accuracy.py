@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import photos
+import pytest
 from samples import photo
 
 from fmnist_lightning import load_classifier
@@ -18,6 +19,7 @@ def test_photo_table_is_that_of_the_saved_counts() -> None:
     assert photos.MARKS.find(photos.PAGE) == photos.table(saved["rows"])
 
 
+@pytest.mark.slow
 def test_photos_are_split_by_their_hash_and_counted_by_folder(fit: Callable[..., Path]) -> None:
     for number, folder in enumerate(("dress", "shoes") * 8):
         Path("mine", folder).mkdir(parents=True, exist_ok=True)

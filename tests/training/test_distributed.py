@@ -96,7 +96,7 @@ def _files(folder: Path) -> list[str]:
 
 
 @pytest.mark.fault("two_processes")
-@pytest.mark.parametrize("eval_batch_size", ["8", "104"])
+@pytest.mark.parametrize("eval_batch_size", [pytest.param("8", marks=pytest.mark.slow), "104"])
 def test_each_image_is_counted_once(
     eval_batch_size: str, fit: Callable[..., Path], run: Run
 ) -> None:
