@@ -133,6 +133,22 @@ def test_own_file_that_appears_during_a_fit_is_left_alone(run: Run) -> None:
     assert f"test --ckpt_path {run_dir}/checkpoints/best.ckpt" in out
 
 
+def test_copy_of_the_best_checkpoint_is_renewed_without_links(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links on this system")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    code, out, err = run("fit", *TINY, "--trainer.max_epochs", "3")
+    assert code == 0, err
+    assert out.count("improved") == 3
+    (run_dir,) = Path("runs").iterdir()
+    assert Path("best.ckpt").read_bytes() == (run_dir / "checkpoints/best.ckpt").read_bytes()
+    assert not Path("best.ckpt").is_symlink()
+    assert "best checkpoint: best.ckpt -> " in out
+
+
 def test_leftovers_of_a_killed_process_are_removed(fit: Fit, run: Run) -> None:
     folder = fit("--model.lr_schedule", "constant")
     (folder / "checkpoints" / ".last.ckpt.24655").touch()

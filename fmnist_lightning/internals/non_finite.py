@@ -1,5 +1,6 @@
 """Stops a run whose loss or weights are not finite."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +12,11 @@ HINT = "no later checkpoint was saved. A lower --model.optimizer.lr may help"
 
 class NonFiniteError(RuntimeError):
     """The loss or a weight is NaN or infinite; the message says since when."""
+
+
+def find_non_finite(weights: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds a NaN or an infinity, if there is one."""
+    return next((name for name, each in weights.items() if not each.isfinite().all()), None)
 
 
 class TerminateOnNonFinite(Callback):
@@ -50,11 +56,10 @@ class TerminateOnNonFinite(Callback):
             NonFiniteError: If one of them is not finite.
         """
         self._check(trainer)
-        for name, value in checkpoint["state_dict"].items():
-            if not value.isfinite().all():
-                raise NonFiniteError(
-                    f"after step {trainer.global_step:,}, the weights {name} are not finite; {HINT}"
-                )
+        if (name := find_non_finite(checkpoint["state_dict"])) is not None:
+            raise NonFiniteError(
+                f"after step {trainer.global_step:,}, the weights {name} are not finite; {HINT}"
+            )
 
     def _check(self, trainer: Trainer) -> None:
         """Raises if a stored loss is not finite, on any rank."""

@@ -13,9 +13,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write, safe_load
+from fmnist_lightning.internals.non_finite import find_non_finite
 from fmnist_lightning.internals.specs import from_spec
+from fmnist_lightning.training import runs
 from fmnist_lightning.training.module import FashionClassifier
-from fmnist_lightning.training.runs import LAST, check_overwrite, link_best
 
 SPEC_KEYS = ("network", "optimizer", "augmentation")
 
@@ -36,8 +37,9 @@ class RunCheckpoint(ModelCheckpoint):
             mode="min",
             enable_version_counter=False,
         )
-        self.last_path = str(dirpath / LAST)
+        self.last_path = str(dirpath / runs.LAST)
         self.last_step = 0  # of last.ckpt
+        self.best_version: tuple[int, int, int] | None = None  # of the link, or the copy
         self.links_best = True  # as best.ckpt in the current folder
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -73,8 +75,10 @@ class RunCheckpoint(ModelCheckpoint):
     def _link_best(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and self.best_model_path and self.links_best:
             try:
-                check_overwrite()  # again: somebody may have put a file of that name there
-                link_best(Path(self.best_model_path))
+                if runs.best_version() != self.best_version:  # it is not what this run put there
+                    runs.check_overwrite()
+                runs.link_best(Path(self.best_model_path))
+                self.best_version = runs.best_version()
             except ValueError as error:
                 self.links_best = False
                 print_line(str(error))
@@ -160,7 +164,7 @@ def build_classifier(
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of weights that are compared, not copied
         # Shapes first: a file may name a network that fills the memory.
-        load_weights(_construct(hparams, path), checkpoint, path)
+        _assign_weights(_construct(hparams, path), checkpoint, path)
     classifier = _construct(hparams, path)
     load_weights(classifier, checkpoint, path)
     return classifier.eval()
@@ -176,11 +180,16 @@ def _construct(hparams: dict[str, Any], path: str | os.PathLike[str]) -> Fashion
 def load_weights(
     classifier: FashionClassifier, checkpoint: dict[str, Any], path: str | os.PathLike[str]
 ) -> None:
-    """Loads the weights of a checkpoint; ValueError if they do not fit."""
+    """Loads the weights of a checkpoint; ValueError if they do not fit or are not finite."""
+    _assign_weights(classifier, checkpoint, path)
+    if (name := find_non_finite(checkpoint["state_dict"])) is not None:
+        raise ValueError(f"the weights {name} of {path} are not finite: training failed")
+
+
+def _assign_weights(
+    classifier: FashionClassifier, checkpoint: dict[str, Any], path: str | os.PathLike[str]
+) -> None:
     try:
-        for name, value in checkpoint["state_dict"].items():
-            if not value.isfinite().all():
-                raise ValueError(f"the weights {name} of {path} are not finite: training failed")
         classifier.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())

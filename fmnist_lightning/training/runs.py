@@ -80,9 +80,18 @@ def lock(run_dir: Path, needed: bool = True) -> Iterator[None]:
 
 def is_best(checkpoint: Path) -> bool:
     """Whether ``best.ckpt`` in the current folder is ``checkpoint``, or a copy of it."""
-    return BEST.is_file() and (
-        BEST.samefile(checkpoint) or filecmp.cmp(BEST, checkpoint, shallow=False)
-    )
+    if BEST.is_symlink():
+        return os.readlink(BEST) == os.path.relpath(checkpoint)
+    return BEST.is_file() and filecmp.cmp(BEST, checkpoint, shallow=False)
+
+
+def best_version() -> tuple[int, int, int] | None:
+    """Changes whenever ``best.ckpt`` in the current folder does; None without one."""
+    try:
+        found = BEST.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def check_overwrite() -> None:
@@ -104,16 +113,14 @@ def link_best(checkpoint: Path) -> None:
 
     It is a copy where the system does not allow links.
     """
-    target = os.path.relpath(checkpoint)
-    if BEST.is_symlink() and os.readlink(BEST) == target:
+    if is_best(checkpoint):
         return
     temporary = BEST.with_name(f".{BEST.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:
-        temporary.symlink_to(target)
+        temporary.symlink_to(os.path.relpath(checkpoint))
     except (OSError, NotImplementedError):
-        if not (BEST.is_file() and filecmp.cmp(checkpoint, BEST)):
-            with atomic_write(BEST) as stream, checkpoint.open("rb") as best:
-                shutil.copyfileobj(best, stream)
+        with atomic_write(BEST) as stream, checkpoint.open("rb") as best:
+            shutil.copyfileobj(best, stream)
     else:
         temporary.replace(BEST)
