@@ -153,7 +153,6 @@ def test_invalid_config_in_a_run_folder_is_refused(text: str, run: Run) -> None:
     assert_refused_everywhere(run, ["last"])
 
 
-@pytest.mark.fault("bad_checkpoint")
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
@@ -181,6 +180,7 @@ def test_compressed_checkpoint_is_not_unpacked(victim: Path) -> None:
         load_classifier("bomb.ckpt")
 
 
+@pytest.mark.fault("bad_checkpoint")
 def test_url_is_not_fetched_by_commands(run: Run) -> None:
     for command in ("test", "fit"):
         code, _, err = run(command, "--ckpt_path", "http://127.0.0.1:9/x.ckpt")
