@@ -15,11 +15,7 @@ from fmnist_lightning.internals.fast_loop import FastEpochLoop
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.threads import StarvationWarning, set_num_threads
 from fmnist_lightning.training import runs
-from fmnist_lightning.training.callbacks import (
-    EpochSummary,
-    EvaluationSummary,
-    SeedEachEpoch,
-)
+from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
 from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
 
 

@@ -89,8 +89,8 @@ def _read_quota(folder: Path) -> list[float]:
 def num_free_cpus(enough: int) -> int:
     """The CPUs of this process that other programs leave free, rounded, at least 1.
 
-    A short burst does not count: the highest of several looks is taken, and the first that finds
-    ``enough``. Outside of Linux, all count as free.
+    A short burst does not count: the highest of several measurements is taken, and the first
+    that finds ``enough``. Outside of Linux, all count as free.
     """
     found = 1
     for _ in range(MAX_WINDOWS):
@@ -113,10 +113,10 @@ def _cpu_times() -> dict[int, tuple[int, int]]:
         lines = Path("/proc/stat").read_text().splitlines()
     except OSError:
         return {}
-    times = {}
+    times, own = {}, _affinity()
     for line in lines:
         name, *values = line.split()
-        if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in _affinity():
+        if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in own:
             ticks = [int(value) for value in values[:8]]  # what follows counts twice
             idle = ticks[3] + ticks[4]  # idle, and waiting for input and output
             times[int(name[3:])] = sum(ticks) - idle, sum(ticks)

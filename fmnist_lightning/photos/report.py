@@ -84,8 +84,8 @@ class PhotoReport(BasePredictionWriter):
             if self.folder:
                 cells = [f"{probability:.6f}" for probability in probabilities.values()]
                 self._write_row(printable(path), printable(folder), ranked[0], *cells)
-                view = views[NUM_VIEWS // 2].repeat_interleave(THUMBNAIL_SIZE // IMAGE_SIZE, 0)
-                view = view.repeat_interleave(THUMBNAIL_SIZE // IMAGE_SIZE, 1)  # (112, 112)
+                scale = THUMBNAIL_SIZE // IMAGE_SIZE
+                view = views[NUM_VIEWS // 2].repeat_interleave(scale, 0).repeat_interleave(scale, 1)
                 image = torch.cat([thumbnail, view[..., None].expand_as(thumbnail)], dim=1).cpu()
                 lines = [f"predicted {top[0]}", printable(f"{folder}/{path.name}")[-26:]]
                 lines[1:1] = [f"label {' or '.join(labels)}"] if labels else []
