@@ -27,7 +27,12 @@ MARKS = Marks.of("faults", "fault_injection.py")
 KINDS = {
     "sigkill": (
         "SIGKILL at any of twelve moments, once or three times",
-        "`fit --ckpt_path last` reaches the weights, metrics and curves of an uninterrupted run",
+        "`fit --ckpt_path last` reaches the checkpoints and curves of an uninterrupted run",
+    ),
+    "random_kill": (
+        "SIGKILL, SIGTERM or Ctrl+C at one to four random moments, in 40 settings: validations, "
+        "early ends, optimizers, precisions, callbacks",
+        "`fit --ckpt_path last` reaches the checkpoints and curves of an uninterrupted run",
     ),
     "signal": (
         "Ctrl+C, SIGTERM",

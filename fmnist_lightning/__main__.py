@@ -15,7 +15,7 @@ from fmnist_lightning.data.download import DataError
 from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.internals.signals import (
     is_dead_rank_error,
-    raise_on_sigterm,
+    raise_on_signals,
     signal_exit_code,
 )
 
@@ -59,18 +59,15 @@ def main(args: list[str] | None = None) -> int:
     sys.path.insert(0, "")
     _configure_output()
     try:
-        with raise_on_sigterm():
+        with raise_on_signals():
             cli = FashionCLI(args)
-    except (KeyboardInterrupt, SystemExit) as error:
-        code = signal_exit_code(error)
-        if code is None:
-            raise
-        return code
     except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain
         return 141  # 128 + SIGPIPE
-    except Exception as error:
-        if "--debug" in args:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if code := signal_exit_code():
+            return code
+        if "--debug" in args or not isinstance(error, Exception):
             raise
         print(f"error: {describe_error(error)}", file=sys.stderr)
         return 2 if isinstance(error, argparse.ArgumentError) else 1

@@ -54,6 +54,7 @@ class FashionCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the command line, on top of the settings that a checkpoint was trained with."""
+        commands.check_config_files(args)
         try:
             self.config = parser.parse_args(args)
         except argparse.ArgumentError as error:
@@ -83,12 +84,13 @@ class FashionCLI(LightningCLI):
         config = self.config[command]
         config["ckpt_path"] = source.path
         resume.check_compatible(config.as_dict(), source, complete=command == "fit")
-        if self.resumes:
+        if saved and source.run_dir:
             settings = yaml.safe_load(command_parser.dump(config, skip_none=False))
             changes = resume.changed_settings(settings, saved)
-            if is_rank_zero() and source.run_dir:
+            if is_rank_zero():
+                verb = "Resuming" if self.resumes else "Continuing"
                 folder = os.path.relpath(source.run_dir)
-                print_line(f"Resuming {folder} from step {source.step:,}{changes}")
+                print_line(f"{verb} {folder} from step {source.step:,}{changes}")
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: ``parse_arguments`` has done it."""
@@ -176,6 +178,8 @@ class FashionCLI(LightningCLI):
             runs.lock(Path(trainer.default_root_dir), saves),
         ):
             trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.options.ckpt_path)
+        if self.resumes and saves and trainer.global_step == first_step:
+            print_line(f"The run had ended at step {first_step:,}: nothing was trained")
         if saves:
             own_data = self.config["fit"].data.class_path != commands.DATA_MODULE
             print_line(next_steps.after_fit(trainer, self._root(self.options.trainer), own_data))

@@ -3,21 +3,25 @@
 import argparse
 import difflib
 import inspect
+import itertools
 import pydoc
 import re
 import typing
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from jsonargparse import DefaultHelpFormatter, set_dumper
+from jsonargparse.typing import register_type
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.internals.specs import to_spec
+from fmnist_lightning.internals.files import read_regular
+from fmnist_lightning.internals.specs import class_path, to_spec
 from fmnist_lightning.models.cnn import ArticleCNN
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.checkpoint import SPEC_KEYS
@@ -63,6 +67,7 @@ TRAINER_DEFAULTS = {
     "default_root_dir": runs.ROOT,
 }
 
+MAX_CONFIG_SIZE, MAX_ALIASES = 2**20, 30  # nested aliases multiply: 30 give at most 3**10 values
 
 # What people try, and the options that are meant.
 SYNONYMS = {
@@ -158,7 +163,24 @@ class ConfigDumper(yaml.SafeDumper):
 
 ConfigDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
 ConfigDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))
+register_type(torch.device)  # of StochasticWeightAveraging
 set_dumper("yaml", lambda config: yaml.dump(config, Dumper=ConfigDumper, sort_keys=False))
+
+
+def check_config_files(args: list[str]) -> None:
+    """Raises for a ``--config`` that the parser would read for ever, or into all memory."""
+    for option, value in itertools.pairwise([*args, ""]):
+        path = Path(value if option == "--config" else option.partition("--config=")[2])
+        if not path.exists() or path.is_dir():  # the parser says so; "" is the folder
+            continue
+        try:
+            events = list(yaml.parse(read_regular(path, MAX_CONFIG_SIZE)))
+        except yaml.YAMLError:
+            continue  # the parser says where
+        except OSError as error:
+            raise ValueError(f"{path}: {error}") from error
+        if sum(isinstance(event, yaml.AliasEvent) for event in events) > MAX_ALIASES:
+            raise ValueError(f"{path} has more than {MAX_ALIASES} YAML aliases (*name)")
 
 
 def with_suggestion(
@@ -214,9 +236,9 @@ def check_settings(config: dict[str, Any]) -> None:
 
 
 def reject_null(name: str, cls: Any, settings: dict[str, Any]) -> None:
-    """Raises for a setting that is null though its class expects a value.
+    """Raises for a setting that is null, or a function, though a value or a class is expected.
 
-    The parser accepts null for everything.
+    The parser accepts both.
     """
     parameters = inspect.signature(cls).parameters
     hints = typing.get_type_hints(cls.__init__)
@@ -225,6 +247,13 @@ def reject_null(name: str, cls: Any, settings: dict[str, Any]) -> None:
         if value is None and not nullable and parameters[key].default is not None:
             raise ValueError(f"--{name}.{key} must not be null; omit it to use the default")
         if key in SPEC_KEYS and value:
-            reject_null(
-                f"{name}.{key}", pydoc.locate(value["class_path"]), value.get("init_args", {})
-            )
+            # Parsed, a function without arguments is itself, and one with arguments like a class.
+            found = value if callable(value) else pydoc.locate(value["class_path"])
+            if not isinstance(found, type):
+                raise ValueError(
+                    f"--{name}.{key} {class_path(found)} is a function, and a class is needed: "
+                    "derive one from torch.nn.Module, or for a network of torchvision take "
+                    "--model.network fmnist_lightning.PretrainedNetwork "
+                    "--model.network.name resnet18 --model.network.weights null"
+                )
+            reject_null(f"{name}.{key}", found, value.get("init_args", {}))

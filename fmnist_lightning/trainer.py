@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from fmnist_lightning.internals.console import EpochBar
-from fmnist_lightning.internals.fast_loop import FastEpochLoop
+from fmnist_lightning.internals.fast_loop import FitLoop
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.threads import StarvationWarning, set_num_threads
 from fmnist_lightning.training import runs
@@ -77,7 +77,7 @@ def create_trainer(
     kwargs = {"num_sanity_val_steps": 0, "enable_model_summary": False, **kwargs}
     kwargs["default_root_dir"] = run_dir
     trainer = Trainer(logger=logger, callbacks=used, plugins=all_plugins, **kwargs)
-    trainer.fit_loop.epoch_loop = FastEpochLoop(trainer)
+    trainer.fit_loop = FitLoop(trainer)
     return trainer
 
 

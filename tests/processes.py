@@ -145,6 +145,8 @@ def _run(
 ) -> None:
     """The main function of the process."""
     os.chdir(folder)
+    # As in a command of its own: fork servers of workers would outlive a killed command.
+    multiprocessing.set_start_method("fork", force=True)
     os.environ |= environment
     if "RANK" in environment:
         # Lightning read it when it was imported, before the fork.

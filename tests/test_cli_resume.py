@@ -102,6 +102,39 @@ def test_constant_run_can_be_extended(fit: Fit, run: Run) -> None:
     assert re.findall(r"epoch +(\d)/3", out) == ["3"]
 
 
+def test_early_stop_is_kept_by_a_resume(fit: Fit, run: Run) -> None:
+    stop = ("EarlyStopping", "--trainer.callbacks.monitor=val/loss")
+    no_gain = ("--trainer.callbacks.min_delta=9", "--trainer.callbacks.patience=1")
+    folder = fit("--trainer.max_epochs=9", f"--trainer.callbacks={stop[0]}", stop[1], *no_gain)
+    _, out, _ = run("fit", "--ckpt_path", "last")
+    assert "The run had ended at step 20" in out
+    assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 20
+
+
+def test_stop_by_a_timer_is_not_kept(fit: Fit, run: Run) -> None:
+    folder = fit(
+        *("--model.lr_schedule=constant", "--trainer.max_epochs=-1"),
+        *("--trainer.max_time=00:00:00:01", "--trainer.logger=false"),
+    )
+    before = read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"]
+    assert run("fit", "--ckpt_path", "last", "--trainer.max_time", "00:00:00:02")[0] == 0
+    assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] > before + 10
+
+
+def test_run_that_max_steps_ends_within_an_epoch_is_validated(fit: Fit, run: Run) -> None:
+    folder = fit("--trainer.max_epochs=-1", "--trainer.max_steps=7")
+    assert read_checkpoint(folder / "checkpoints" / "best.ckpt")["global_step"] == 7
+    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
+
+
+def test_run_without_validation_names_its_last_checkpoint(run: Run) -> None:
+    _, out, err = run("fit", *TINY, "--trainer.max_epochs=1", "--trainer.limit_val_batches=0")
+    assert err == ""
+    (path,) = Path().glob("runs/*/checkpoints/last.ckpt")
+    assert f"last checkpoint: {path} (not validated)" in out
+    assert f"test --ckpt_path {path}" in out
+
+
 def test_last_checkpoint_of_a_run_resumes_that_run(fit: Fit, run: Run) -> None:
     first = fit("--model.lr_schedule", "constant")
     second = fit("--model.lr_schedule", "constant")
@@ -166,6 +199,14 @@ def test_fit_from_a_checkpoint_creates_a_new_run(fit: Fit) -> None:
     saved = yaml.safe_load((second / "config.yaml").read_text())
     assert saved["data"]["init_args"]["split_seed"] == 3
     assert saved["model"]["lr_schedule"] == "constant"
+
+
+def test_one_cycle_checkpoint_cannot_be_extended_in_a_new_run(
+    fit: Fit, refused: Callable[..., str]
+) -> None:
+    fit()
+    message = refused("fit", "--ckpt_path", "best.ckpt", "--trainer.max_epochs", "9")
+    assert "--trainer.max_epochs 9 conflicts with the one_cycle schedule" in message
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,14 @@ class Crash(Callback):
         ("--model.optimizer.lr 1e308", "RuntimeError: value cannot be converted to type float"),
         ("--model.augmentation torch.nn.Dropout", "TypeError: Dropout.forward() takes 2"),
         ("--model.network torch.nn.Identity", "optimizer got an empty parameter list"),
+        (
+            "--model.network torchvision.models.resnet18",
+            "--model.network torchvision.models.resnet18 is a function, and a class is needed",
+        ),
+        (
+            '--model.network={"class_path":"torchvision.models.resnet18","init_args":{}}',
+            "--model.network torchvision.models.resnet18 is a function, and a class is needed",
+        ),
         ("--trainer.callbacks LearningRateFinder", "AttributeError: When using the learning rate"),
     ],
 )

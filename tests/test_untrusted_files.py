@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 import warnings
 import zipfile
@@ -151,6 +152,29 @@ def test_invalid_config_in_a_run_folder_is_refused(text: str, run: Run) -> None:
     (path,) = Path("runs").glob("*/config.yaml")
     path.write_text(text)
     assert_refused_everywhere(run, ["last"])
+
+
+def nested_aliases() -> str:
+    """A YAML file of eleven lines for 10**11 values."""
+    lines = ["a0: &a0 [0,0,0,0,0,0,0,0,0,0]"]
+    lines += [f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 11)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("content", ["a pipe", "huge", nested_aliases()], ids=lambda text: text[:6])
+def test_config_that_would_never_be_read_is_refused(
+    content: str, refused: Callable[..., str]
+) -> None:
+    path = Path("my.yaml")
+    if content == "a pipe":
+        os.mkfifo(path)
+    elif content == "huge":
+        with path.open("wb") as stream:
+            stream.truncate(2**40)  # takes no space on the disk
+    else:
+        path.write_text(content)
+    for options in (("--config", "my.yaml"), ("--config=my.yaml",)):
+        assert "my.yaml" in refused("fit", *options)
 
 
 @pytest.mark.parametrize(

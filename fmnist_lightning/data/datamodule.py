@@ -1,5 +1,7 @@
 """The LightningDataModule: files to tensors, split, loaders."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from fmnist_lightning.data.sampler import DistributedBatchSampler
 
 # The arguments that decide which images are for training and which for validation.
 SPLIT_KEYS = ("split_seed", "train_size", "val_size")
+SHARED_MEMORY = Path("/dev/shm")  # of Linux; 64 MiB in a container of Docker
 
 
 class FashionMNISTDataModule(LightningDataModule):
@@ -129,6 +132,13 @@ class FashionMNISTDataModule(LightningDataModule):
             raise ValueError(
                 f"num_workers must be 0 on {self._device.type}, not {self.num_workers}: the images "
                 "are in the memory of the device, where batches are sliced without workers"
+            )
+        largest = min(max(self.batch_size, self.eval_batch_size), self.split["train_size"])
+        needed = 2 * self.num_workers * largest * 28 * 28  # two batches per worker wait
+        if SHARED_MEMORY.is_dir() and needed > (free := shutil.disk_usage(SHARED_MEMORY).free):
+            raise ValueError(
+                f"{self.num_workers} workers need {needed >> 20:,} MiB in {SHARED_MEMORY}, which "
+                f"has {free >> 20:,} MiB free: set --data.num_workers 0, or in Docker --shm-size"
             )
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from fmnist_lightning.data.debian import read_from_package
-from fmnist_lightning.internals.files import atomic_write
+from fmnist_lightning.internals.files import atomic_write, read_regular
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _verify(raw: Path) -> dict[DataFile, OSError]:
     problems = {}
     for file in FILES:
         try:
-            _check(file, (raw / file.name).read_bytes())
+            _check(file, read_regular(raw / file.name, file.size))
         except OSError as error:
             problems[file] = error
     return problems
@@ -142,7 +142,7 @@ def _download_missing(raw: Path, problems: dict[DataFile, OSError]) -> None:
 
 def _sources(raw: Path, scratch: Path) -> Iterator[tuple[str, Callable[[str], bytes]]]:
     """Label and reader of each source, the nearest first; readers raise OSError."""
-    yield f"compressed files in {raw}", lambda name: (raw / name).read_bytes()
+    yield f"compressed files in {raw}", lambda name: read_regular(raw / name, MAX_DOWNLOAD)
     for mirror in MIRRORS:
         yield mirror, functools.partial(_read_url, mirror)
     yield str(DEBIAN_FOLDER), lambda name: (DEBIAN_FOLDER / name).read_bytes()

@@ -1,4 +1,4 @@
-"""A faster training step than Lightning's own, with the same result. Not a model to copy."""
+"""Lightning's loops with a faster step and an exact resume. Not a model to copy."""
 
 import gc
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher
+from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
@@ -29,16 +30,32 @@ MODULE_HOOKS = (
 DATA_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
+class FitLoop(_FitLoop):
+    """Lightning's loop over epochs, with the faster steps of :class:`FastEpochLoop`.
+
+    Assign it to ``trainer.fit_loop``.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        super().__init__(trainer, trainer.min_epochs, trainer.max_epochs)
+        self.epoch_loop = FastEpochLoop(trainer)
+
+    def _iteration_based_training(self) -> bool:
+        """Where it is true, with ``max_steps``, Lightning ends the epoch of a checkpoint twice."""
+        return False
+
+
 class FastEpochLoop(_TrainingEpochLoop):
     """Runs the steps of a training epoch without the hooks that do nothing.
 
     Lightning calls over a hundred hooks in each step, most of them empty, which takes a third of
     the time of a small network. This loop finds out at the start of each epoch which hooks do
-    anything, and calls only those. Progress, logging, checkpoints and results are bit-identical.
+    anything, and calls only those. Progress, logging, checkpoints and results are bit-identical,
+    but for the validation of a run that ``max_steps`` ends within an epoch, which Lightning lacks.
 
     An epoch that needs more than this loop knows, such as several devices, accumulated gradients,
     a profiler, or hooks between forward pass and optimiser step, runs Lightning's own steps.
-    Batches must already be on the device. Assign the loop to ``trainer.fit_loop.epoch_loop``.
+    Batches must already be on the device.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -70,6 +87,11 @@ class FastEpochLoop(_TrainingEpochLoop):
             [getattr(each, hook) for each in trainer.callbacks if _overrides(each, Callback, hook)]
             for hook in ("on_train_batch_start", "on_train_batch_end")
         )
+
+    def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
+        """Lightning's rule, and at the end of ``max_steps``, as at that of an early stop."""
+        ends = self.global_step == self.max_steps and self._should_check_val_epoch()
+        return ends or super()._should_check_val_fx(data_fetcher)
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Runs one step."""

@@ -7,38 +7,40 @@ from collections.abc import Iterator
 
 import torch
 
-
-class SigtermInterrupt(KeyboardInterrupt):
-    """SIGTERM arrived. It is handled like Ctrl+C."""
+_received: list[int] = []
 
 
 @contextlib.contextmanager
-def raise_on_sigterm() -> Iterator[None]:
-    """Turns SIGTERM into an exception, so that half-written files are cleaned up."""
+def raise_on_signals() -> Iterator[None]:
+    """Turns SIGTERM and Ctrl+C into KeyboardInterrupt, so that half-written files are cleaned up.
+
+    It also notes them, because libraries may raise another error in place of that one.
+    """
 
     def handler(signum: int, frame: object) -> None:
-        raise SigtermInterrupt
+        _received.append(signum)
+        raise KeyboardInterrupt
 
+    _received.clear()
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may install signal handlers
         return
-    before = signal.signal(signal.SIGTERM, handler)
+    handled = [
+        each
+        for each in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(each) != signal.SIG_IGN  # as in the background of a shell
+    ]
+    before = {each: signal.signal(each, handler) for each in handled}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, previous in before.items():
+            signal.signal(each, previous)
 
 
-def signal_exit_code(error: BaseException) -> int | None:
-    """130 for a run that Ctrl+C ended, 143 for SIGTERM, None without a signal."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, SigtermInterrupt):
-            return 128 + signal.SIGTERM
-        if isinstance(cause, KeyboardInterrupt):
-            return 128 + signal.SIGINT
-        cause = cause.__context__
-    return None
+def signal_exit_code() -> int | None:
+    """130 after Ctrl+C, 143 after SIGTERM, None without a signal."""
+    return 128 + _received[0] if _received else None
 
 
 def is_dead_rank_error(error: BaseException) -> bool:

@@ -65,14 +65,14 @@ def is_allowed(path: str) -> bool:
     return path.startswith(tuple(f"{package}." for package in ALLOWED_PACKAGES))
 
 
-def class_path(cls: type) -> str:
-    """The shortest path by which a class can be imported, such as ``torch.optim.SGD``."""
-    parts = cls.__module__.split(".")
+def class_path(cls: Any) -> str:
+    """The shortest import path of a class or function, such as ``torch.optim.SGD``."""
+    parts, name = cls.__module__.split("."), cls.__qualname__
     for num in range(1, len(parts)):
         package = ".".join(parts[:num])
-        if getattr(sys.modules.get(package), cls.__qualname__, None) is cls:
-            return f"{package}.{cls.__qualname__}"
-    return f"{cls.__module__}.{cls.__qualname__}"
+        if getattr(sys.modules.get(package), name, None) is cls:
+            return f"{package}.{name}"
+    return f"{cls.__module__}.{name}"
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -135,6 +135,8 @@ class StarvationWarning(Callback):
         """Begins to count."""
         self.start = _usage()
 
+    on_train_start = on_train_epoch_start  # a fit may begin inside an epoch
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints a line, with the remedy."""
         num = torch.get_num_threads()
@@ -147,7 +149,7 @@ class StarvationWarning(Callback):
         if cpu_seconds < 0.75 * num * seconds and interrupts > 50 * num * seconds:
             self.warned = True
             print_line(
-                f"Other programs are busy, and the {num} threads of this run wait for each other. "
+                f"Other processes are busy, and the {num} threads of this run wait for each other. "
                 f"It would be faster with --num_threads {num // 2}; --ckpt_path last resumes it."
             )
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from fmnist_lightning.internals.threads import max_num_threads
 from fmnist_lightning.photos.preprocessing import (
     IMAGE_SIZE,
     NUM_VIEWS,
@@ -70,7 +71,7 @@ class PhotoDataset(Dataset[Photo]):
 
 def photo_loader(dataset: PhotoDataset) -> DataLoader[Photo]:
     """Batches of 16, from worker processes if there are many: a photo takes about 0.3 s."""
-    num_workers = min(os.cpu_count() or 1, len(dataset) // 16, 8)
+    num_workers = min(max_num_threads(), len(dataset) // 16, 8)
     return DataLoader(dataset, batch_size=16, num_workers=num_workers)
 
 

@@ -1,11 +1,16 @@
 """The TensorBoard log of a run."""
 
+import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
+
+EVENT_FILE = "events.out.tfevents."
 
 
 class FixedStepTensorBoardLogger(TensorBoardLogger):
@@ -25,11 +30,26 @@ class FixedStepTensorBoardLogger(TensorBoardLogger):
             run_dir, name="", version="", default_hp_metric=False, purge_step=purge_step
         )
         self.step = step
+        if purge_step is not None:
+            sort_event_files(run_dir)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Logs metrics without the number of the epoch, which Lightning adds to all of them."""
         kept = {name: value for name, value in metrics.items() if name != "epoch"}
         super().log_metrics(kept, step if self.step is None else self.step)
+
+
+@rank_zero_only
+def sort_event_files(run_dir: Path) -> None:
+    """Renames the event files of a run where a new one would not be the last of them.
+
+    TensorBoard reads them in the order of their names, which begin with a time in seconds: after a
+    clock was set back, or within one second, later steps would come first.
+    """
+    files = sorted(run_dir.glob(f"{EVENT_FILE}*"))
+    if files and files[-1].name >= f"{EVENT_FILE}{int(time.time())}":
+        for number, path in enumerate(files):
+            path.rename(path.with_name(re.sub(r"\d+", f"{number:010d}", path.name, count=1)))
 
 
 def find_writers(trainer: Trainer, step: int = 0) -> list[tuple[SummaryWriter, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write, safe_load
@@ -42,6 +42,11 @@ class RunCheckpoint(ModelCheckpoint):
         self.best_version: tuple[int, int, int] | None = None  # of the link, or the copy
         self.links_best = True  # as best.ckpt in the current folder
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Converts the weights before a checkpoint is loaded, which would round 64 bits to 32."""
+        super().setup(trainer, pl_module, stage)
+        trainer.precision_plugin.convert_module(pl_module)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves ``last.ckpt`` of a run that begins."""
         super().on_train_start(trainer, pl_module)
@@ -54,8 +59,9 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves both checkpoints of an epoch, after its curves are on the disk."""
-        super().on_train_epoch_end(trainer, pl_module)
-        self._link_best(trainer)
+        if self.monitor in trainer.callback_metrics:  # there was a validation
+            super().on_train_epoch_end(trainer, pl_module)
+            self._link_best(trainer)
         for logger in trainer.loggers:
             logger.save()
         trainer.save_checkpoint(self.last_path, weights_only=False)
@@ -69,8 +75,29 @@ class RunCheckpoint(ModelCheckpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Stores the name of the run, by which a copy of the checkpoint finds its folder."""
-        checkpoint["run"] = Path(str(self.dirpath)).parent.name
+        """Stores the run, by which a copy finds its folder, and whether it is to stop early.
+
+        A ``Timer`` decides anew in a resumed run, whose time may be longer.
+        """
+        checkpoint["run"] = self._run_name
+        timers = [each for each in trainer.callbacks if isinstance(each, Timer)]  # type: ignore[attr-defined]
+        expired = any((each.time_remaining() or 1) <= 0 for each in timers)
+        checkpoint["should_stop"] = trainer.should_stop and not expired
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restores what Lightning forgets: an early stop, and the current scores."""
+        if checkpoint.get("run") == self._run_name:
+            trainer.should_stop = checkpoint.get("should_stop", False)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint):
+                state = checkpoint["callbacks"].get(callback.state_key, {})
+                callback.current_score = state.get("current_score")
+
+    @property
+    def _run_name(self) -> str:
+        return Path(str(self.dirpath)).parent.name
 
     def _link_best(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and self.best_model_path and self.links_best:

@@ -30,7 +30,7 @@ def report_errors(trainer: Trainer, first_step: int, new_run_dir: Path | None) -
     except BaseException as error:
         checkpoint, step = trainer.checkpoint_callback, trainer.global_step
         speaks = trainer.is_global_zero and isinstance(checkpoint, RunCheckpoint)
-        if signal_exit_code(error) or is_dead_rank_error(error):
+        if signal_exit_code() or is_dead_rank_error(error):
             if speaks:
                 print_line(_after_interrupt(step, checkpoint))
         elif step <= first_step:
@@ -65,21 +65,23 @@ def after_fit(trainer: Trainer, root: Path, own_data: bool) -> str:
     checkpoint, hparams = trainer.checkpoint_callback, trainer.lightning_module.hparams
     assert isinstance(checkpoint, RunCheckpoint)
     read_checkpoint(checkpoint.last_path)
-    lines = []
-    if checkpoint.best_model_score is not None:
+    path, loss = os.path.relpath(checkpoint.last_path), checkpoint.best_model_score
+    lines = [f"last checkpoint: {path} (not validated)"]
+    if loss is not None:
         read_checkpoint(checkpoint.best_model_path)
-        path, loss = os.path.relpath(checkpoint.best_model_path), checkpoint.best_model_score
-        linked = runs.is_best(Path(path))  # it may be the user's own, or of a fit beside this one
-        link = f"{runs.BEST} -> " if linked else ""
-        lines.append(f"best checkpoint: {link}{path} (val loss {loss:.4f})")
-        command = f"python -m fmnist_lightning test --ckpt_path {runs.BEST if linked else path}"
-        if own_data:
-            command += f" --config {os.path.relpath(trainer.default_root_dir)}/config.yaml"
-        paths = {hparams[key]["class_path"] for key in SPEC_KEYS if hparams[key]}
-        untrusted = sorted(path for path in paths if not is_allowed(path))
-        if untrusted:
-            command += " --trust " + " ".join(untrusted)
-        lines.append(f"Next:            {command}")
+        path = os.path.relpath(checkpoint.best_model_path)
+        shown = path
+        if runs.is_best(Path(path)):  # or it is the user's own, or of a fit beside this one
+            shown, path = f"{runs.BEST} -> {path}", str(runs.BEST)
+        lines = [f"best checkpoint: {shown} (val loss {loss:.4f})"]
+    command = f"python -m fmnist_lightning test --ckpt_path {path}"
+    if own_data:
+        command += f" --config {os.path.relpath(trainer.default_root_dir)}/config.yaml"
+    paths = {hparams[key]["class_path"] for key in SPEC_KEYS if hparams[key]}
+    untrusted = sorted(path for path in paths if not is_allowed(path))
+    if untrusted:
+        command += " --trust " + " ".join(untrusted)
+    lines.append(f"Next:            {command}")
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             folder = Path(logger.log_dir).resolve()

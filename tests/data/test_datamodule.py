@@ -126,6 +126,12 @@ def test_workers_with_images_on_a_device_are_refused() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
+def test_workers_beyond_the_shared_memory_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"workers need [\d,]+ MiB in /dev/shm.*num_workers 0"):
+        make(num_workers=10**9)
+
+
+@pytest.mark.usefixtures("data_dir")
 def test_setup_moves_images_to_the_device_of_the_trainer() -> None:
     data = make()
     images = data.train_dataset.images

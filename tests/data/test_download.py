@@ -1,5 +1,6 @@
 import gzip
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -94,7 +95,9 @@ def test_installed_debian_package_is_used(
 
 
 @pytest.mark.fault("bad_data")
-@pytest.mark.parametrize("damage", ["truncated", "swapped", "one bit", "a folder"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "swapped", "one bit", "a folder", "a pipe", "huge"]
+)
 def test_corrupt_file_is_renamed_and_replaced(
     damage: str,
     data_dir: Path,
@@ -110,19 +113,24 @@ def test_corrupt_file_is_renamed_and_replaced(
         "truncated": good[:1000],
         "swapped": tiny_files["t10k-images-idx3-ubyte"],
         "one bit": good[:-1] + bytes([good[-1] ^ 1]),
-        "a folder": b"",
-    }[damage]
+    }.get(damage)
     file.unlink()
     if damage == "a folder":
         file.mkdir()
-    else:
+    elif damage == "a pipe":
+        os.mkfifo(file)
+    elif damage == "huge":
+        with file.open("wb") as stream:
+            stream.truncate(2**40)  # takes no space on the disk
+    elif bad is not None:
         file.write_bytes(bad)
     with caplog.at_level(logging.WARNING):
         assert_valid(download(data_dir), tiny_files)
     aside = file.with_name(f"{IMAGES}.bad-1")
     assert f"Corrupt file in {file.parent}: {IMAGES}: " in caplog.text
     assert f"Corrupt file moved to {aside}" in caplog.text
-    assert aside.is_dir() if damage == "a folder" else aside.read_bytes() == bad
+    assert aside.exists()
+    assert bad is None or aside.read_bytes() == bad
     # A second corrupt file does not replace the first.
     shutil.copy(file.with_name(LABELS), file)
     download(data_dir)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from comparing import assert_equal, curves
 
-from fmnist_lightning import trainer
+from fmnist_lightning.internals import fast_loop
 from fmnist_lightning.internals.fast_loop import FastEpochLoop
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
@@ -55,7 +55,7 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> list[FastEpochLoop]:
             super().__init__(*args)
             loops.append(self)
 
-    monkeypatch.setattr(trainer, "FastEpochLoop", RecordedLoop)
+    monkeypatch.setattr(fast_loop, "FastEpochLoop", RecordedLoop)
     return loops
 
 
@@ -64,7 +64,7 @@ def use_lightnings_loop(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """A function that switches later fits to Lightning's own loop."""
 
     def switch() -> None:
-        monkeypatch.setattr(trainer, "FastEpochLoop", lambda trainer: trainer.fit_loop.epoch_loop)
+        monkeypatch.setattr(fast_loop, "FastEpochLoop", lambda trainer: trainer.fit_loop.epoch_loop)
 
     return switch
 
@@ -88,7 +88,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         ("--trainer.gradient_clip_val=0.01", "--trainer.gradient_clip_algorithm=value"),
         ("--trainer.precision", "bf16-mixed"),
         ("--trainer.precision", "64-true"),
-        ("--trainer.max_steps", "13", "--trainer.val_check_interval", "4"),
+        ("--trainer.max_steps", "14", "--trainer.val_check_interval", "4"),
         ("--trainer.limit_train_batches", "7", "--trainer.callbacks", "recording.Steps"),
         ("--model.optimizer", "recording.ClosureWithoutLoss", "--model.optimizer.lr=0.1"),
         ("--model.optimizer", "LBFGS", "--model.optimizer.lr=1e-4", "--model.channels_last=false"),

@@ -145,7 +145,7 @@ def test_quota_is_that_of_the_control_groups(
 
 def test_starved_run_says_so_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "num_free_cpus", lambda enough: 2)
-    line = "Other programs are busy, and the 2 threads of this run wait for each other"
+    line = "Other processes are busy, and the 2 threads of this run wait for each other"
     for cpu_seconds, interrupts, count in ((7, 2000, 1), (19, 2000, 0), (7, 100, 0)):
         clock = iter(range(100))
         monkeypatch.setattr(

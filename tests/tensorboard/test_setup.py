@@ -49,6 +49,17 @@ def test_curves(fit: Fit) -> None:
     assert not {"hp_metric", "epoch"} & set(events.Tags()["scalars"])
 
 
+def test_curves_after_the_clock_was_set_back(fit: Fit, run: Run) -> None:
+    folder = fit("--model.lr_schedule", "constant")
+    for path in folder.glob("events.*"):
+        path.rename(re.sub(r"tfevents\.\d", "tfevents.9", str(path)))  # in the far future
+    for num_epochs in ("3", "4"):
+        run("fit", "--ckpt_path", "last", "--trainer.max_epochs", num_epochs)
+    resumed = curves(folder)
+    assert [step for step, _ in resumed["train/loss_step"]] == list(range(4, 40, 5))
+    assert [step for step, _ in resumed["val/loss"]] == [9, 19, 29, 39]
+
+
 def test_training_and_validation_share_a_chart(fit: Fit) -> None:
     events = read(fit())
     content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
