@@ -1,6 +1,6 @@
 r"""Trains a variant of a config, validates it, and adds it to the log of experiments.
 
-    python benchmarks/log_experiment.py tiny "batch size 64" -- --config configs/tiny.yaml \
+    python benchmarks/log_experiment.py tiny "batch size 64" -- --config tiny \
         --data.batch_size 64
 
 After `--` stand options of `fit`. A line is added to `results/experiments.jsonl`, and the tables of

@@ -33,21 +33,21 @@ BASELINE = "pytorch_baseline"
 # Each row: the options of its `fit`, and its seeds.
 ROWS: dict[str, tuple[list[str], range]] = {
     "default": ([], range(3)),
-    "article": (["--config", "configs/article.yaml"], range(3)),
-    "tiny": (["--config", "configs/tiny.yaml"], range(5)),
-    "regularized": (["--config", "configs/regularized.yaml"], range(5)),
-    "fast": (["--config", "configs/fast.yaml"], range(5)),
-    "best": (["--config", "configs/best.yaml"], range(3)),
-    "photos": (["--config", "configs/photos.yaml"], range(1)),
+    "article": (["--config", "article"], range(3)),
+    "tiny": (["--config", "tiny"], range(5)),
+    "regularized": (["--config", "regularized"], range(5)),
+    "fast": (["--config", "fast"], range(5)),
+    "best": (["--config", "best"], range(3)),
+    "photos": (["--config", "photos"], range(1)),
     "photos-without": (
         [
-            *("--config", "configs/photos.yaml"),
+            *("--config", "photos"),
             *("--model.augmentation", "fmnist_lightning.RandomAugmentation"),
             *("--model.augmentation.erase_prob", "0.5"),
         ],
         range(1),
     ),
-    "smoke": (["--config", "configs/smoke.yaml"], range(1)),
+    "smoke": (["--config", "smoke"], range(1)),
 }
 
 
@@ -68,7 +68,6 @@ def run_seed(
     options: list[str], seed: int, data_dir: Path, stages: Iterable[str] = ("validate", "test")
 ) -> dict[str, Any]:
     """Trains one seed, evaluates it, and returns its raw results."""
-    options = [str(ROOT / option) if option.endswith(".yaml") else option for option in options]
     data = ["--data.data_dir", str(data_dir)]
     with tempfile.TemporaryDirectory() as folder:
         start = time.time()
@@ -134,6 +133,11 @@ def load(names: Iterable[str] = tuple(ROWS)) -> dict[str, dict[str, Any]]:
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
+def command(name: str) -> str:
+    """How to run a row."""
+    return " ".join(["python -m fmnist_lightning fit", *ROWS[name][0]])
+
+
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """The table of README.md."""
     lines = [
@@ -147,7 +151,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             *(row[key] for key in ("parameters", "epochs", "seconds", "validate")),
             f"**{row['test']}** ({row['test_seeds']})",
             row["ece"],
-            f"`{saved['command']}`",
+            f"`{command(name)}`",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     used = describe_machine(next(iter(rows.values()))["machine"])
@@ -231,12 +235,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         download(data_dir)
         for name in args.rows or names:
             if name == BASELINE:
-                command, runs = f"python benchmarks/results.py {name}", [run_baseline(data_dir)]
+                used, runs = f"python benchmarks/results.py {name}", [run_baseline(data_dir)]
             else:
                 options, seeds = ROWS[name]
-                command = " ".join(["python -m fmnist_lightning fit", *options])
+                used = command(name)
                 runs = [run_seed(options, seed, data_dir) for seed in seeds]
-            save(RESULTS / f"{name}.json", command=command, runs=runs)
+            save(RESULTS / f"{name}.json", command=used, runs=runs)
     rows = load()
     MARKS.replace(README, table(rows))
     for name, saved in rows.items():

@@ -2,6 +2,7 @@
 
 from fmnist_lightning.data.augmentation import RandomAugmentation
 from fmnist_lightning.data.datamodule import FashionMNISTDataModule
+from fmnist_lightning.data.folder import ImageFolderDataModule
 from fmnist_lightning.models.cnn import MLP, ArticleCNN, RegularizedCNN
 from fmnist_lightning.models.pretrained import PretrainedNetwork
 from fmnist_lightning.models.resnet import ResNetEnsemble, SmallResNet
@@ -9,16 +10,19 @@ from fmnist_lightning.trainer import create_trainer
 from fmnist_lightning.training.checkpoint import load_classifier
 from fmnist_lightning.training.module import FashionClassifier
 
+__version__ = "0.1.0"
 __all__ = [
     "MLP",
     "ArticleCNN",
     "FashionClassifier",
     "FashionMNISTDataModule",
+    "ImageFolderDataModule",
     "PretrainedNetwork",
     "RandomAugmentation",
     "RegularizedCNN",
     "ResNetEnsemble",
     "SmallResNet",
+    "__version__",
     "create_trainer",
     "load_classifier",
 ]

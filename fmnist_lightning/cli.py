@@ -11,12 +11,19 @@ import yaml
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from fmnist_lightning import commands
+from fmnist_lightning import __version__, commands
+from fmnist_lightning.config_files import resolve_configs
+from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
 from fmnist_lightning.training import next_steps, resume, runs
-from fmnist_lightning.training.checkpoint import RunCheckpoint, build_classifier, load_weights
+from fmnist_lightning.training.checkpoint import (
+    SPEC_KEYS,
+    RunCheckpoint,
+    build_classifier,
+    load_weights,
+)
 from fmnist_lightning.training.module import FashionClassifier
 from fmnist_lightning.training.predictions import PredictionWriter
 
@@ -36,6 +43,7 @@ class FashionCLI(LightningCLI):
                 parser_kwargs={
                     **{"prog": "fmnist_lightning", "description": commands.DESCRIPTION},
                     **{"formatter_class": commands.HelpFormatter, "exit_on_error": False},
+                    "version": __version__,
                 },
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
@@ -54,9 +62,9 @@ class FashionCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the command line, on top of the settings that a checkpoint was trained with."""
-        commands.check_config_files(args)
+        args = resolve_configs(args)
         try:
-            self.config = parser.parse_args(args)
+            self.config = self._parse(parser, args)
         except argparse.ArgumentError as error:
             raise commands.with_suggestion(error, args, self._subcommand_parsers) from error
         command = self.config.subcommand
@@ -77,9 +85,8 @@ class FashionCLI(LightningCLI):
             saved = resume.read_run_config(config_path)
             at = args.index(command) + 1
             args = [*args[:at], "--config", str(config_path), *args[at:]]
-        data = {"class_path": commands.DATA_MODULE, "init_args": source.split}
-        command_parser.set_defaults({"data": data})
-        self.config = parser.parse_args(args)
+        command_parser.set_defaults({"data": source.data})
+        self.config = self._parse(parser, args)
 
         config = self.config[command]
         config["ckpt_path"] = source.path
@@ -91,6 +98,23 @@ class FashionCLI(LightningCLI):
                 verb = "Resuming" if self.resumes else "Continuing"
                 folder = os.path.relpath(source.run_dir)
                 print_line(f"{verb} {folder} from step {source.step:,}{changes}")
+
+    def _parse(self, parser: LightningArgumentParser, args: list[str]) -> Any:
+        """Parses twice where a default class was replaced.
+
+        The parser would give the new class the arguments of the default one that it has too.
+        """
+        config = parser.parse_args([each for each in args if "--print_config" not in each])
+        command_parser = self._subcommand_parsers[config.subcommand]
+        defaults = command_parser.get_defaults()
+        replaced = {}
+        for key in ("data", *(f"model.{name}" for name in SPEC_KEYS)):
+            default = getattr(defaults.get(key), "class_path", None)
+            found = getattr(config[config.subcommand].get(key), "class_path", default)
+            if found != default:
+                replaced[key] = {"class_path": found}
+        command_parser.set_defaults(replaced)
+        return parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: ``parse_arguments`` has done it."""
@@ -113,6 +137,8 @@ class FashionCLI(LightningCLI):
                 load_weights(self.model, self.source.content, self.source.path)
         elif self.source:
             self.model = build_classifier(self.source.content, self.source.path, self.options.trust)
+            if is_rank_zero():
+                print_line(self.source.describe(self.model))
         if self.subcommand != "export":
             self.trainer = self._create_trainer()
 
@@ -130,7 +156,7 @@ class FashionCLI(LightningCLI):
         if run_dir is None and not dry:
             run_dir = root  # of other ranks, which write nothing
             if is_rank_zero():
-                run_dir = self.new_run_dir = runs.create_run_dir(root)
+                run_dir = self.new_run_dir = runs.create_run_dir(root, self.options.get("name"))
         callbacks = as_list(kwargs.pop("callbacks"))
         if fits and not dry:
             config, parser = self.config["fit"], self._subcommand_parsers["fit"]
@@ -161,7 +187,8 @@ class FashionCLI(LightningCLI):
 
         photos = PhotoDataset(self.options.photos)
         self.photo_loader = photo_loader(photos)
-        self.photo_report = PhotoReport(photos.paths, run_dir, self.model.classes)
+        verbose = self.options.verbose
+        self.photo_report = PhotoReport(photos.paths, run_dir, self.model.classes, verbose)
         return self.photo_report
 
     # ---- running -------------------------------------------------------------------------------
@@ -181,7 +208,7 @@ class FashionCLI(LightningCLI):
         if self.resumes and saves and trainer.global_step == first_step:
             print_line(f"The run had ended at step {first_step:,}: nothing was trained")
         if saves:
-            own_data = self.config["fit"].data.class_path != commands.DATA_MODULE
+            own_data = not isinstance(self.datamodule, InMemoryDataModule)
             print_line(next_steps.after_fit(trainer, self._root(self.options.trainer), own_data))
 
     def validate(self) -> None:

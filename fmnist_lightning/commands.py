@@ -3,34 +3,29 @@
 import argparse
 import difflib
 import inspect
-import itertools
 import pydoc
 import re
 import typing
 from collections.abc import Callable
-from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from jsonargparse import DefaultHelpFormatter, set_dumper
+from jsonargparse import DefaultHelpFormatter
 from jsonargparse.typing import register_type
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.internals.files import read_regular
 from fmnist_lightning.internals.specs import class_path, to_spec
 from fmnist_lightning.models.cnn import ArticleCNN
-from fmnist_lightning.training import runs
+from fmnist_lightning.training import resume, runs
 from fmnist_lightning.training.checkpoint import SPEC_KEYS
 from fmnist_lightning.training.module import DEFAULT_OPTIMIZER, FashionClassifier
 
 DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples:
 
   fit                            Train the article's CNN. Downloads the data the first time.
-  fit --config my.yaml           Train as a config file says.
+  fit --config fast              Train as a config of this package says, or a file: my.yaml.
   fit --ckpt_path last           Resume the latest run.
   test --ckpt_path best.ckpt     Test the best checkpoint of the latest run.
   predict --ckpt_path best.ckpt  Write its predictions for the test images as CSV.
@@ -42,7 +37,9 @@ DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples:
 COMMANDS = {
     "fit": """Trains a network. The options that are used most:
 
-  --config FILE                  Settings from a file; options after it override it.
+  --config NAME                  Settings of a config of this package (article, best, fast,
+                                 photos, pretrained, regularized, smoke, tiny), or of a file;
+                                 options after it override it.
   --trainer.max_epochs 12        Number of epochs.
   --trainer.accelerator gpu      Refuse to run without a GPU (default: use one if there is one).
   --model.network CLASS          A network: fmnist_lightning.MLP, or my_module.MyNetwork.
@@ -51,13 +48,13 @@ COMMANDS = {
   --data.batch_size 128          Images per step; --data.help lists all options of the data.
   --data CLASS                   A data module of your own: my_module.MyDataModule.
   --ckpt_path last               Resume the latest run where it stopped.
-  --seed_everything 0            The same seed gives the same run.""",
+  --seed_everything 0            The same seed gives the same run.
+  --name TEXT                    To tell its folder from others: runs/TIME_TEXT.""",
     "validate": "Evaluates a checkpoint on the validation images of its own split.",
     "test": "Evaluates a checkpoint on the test images.",
     "predict": "Writes the predictions of a checkpoint for the test images, or for photos.",
     "export": "Writes a checkpoint as an ONNX file, and compares its predictions with PyTorch's.",
 }
-DATA_MODULE = "fmnist_lightning.FashionMNISTDataModule"
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
@@ -66,8 +63,6 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,  # the first validation comes within seconds
     "default_root_dir": runs.ROOT,
 }
-
-MAX_CONFIG_SIZE, MAX_ALIASES = 2**20, 30  # nested aliases multiply: 30 give at most 3**10 values
 
 # What people try, and the options that are meant.
 SYNONYMS = {
@@ -120,6 +115,8 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
     )
     what = "continue from, or `last` to resume the latest run" if command == "fit" else "use"
     parser.add_argument("--ckpt_path", type=str | None, help=f"The checkpoint to {what}.")
+    name_help = "The end of the name of the run folder." if command == "fit" else argparse.SUPPRESS
+    parser.add_argument("--name", type=str | None, help=name_help)
     if command == "fit":
         parser.add_lightning_class_args(FashionClassifier, "model")
         defaults: dict[str, Any] = {"network": ArticleCNN, "optimizer": DEFAULT_OPTIMIZER}
@@ -139,7 +136,7 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
     parser.add_argument(
         "--data",
         type=LightningDataModule,
-        default={"class_path": DATA_MODULE},
+        default={"class_path": resume.DATA_MODULE},
         help="The data module; --data.help lists its options.",
     )
     if command == "export":
@@ -157,30 +154,7 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
         )
 
 
-class ConfigDumper(yaml.SafeDumper):
-    """Writes what YAML has no type for, such as the ``Interval.step`` of ``Timer``, as text."""
-
-
-ConfigDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
-ConfigDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))
 register_type(torch.device)  # of StochasticWeightAveraging
-set_dumper("yaml", lambda config: yaml.dump(config, Dumper=ConfigDumper, sort_keys=False))
-
-
-def check_config_files(args: list[str]) -> None:
-    """Raises for a ``--config`` that the parser would read for ever, or into all memory."""
-    for option, value in itertools.pairwise([*args, ""]):
-        path = Path(value if option == "--config" else option.partition("--config=")[2])
-        if not path.exists() or path.is_dir():  # the parser says so; "" is the folder
-            continue
-        try:
-            events = list(yaml.parse(read_regular(path, MAX_CONFIG_SIZE)))
-        except yaml.YAMLError:
-            continue  # the parser says where
-        except OSError as error:
-            raise ValueError(f"{path}: {error}") from error
-        if sum(isinstance(event, yaml.AliasEvent) for event in events) > MAX_ALIASES:
-            raise ValueError(f"{path} has more than {MAX_ALIASES} YAML aliases (*name)")
 
 
 def with_suggestion(
@@ -210,6 +184,9 @@ def _add_predict_options(parser: LightningArgumentParser) -> None:
         metavar="PATH",
         help="Classify photos instead of the test images: files, folders, or patterns in "
         "quotes. Photos in folders named after classes also give the accuracy.",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="With --photos, name files that are no images."
     )
     parser.add_argument(
         "--index", type=int | None, metavar="N", help="Show one test image, by its number."

@@ -76,6 +76,7 @@ def test_best_checkpoint_has_the_lowest_validation_loss(fit: Fit, run: Run) -> N
             "0.9",
         ),
         *("--model.optimizer", "SGD", "--model.optimizer.lr", "0.9"),
+        *("--model.optimizer.weight_decay", "0.05"),
     )
     best, last = (
         read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for name in ("best", "last")
@@ -117,6 +118,22 @@ def test_predict_writes_probabilities_as_csv(fit: Fit, run: Run) -> None:
     correct = sum(row["prediction"] == row["label"] for row in rows)
     run("test", "--ckpt_path", "best.ckpt")
     assert correct == json.loads((folder / "test.json").read_text())["correct"]
+
+
+def test_run_has_its_name_and_is_named_by_what_uses_it(fit: Fit, run: Run) -> None:
+    folder = fit("--name", "wide_lr=0.1")
+    assert re.fullmatch(r"[\d_-]{19}_wide_lr=0.1", folder.name)
+    score = float(re.findall(r"loss (\S+)", run("validate", "--ckpt_path", "best.ckpt")[1])[1])
+    for command in ("validate", "test", "predict"):
+        out = run(command, "--ckpt_path", "best.ckpt")[1]
+        assert out.splitlines()[0] == (
+            f"best.ckpt: {folder}, ArticleCNN, step 20, val loss {score:.4f}"
+        )
+    last = f"{folder}/checkpoints/last.ckpt"
+    assert run("test", "--ckpt_path", last)[1].startswith(
+        f"{last}: {folder}, ArticleCNN, step 20\n"
+    )
+    assert "--name may have" in run("fit", "--name", "a/b")[2]
 
 
 def test_same_seed_gives_the_same_weights(fit: Fit) -> None:

@@ -165,6 +165,21 @@ def test_printed_config_can_be_loaded(
     assert run("test", "--config", "my.yaml", "--ckpt_path", "best.ckpt")[0] == 0
 
 
+@pytest.mark.parametrize("by_config", [False, True])
+def test_arguments_of_a_default_class_are_not_given_to_another(
+    by_config: bool, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model.optimizer", "SGD", "--model.optimizer.momentum", "0.5"]
+    if by_config:
+        spec = {"class_path": "torch.optim.SGD", "init_args": {"momentum": 0.5}}
+        Path("my.yaml").write_text(yaml.safe_dump({"model": {"optimizer": spec}}))
+        options = ["--config", "my.yaml"]
+    with pytest.raises(SystemExit, match="0"):
+        run("fit", *options, "--print_config")
+    found = yaml.safe_load(capsys.readouterr().out)["model"]["optimizer"]["init_args"]
+    assert (found["momentum"], found["weight_decay"], found["lr"]) == (0.5, 0, 0.001)
+
+
 def test_help(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         run("--help")

@@ -10,7 +10,7 @@ from samples import CONFIGS, tiny_options
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_config_begins_with_its_command_and_result(path: Path) -> None:
     lines = path.read_text().splitlines()
-    assert lines[0] == f"# python -m fmnist_lightning fit --config configs/{path.name}"
+    assert lines[0] == f"# python -m fmnist_lightning fit --config {path.stem}"
     head = [line for line in lines if line.startswith("#")]
     assert "% test accuracy" in " ".join(head)
 

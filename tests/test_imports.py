@@ -25,7 +25,11 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "export": (CORE, set()),
     "trainer": (CORE, {"tensorboard"}),
     "commands": (CORE, set()),
-    "cli": (CORE | {"commands", "trainer"}, {"photos", "tensorboard", "export"}),
+    "config_files": ({"internals"}, set()),
+    "cli": (
+        CORE | {"__version__", "commands", "config_files", "trainer"},
+        {"photos", "tensorboard", "export"},
+    ),
     "__main__": (CORE | {"cli"}, set()),
     "__init__": (CORE | {"trainer"}, set()),
 }

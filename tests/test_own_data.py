@@ -38,15 +38,22 @@ class ThreeClasses(LightningDataModule):
 
     test_dataloader = predict_dataloader = val_dataloader
 """
+FIXED = """
+from torch import nn
+
+class TenOutputs(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 10))
+"""
 DATA = ("--data", "three_classes.ThreeClasses")
-MLP = ("--model.network", "fmnist_lightning.MLP", "--model.network.num_classes", "3")
+MLP = ("--model.network", "fmnist_lightning.MLP")
 FIT = ("fit", *DATA, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "2")
 
 
 @pytest.fixture(autouse=True)
 def _module() -> Iterator[None]:
     """``three_classes.py`` in the current folder, imported anew by each test."""
-    Path("three_classes.py").write_text(MODULE)
+    Path("three_classes.py").write_text(FIXED + MODULE)
     yield
     sys.modules.pop("three_classes", None)
 
@@ -86,9 +93,9 @@ def test_run_is_resumed_with_its_data_module(run: Run) -> None:
     ("options", "message"),
     [
         (
-            (),
+            ("--model.network", "three_classes.TenOutputs"),
             "the network gives an output of shape (10, 10), not (10, 3), for 10 images and 3 "
-            "classes: set --model.network.num_classes 3",
+            "classes: give it an argument num_classes",
         ),
         ((*MLP, "--data.first_label=1"), "labels must be 0 to 2 for 3 classes, not 1 to 3"),
         ((*MLP, "--data.first_label=-1"), "labels must be 0 to 2 for 3 classes, not -1 to 1"),

@@ -17,12 +17,14 @@ import yaml
 from conftest import TINY, Run
 from lightning.pytorch import Callback, Trainer, seed_everything
 
+import fmnist_lightning
 from fmnist_lightning import (
     FashionMNISTDataModule,
     RandomAugmentation,
     RegularizedCNN,
     create_trainer,
 )
+from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.data.dataset import TensorImageDataset
 from fmnist_lightning.training.checkpoint import read_checkpoint
 from fmnist_lightning.training.summary import format_metrics
@@ -31,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fmnist_lightning"
 README = (ROOT / "README.md").read_text()
 LIBRARY = (ROOT / "docs" / "library.md").read_text()
+OWN_DATA = (ROOT / "docs" / "own-data.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 MAX_WORDS = 1300
 CORE = (
@@ -205,20 +208,38 @@ def test_quickstart_prints_what_the_readme_shows(run: Run) -> None:
 ROWS = re.findall(r"^\| [\w ]+ \| `(--[^`]*)` \|$", section("Change it"), flags=re.MULTILINE)
 
 
-@pytest.mark.usefixtures("my_module")
+@pytest.fixture
+def my_images(data_dir: Path) -> None:
+    """The folder of images of docs/own-data.md, made by its script."""
+    (script,) = blocks(OWN_DATA, "python")
+    with pytest.MonkeyPatch.context() as patch:
+        small = functools.partial(FashionMNISTDataModule, train_size=480, val_size=120)
+        patch.setattr(fmnist_lightning, "FashionMNISTDataModule", small)
+        execute(script, "docs/own-data.md")
+
+
+@pytest.mark.usefixtures("my_images")
+def test_commands_of_the_own_data_page_run(run: Run) -> None:
+    fit, test, _ = commands(OWN_DATA)
+    code, _, err = run(*fit, "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1")
+    assert code == 0, err
+    code, out, err = run(*test)
+    assert code == 0, err
+    assert re.findall(r"^  (\w[\w ]*?)  ", out, re.MULTILINE) == ["Ankle boot", "Sandal", "Sneaker"]
+
+
+@pytest.mark.usefixtures("my_module", "my_images")
 @pytest.mark.parametrize("options", ROWS)
 def test_each_change_trains(options: str, run: Run) -> None:
     sizes = ("--trainer.log_every_n_steps", "5") if "--data " in options else TINY
-    if "MyDataModule" in options:
-        options += " --model.network.num_classes 2"
     quick = ("--trainer.max_epochs", "1", "--trainer.logger", "false")  # no figures: faster
     code, out, err = run("fit", *quick, *sizes, *options.split())
     assert code == 0, err
     assert "epoch  1/1" in out
 
 
-def test_eight_changes_are_shown() -> None:
-    assert len(ROWS) == 7
+def test_nine_changes_are_shown() -> None:
+    assert len(ROWS) == 8
     assert "`--print_config > my.yaml`" in section("Change it")
 
 
@@ -306,19 +327,17 @@ class Stop(Callback):
             raise RuntimeError("stopped")
 
 
-class OwnDataModule(FashionMNISTDataModule):
+class OwnDataModule(InMemoryDataModule):
     """As docs/library.md says for exact resume."""
 
-    classes = ("dark", "bright")  # type: ignore[assignment]
+    classes = ("dark", "bright")
 
-    def prepare_data(self) -> None:
-        pass
-
-    def setup(self, stage: str) -> None:
-        labels = torch.arange(500) % 2
+    def read(self, part: str) -> TensorImageDataset | None:
+        if part == "val":
+            return None
+        labels = torch.arange(600) % 2
         images = (64 * labels[:, None, None] + torch.arange(28)).expand(-1, 28, -1)
-        self.train_dataset = TensorImageDataset(images.to(torch.uint8), labels)
-        self.val_dataset = self.test_dataset = self.train_dataset
+        return TensorImageDataset(images.to(torch.uint8), labels)
 
 
 @pytest.mark.filterwarnings(RESUMED)
@@ -330,9 +349,9 @@ def test_own_training_step_and_data_resume_exactly(own_data: bool) -> None:
 
     def train(run_dir: str, callbacks: Callback | None = None, **kwargs: Any) -> dict[str, Any]:
         seed_everything(0)
-        cls = OwnDataModule if own_data else FashionMNISTDataModule
+        cls: type[InMemoryDataModule] = OwnDataModule if own_data else FashionMNISTDataModule
         data = cls(batch_size=50, train_size=480, val_size=120)
-        network = functools.partial(RegularizedCNN, dropout=0.2, num_classes=len(data.classes))
+        network = functools.partial(RegularizedCNN, dropout=0.2)
         options = {"network": network, "augmentation": RandomAugmentation}
         trainer = create_trainer(
             run_dir=Path(run_dir), max_epochs=3, callbacks=callbacks, log_every_n_steps=5

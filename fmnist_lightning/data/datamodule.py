@@ -1,6 +1,7 @@
 """The LightningDataModule: files to tensors, split, loaders."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from fmnist_lightning.data.dataset import (
     CLASSES,
+    IMAGE_SIZE,
     Batch,
     TensorImageDataset,
     global_seed,
@@ -24,8 +26,8 @@ SPLIT_KEYS = ("split_seed", "train_size", "val_size")
 SHARED_MEMORY = Path("/dev/shm")  # of Linux; 64 MiB in a container of Docker
 
 
-class FashionMNISTDataModule(LightningDataModule):
-    """Fashion-MNIST in memory, with a seeded split of the official training set.
+class InMemoryDataModule(LightningDataModule):
+    """Images in memory, with a seeded split. Subclasses set ``classes`` and override ``read``.
 
     Batches are pairs of images, uint8, shape (N, 28, 28), and labels, int64, shape (N,). While a
     trainer runs, the whole dataset is on its device and batches are sliced there. Checkpoints store
@@ -33,35 +35,32 @@ class FashionMNISTDataModule(LightningDataModule):
     into validation images.
 
     Args:
-        data_dir: Folder in torchvision's layout (``FashionMNIST/raw`` below it). Missing files are
-            downloaded.
         batch_size: Images per optimiser step, over all devices together.
         eval_batch_size: Images per validation, test or prediction step, over all devices together.
             It affects only speed and memory.
         num_workers: Worker processes that slice batches. The images are in memory, so 0 is the
             fastest, and on a GPU the only possible value.
         split_seed: Seed of the random split.
-        train_size: Training images, of the 60,000 of the official training set.
-        val_size: Validation images, of the same 60,000.
+        train_size: Training images; None takes all that are not for validation.
+        val_size: Validation images; None takes a fifth.
 
     Raises:
         ValueError: If a number is out of range.
     """
 
-    classes = CLASSES
+    classes: Sequence[str]
     train_dataset: TensorImageDataset
     val_dataset: TensorImageDataset
     test_dataset: TensorImageDataset
 
     def __init__(
         self,
-        data_dir: str = "data",
         batch_size: int = 128,
         eval_batch_size: int = 500,
         num_workers: int = 0,
         split_seed: int = 0,
-        train_size: int = 48_000,
-        val_size: int = 12_000,
+        train_size: int | None = None,
+        val_size: int | None = None,
     ) -> None:
         super().__init__()
         for name, value, low in (
@@ -72,37 +71,46 @@ class FashionMNISTDataModule(LightningDataModule):
         ):
             if value < low:
                 raise ValueError(f"{name} must be at least {low}, not {value}")
-        self.split = {"split_seed": split_seed, "train_size": train_size, "val_size": val_size}
-        split_indices(60_000, **self.split)  # raises where the sizes don't fit
+        self.split: dict[str, Any] = dict(
+            zip(SPLIT_KEYS, (split_seed, train_size, val_size), strict=True)
+        )
         self.save_hyperparameters()
-        self.data_dir = data_dir
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.resumed_epoch = 0
 
-    def prepare_data(self) -> None:
-        """Downloads missing files, in one process per machine."""
-        download(self.data_dir)
+    def read(self, part: str) -> TensorImageDataset | None:
+        """Reads the images of ``train``, ``val`` or ``test``; None means to split ``train``.
+
+        Raises:
+            DataError: If the files are missing.
+        """
+        raise NotImplementedError
 
     def setup(self, stage: str) -> None:
         """Reads what ``fit``, ``validate``, ``test`` or ``predict`` needs to the device.
 
         Raises:
-            DataError: If the files are missing, because ``prepare_data`` was not called.
-            ValueError: If a setting can't work on this trainer.
+            DataError: If the files are missing.
+            ValueError: If a setting can't work with this trainer or these files.
         """
         self._check_trainer()
-        raw = raw_folder(self.data_dir)
-        try:
-            if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
-                official = read_dataset(raw, train=True)
-                train, val = split_indices(len(official), **self.split)
-                self.train_dataset, self.val_dataset = official.subset(train), official.subset(val)
-            if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
-                self.test_dataset = read_dataset(raw, train=False)
-        except FileNotFoundError as error:
-            raise DataError(f"{error.filename} is missing; call prepare_data() first") from error
+        if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
+            train, val = self.read("train"), self.read("val")
+            assert train is not None
+            if val is None:
+                num = len(train)
+                if self.split["val_size"] is None:
+                    self.split["val_size"] = num // 5
+                if self.split["train_size"] is None:
+                    self.split["train_size"] = num - self.split["val_size"]
+                train, val = (train.subset(each) for each in split_indices(num, **self.split))
+            self.train_dataset, self.val_dataset = train, val
+        if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
+            test = self.read("test")
+            assert test is not None
+            self.test_dataset = test
         self._move_datasets(self._device)
 
     def teardown(self, stage: str) -> None:
@@ -133,8 +141,8 @@ class FashionMNISTDataModule(LightningDataModule):
                 f"num_workers must be 0 on {self._device.type}, not {self.num_workers}: the images "
                 "are in the memory of the device, where batches are sliced without workers"
             )
-        largest = min(max(self.batch_size, self.eval_batch_size), self.split["train_size"])
-        needed = 2 * self.num_workers * largest * 28 * 28  # two batches per worker wait
+        largest = max(self.batch_size, self.eval_batch_size)
+        needed = 2 * self.num_workers * largest * IMAGE_SIZE**2  # two batches per worker wait
         if SHARED_MEMORY.is_dir() and needed > (free := shutil.disk_usage(SHARED_MEMORY).free):
             raise ValueError(
                 f"{self.num_workers} workers need {needed >> 20:,} MiB in {SHARED_MEMORY}, which "
@@ -202,3 +210,50 @@ class FashionMNISTDataModule(LightningDataModule):
                 "was trained on would count as validation images"
             )
         self.resumed_epoch = state_dict.get("epochs", 0)
+
+
+class FashionMNISTDataModule(InMemoryDataModule):
+    """Fashion-MNIST, downloaded and verified.
+
+    Args:
+        data_dir: Folder in torchvision's layout (``FashionMNIST/raw`` below it). Missing files are
+            downloaded.
+        batch_size: See :class:`InMemoryDataModule`, as all other arguments.
+        eval_batch_size: Images per validation, test or prediction step.
+        num_workers: Worker processes that slice batches.
+        split_seed: Seed of the random split.
+        train_size: Training images, of the 60,000 of the official training set.
+        val_size: Validation images, of the same 60,000.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    classes = CLASSES
+
+    def __init__(
+        self,
+        data_dir: str = "data",
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        num_workers: int = 0,
+        split_seed: int = 0,
+        train_size: int = 48_000,
+        val_size: int = 12_000,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, num_workers, split_seed, train_size, val_size)
+        split_indices(60_000, **self.split)  # raises where the sizes don't fit
+        self.data_dir = data_dir
+
+    def prepare_data(self) -> None:
+        """Downloads missing files, in one process per machine."""
+        download(self.data_dir)
+
+    def read(self, part: str) -> TensorImageDataset | None:
+        """Reads the official training or test images."""
+        if part == "val":
+            return None
+        try:
+            return read_dataset(raw_folder(self.data_dir), train=part == "train")
+        except FileNotFoundError as error:
+            raise DataError(f"{error.filename} is missing; call prepare_data() first") from error

@@ -10,6 +10,8 @@ import hashlib
 import http.client
 import io
 import logging
+import math
+import struct
 import tempfile
 import time
 import urllib.error
@@ -71,11 +73,20 @@ def download(data_dir: str | Path) -> Path:
 
     Nothing is written if all files are valid, so the folder may be read-only. A corrupt file is
     renamed to ``<name>.bad-<n>`` once its replacement is there. Several processes may call it at
-    once. Raises DataError if no source has a valid copy, or the folder can't be written to.
+    once. Raises DataError if there is a complete file of other data, no source has a valid copy, or
+    the folder can't be written to.
     """
     raw = raw_folder(data_dir)
-    if not _verify(raw):
+    problems = _verify(raw)
+    if not problems:
         return raw
+    for file in problems:
+        if _is_complete_idx(raw / file.name):
+            raise DataError(
+                f"{raw / file.name} is not that of Fashion-MNIST: for other data, use --data "
+                f"ImageFolderDataModule --data.data_dir {raw}; for Fashion-MNIST, move it away, or "
+                "choose another folder with --data.data_dir"
+            )
     lock = FileLock(raw / ".lock")
     try:
         raw.mkdir(parents=True, exist_ok=True)
@@ -102,6 +113,17 @@ def _verify(raw: Path) -> dict[DataFile, OSError]:
         except OSError as error:
             problems[file] = error
     return problems
+
+
+def _is_complete_idx(path: Path) -> bool:
+    """Whether a file is as long as the dimensions in its head say, so not damaged by accident."""
+    try:
+        content = read_regular(path, MAX_DOWNLOAD)
+    except OSError:
+        return False
+    sizes = struct.unpack(">3I", content[4:16].ljust(12, b"\0"))
+    num = {b"\0\0\x08\1": 1, b"\0\0\x08\3": 3}.get(content[:4])  # of labels, of images
+    return num is not None and len(content) == 4 + 4 * num + math.prod(sizes[:num])
 
 
 def _check(file: DataFile, content: bytes) -> None:

@@ -7,6 +7,7 @@ spec names is imported only if it is allowed or trusted by name.
 
 import functools
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Collection
 from typing import Any
@@ -17,13 +18,18 @@ from torch.optim import Optimizer
 ALLOWED_PACKAGES = ("fmnist_lightning", "torch.nn", "torch.optim", "torchvision.models")
 
 
+def with_argument(factory: Callable[..., Any], name: str, value: Any) -> Callable[..., Any]:
+    """The factory with an argument set, if its class has it."""
+    if name in inspect.signature(_find_class(factory)).parameters:
+        return functools.partial(factory, **{name: value})
+    return factory
+
+
 def to_spec(factory: Callable[..., Any]) -> dict[str, Any]:
     """The spec of a class, or of a ``functools.partial`` of one with keyword arguments."""
-    cls: object = factory
+    cls = _find_class(factory)
     init_args: dict[str, Any] = {}
     if isinstance(factory, functools.partial):
-        # jsonargparse makes partials of a function of its own, whose last argument is the class.
-        cls = [factory.func, *factory.args][-1]
         init_args = {key: _to_builtin(key, value) for key, value in factory.keywords.items()}
     if not isinstance(cls, type) or "<locals>" in cls.__qualname__:
         raise ValueError(
@@ -58,6 +64,14 @@ def from_spec(spec: object, trusted: Collection[str] = ()) -> Callable[..., Any]
     return functools.partial(
         cls, **{key: _to_builtin(key, value) for key, value in init_args.items()}
     )
+
+
+def _find_class(factory: Any) -> Any:
+    """The class, or whatever else a factory calls."""
+    # jsonargparse makes partials of a function of its own, whose last argument is the class.
+    if isinstance(factory, functools.partial):
+        return [factory.func, *factory.args][-1]
+    return factory
 
 
 def is_allowed(path: str) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from fmnist_lightning.data.dataset import CLASSES, Batch
-from fmnist_lightning.internals.specs import from_spec, to_spec
+from fmnist_lightning.internals.specs import from_spec, to_spec, with_argument
 from fmnist_lightning.models.cnn import ArticleCNN
 from fmnist_lightning.training.lr_schedule import one_cycle
 from fmnist_lightning.training.metrics import ClassificationMetrics, cross_entropy
@@ -28,7 +28,7 @@ class FashionClassifier(LightningModule):
 
     Args:
         network: Any ``nn.Module`` from float images, 0 to 1, shape (N, 1, 28, 28), to logits, shape
-            (N, C).
+            (N, C). An argument ``num_classes`` is set to C.
         optimizer: Gets the parameters as its first argument.
         augmentation: Changes training images: ``RandomAugmentation``, or any ``nn.Module`` from
             uint8 images, shape (N, 28, 28), and labels, shape (N,), to images.
@@ -63,6 +63,7 @@ class FashionClassifier(LightningModule):
         # `load_from_checkpoint` gives what the checkpoint holds: specs.
         if isinstance(network, dict):
             network = from_spec(network)
+        network = with_argument(network, "num_classes", len(classes))
         if isinstance(optimizer, dict):
             optimizer = from_spec(optimizer)
         if isinstance(augmentation, dict):
@@ -76,7 +77,7 @@ class FashionClassifier(LightningModule):
         self.save_hyperparameters(ignore=[*hparams, "classes"])
         self.save_hyperparameters(hparams | {"classes": list(classes)})
         self.classes = tuple(classes)
-        self.network = network()
+        self.network: nn.Module = network()
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
         self.augmentation = augmentation and augmentation()
@@ -170,7 +171,7 @@ class FashionClassifier(LightningModule):
             raise ValueError(
                 f"the network gives an output of shape {tuple(logits.shape)}, not "
                 f"({num_images}, {num}), for {num_images} images and {num} classes: "
-                f"set --model.network.num_classes {num}, or change the network"
+                "give it an argument num_classes, which is set to their number"
             )
 
     def on_train_epoch_start(self) -> None:

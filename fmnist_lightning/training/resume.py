@@ -1,5 +1,7 @@
 """Which checkpoint ``--ckpt_path`` means, and whether the settings fit it."""
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,11 +10,14 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from fmnist_lightning.data.datamodule import SPLIT_KEYS
+from fmnist_lightning.data.folder import ImageFolderDataModule
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.specs import flatten
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.training.module import FashionClassifier
 
+DATA_MODULE = "fmnist_lightning.FashionMNISTDataModule"
 # What decides how many steps a run takes.
 LENGTH_KEYS = (
     "data.batch_size",
@@ -41,13 +46,36 @@ class CheckpointSource(NamedTuple):
         last = self.run_dir / runs.CHECKPOINTS / runs.LAST
         return last.exists() and last.samefile(self.path)
 
+    def describe(self, classifier: FashionClassifier) -> str:
+        """Its run, network and score, in one line."""
+        run = os.path.relpath(self.run_dir) if self.run_dir else "of no run folder"
+        line = f"{self.path}: {run}, {type(classifier.network).__name__}, step {self.step:,}"
+        callbacks = self.content.get("callbacks")
+        for key, state in callbacks.items() if isinstance(callbacks, dict) else ():
+            if str(key).startswith("RunCheckpoint") and not self.is_last:
+                with contextlib.suppress(TypeError, KeyError, ValueError):  # there is none
+                    line += f", val loss {float(state['best_model_score']):.4f}"
+        return line
+
     @property
     def split(self) -> dict[str, int]:
         """The split of the data that it was trained on; empty where it stores none."""
-        hparams = self.content.get("datamodule_hyper_parameters")
-        if not isinstance(hparams, dict):
-            return {}
+        hparams = self._data_hparams
         return {key: hparams[key] for key in SPLIT_KEYS if type(hparams.get(key)) is int}
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The data module of this package that it was trained with, as settings."""
+        folder = ImageFolderDataModule.__name__
+        if folder not in self.content:  # Lightning stores the state of a data module by its class
+            return {"class_path": DATA_MODULE, "init_args": self.split}
+        data_dir = {"data_dir": str(self._data_hparams.get("data_dir"))}
+        return {"class_path": f"fmnist_lightning.{folder}", "init_args": data_dir | self.split}
+
+    @property
+    def _data_hparams(self) -> dict[str, Any]:
+        hparams = self.content.get("datamodule_hyper_parameters")
+        return hparams if isinstance(hparams, dict) else {}
 
 
 def resolve_checkpoint(path: str, root: Path) -> CheckpointSource:
@@ -104,6 +132,7 @@ def check_compatible(settings: dict[str, Any], source: CheckpointSource, complet
     # Arguments of a class may be left out where they have their defaults.
     missing = (given.keys() ^ saved) if complete else (given.keys() - saved)
     wrong |= {key for key in missing if ".init_args." not in key}
+    wrong.discard("model.network.init_args.num_classes")  # set to that of the data
     for key in sorted(wrong):
         option = key.removesuffix(".class_path").replace(".init_args", "")
         raise ValueError(

@@ -6,6 +6,7 @@ A run folder, ``runs/<time>``, holds ``config.yaml``, event files and ``checkpoi
 import contextlib
 import filecmp
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,9 +23,16 @@ LAST = "last.ckpt"
 BEST = Path("best.ckpt")
 
 
-def create_run_dir(root: Path) -> Path:
-    """Creates a folder below ``root`` named after the time; no two processes get the same one."""
+def create_run_dir(root: Path, suffix: str | None = None) -> Path:
+    """Creates a folder below ``root`` named after the time; no two processes get the same one.
+
+    Raises ValueError if the ``suffix`` of its name can't be part of one.
+    """
     name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    if suffix is not None:
+        if not re.fullmatch(r"[\w.+=-]+", suffix):
+            raise ValueError(f"--name may have letters, digits and _.+=-, not {suffix!r}")
+        name += f"_{suffix}"
     number = 1
     while True:
         run_dir = root / (name if number == 1 else f"{name}_{number}")

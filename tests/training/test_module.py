@@ -209,7 +209,7 @@ def test_hyperparameters_are_builtin_types() -> None:
     assert dict(classifier.hparams) == {
         "network": {
             "class_path": "fmnist_lightning.MLP",
-            "init_args": {"hidden_dim": 3},
+            "init_args": {"hidden_dim": 3, "num_classes": 10},
         },
         "optimizer": {
             "class_path": "torch.optim.AdamW",

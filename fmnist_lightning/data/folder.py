@@ -1,0 +1,128 @@
+"""Other datasets of this kind: folders of images, and IDX files such as those of MNIST."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.mnist import read_image_file, read_label_file
+from tqdm.auto import tqdm
+
+from fmnist_lightning.data.datamodule import InMemoryDataModule
+from fmnist_lightning.data.dataset import IMAGE_SIZE, TensorImageDataset
+from fmnist_lightning.data.download import DataError
+
+SIZE = (IMAGE_SIZE, IMAGE_SIZE)
+
+
+class ImageFolderDataModule(InMemoryDataModule):
+    """Images of any classes from a folder.
+
+    The folder has images in ``train/CLASS/`` and ``test/CLASS/``, and in ``val/CLASS/`` where they
+    are split already; or it has the IDX files of one dataset, named as those of MNIST, maybe with a
+    prefix: ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, and the same with ``t10k`` or
+    ``test``. The classes are the names of the folders, or the labels in the IDX files.
+
+    Images are converted to grayscale (ITU-R 601, transparent pixels black), and stretched to 28x28
+    pixels (bicubic, antialiased). IDX files must have this size.
+
+    Args:
+        data_dir: The folder.
+        batch_size: See :class:`InMemoryDataModule`, as all other arguments.
+        eval_batch_size: Images per validation, test or prediction step.
+        num_workers: Worker processes that slice batches.
+        split_seed: Seed of the random split.
+        train_size: Training images; None takes all that are not for validation.
+        val_size: Validation images; None takes a fifth of those in ``train``.
+
+    Raises:
+        DataError: If the folder has no images.
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        data_dir: str,
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        num_workers: int = 0,
+        split_seed: int = 0,
+        train_size: int | None = None,
+        val_size: int | None = None,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, num_workers, split_seed, train_size, val_size)
+        self.folder = Path(data_dir).expanduser()
+        if (self.folder / "train").is_dir():
+            self.classes = list(_find_images(self.folder / "train").classes)
+        else:
+            self.values = read_label_file(str(self._idx_file("train", "labels-idx1"))).unique()
+            self.classes = [str(value) for value in self.values.tolist()]
+
+    def read(self, part: str) -> TensorImageDataset | None:
+        """Reads the images of ``train``, ``val`` or ``test``; None where there is no ``val``."""
+        if (self.folder / "train").is_dir():
+            if part == "val" and not (self.folder / part).is_dir():
+                return None
+            return _read_images(self.folder / part, self.classes)
+        return None if part == "val" else self._read_idx(part)
+
+    def _read_idx(self, part: str) -> TensorImageDataset:
+        images = read_image_file(str(self._idx_file(part, "images-idx3")))
+        labels = read_label_file(str(self._idx_file(part, "labels-idx1")))
+        if images.shape[1:] != SIZE:
+            raise DataError(f"the images in {self.folder} have {tuple(images.shape[1:])} pixels")
+        unknown = set(labels.unique().tolist()) - set(self.values.tolist())
+        if unknown:
+            raise DataError(f"{self.folder} has labels without training images: {unknown}")
+        return TensorImageDataset(images, torch.searchsorted(self.values, labels))
+
+    def _idx_file(self, part: str, kind: str) -> Path:
+        names = ("t10k", "test") if part == "test" else (part,)
+        found = [path for name in names for path in self.folder.glob(f"*{name}-{kind}-ubyte")]
+        if len(found) != 1:
+            raise DataError(
+                f"{self.folder} needs folders train/CLASS and test/CLASS of images, or the four "
+                f"IDX files of one dataset; it has {len(found) or 'no'} *{names[0]}-{kind}-ubyte"
+                + (", gunzip its .gz" if any(self.folder.glob(f"*{kind}-ubyte.gz")) else "")
+            )
+        return found[0]
+
+
+def _find_images(folder: Path) -> ImageFolder:
+    try:
+        return ImageFolder(str(folder))
+    except FileNotFoundError as error:
+        raise DataError(str(error)) from error
+
+
+def _read_images(folder: Path, classes: Sequence[str]) -> TensorImageDataset:
+    found = _find_images(folder)
+    unknown = set(found.classes) - set(classes)
+    if unknown:
+        raise DataError(f"{folder} has classes without training images: {sorted(unknown)}")
+    paths = [path for path, _ in found.samples]
+    with ThreadPoolExecutor() as pool:
+        progress = tqdm(pool.map(read_grayscale, paths), f"reading {folder}", len(paths), delay=1)
+        images = torch.from_numpy(np.stack(list(progress)))  # (N, 28, 28)
+    names = list(classes)
+    labels = [names.index(found.classes[label]) for _, label in found.samples]
+    return TensorImageDataset(images, torch.tensor(labels))
+
+
+def read_grayscale(path: str) -> np.ndarray:
+    """Reads an image as uint8, shape (28, 28); DataError for one that can't be read."""
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
+                image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+            if image.has_transparency_data:
+                image = Image.alpha_composite(
+                    Image.new("RGBA", image.size, "black"), image.convert("RGBA")
+                )
+            return np.asarray(image.convert("L").resize(SIZE, Image.Resampling.BICUBIC))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read the image {path}: {error}") from error

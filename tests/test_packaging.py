@@ -1,0 +1,85 @@
+"""The wheel and the source distribution."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from setuptools import build_meta
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "fmnist_lightning"
+CONFIGS = {path.name for path in (ROOT / "configs").iterdir()}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The unpacked source distribution."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        name = build_meta.build_sdist(str(tmp_path))
+    with tarfile.open(tmp_path / name) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / name.removesuffix(".tar.gz")
+
+
+def run(*args: str, site: Path) -> str:
+    """Runs Python with the packages in a folder before all others."""
+    done = subprocess.run(
+        [sys.executable, *args],
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of setuptools
+def test_wheel_of_the_source_distribution_works_in_an_empty_folder(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    missing = {
+        name
+        for name in tracked.stdout.splitlines()
+        if not name.startswith(".") and not (source / name).exists()
+    }
+    assert not missing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(source)
+        wheel = tmp_path / build_meta.build_wheel(str(tmp_path))
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    installed = {path.relative_to(site) for path in (site / "fmnist_lightning").rglob("*.*")}
+    modules = {path.relative_to(ROOT) for path in PACKAGE.rglob("*.py")}
+    configs = {Path("fmnist_lightning", "configs", name) for name in CONFIGS}
+    assert installed == modules | configs | {Path("fmnist_lightning/py.typed")}
+
+    for part in ("train", "test"):
+        for label in range(2):
+            folder = tmp_path / "empty" / "my_images" / part / f"class {label}"
+            folder.mkdir(parents=True)
+            for index in range(20):
+                image = np.full((28, 28), 200 * label + index, dtype=np.uint8)
+                Image.fromarray(image).save(folder / f"{index}.png")
+    monkeypatch.chdir(tmp_path / "empty")
+    where = run("-c", "import fmnist_lightning as f; print(f.__file__, f.__version__)", site=site)
+    assert where.split()[0] == str(site / "fmnist_lightning" / "__init__.py")
+    command = ("-m", "fmnist_lightning")
+    assert run(*command, "--version", site=site) == f"fmnist_lightning {where.split()[1]}\n"
+    data = ("--data", "ImageFolderDataModule", "--data.data_dir", "my_images")
+    quick = ("--config", "tiny", "--trainer.max_epochs", "5", "--data.batch_size", "4")
+    run(*command, "fit", *quick, *data, "--trainer.logger", "false", site=site)
+    assert "test accuracy 1" in run(*command, "test", "--ckpt_path", "best.ckpt", site=site)
