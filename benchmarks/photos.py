@@ -87,6 +87,8 @@ def measure(checkpoint: Path, paths: list[Path]) -> dict[str, list[int]]:
             rows = list(csv.DictReader(stream))
     counts: dict[str, list[int]] = {}
     for row in rows:
+        if row["skipped"]:
+            continue
         of_folder = counts.setdefault(row["folder"], [0, 0])
         of_folder[0] += row["prediction"] in labels_from_folder(Path(row["file"]), CLASSES)
         of_folder[1] += 1

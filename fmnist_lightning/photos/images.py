@@ -1,5 +1,6 @@
 """Finds and reads photos of garments."""
 
+import contextlib
 import glob
 import os
 import re
@@ -24,6 +25,10 @@ from fmnist_lightning.photos.preprocessing import (
     preprocess_photo,
 )
 
+with contextlib.suppress(ImportError):
+    import pillow_heif  # HEIC, which phones take
+
+    pillow_heif.register_heif_opener()
 THUMBNAIL_SIZE = 112  # pixels: width and height of a photo on a contact sheet
 # Folder names that stand for one or several classes, in addition to the names of the classes.
 FOLDER_TO_CLASSES = {
@@ -40,6 +45,10 @@ class PhotoError(ValueError):
     """An image can't be read; the message names it and says why."""
 
 
+class NotAnImageError(PhotoError):
+    """The content of a file is that of no image."""
+
+
 class Photo(NamedTuple):
     """An item of :class:`PhotoDataset`."""
 
@@ -47,6 +56,7 @@ class Photo(NamedTuple):
     thumbnail: Tensor  # RGB, uint8, shape (112, 112, 3)
     file_index: int
     error: str  # why the file can't be read; empty if it can
+    is_other: bool  # whether it is a file of another kind beside the photos of a folder
 
 
 class PhotoDataset(Dataset[Photo]):
@@ -54,19 +64,25 @@ class PhotoDataset(Dataset[Photo]):
 
     def __init__(self, names: Iterable[str]) -> None:
         import_opencv()  # otherwise, each photo would fail
+        names = list(names)
+        self.named = {Path(name) for name in names}
         self.paths = find_photos(names)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Photo:
+        path, is_other = self.paths[index], False
         try:
-            photo, error = load_image(self.paths[index]), ""
+            photo, error = load_image(path), ""
         except PhotoError as caught:
             photo, error = Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE)), str(caught)
+            kind = Image.registered_extensions().get(path.suffix.lower(), "")
+            known = Image.MIME.get(kind, "").startswith("image/")
+            is_other = isinstance(caught, NotAnImageError) and not known and path not in self.named
         views = preprocess_photo(photo).expand(NUM_VIEWS, -1, -1)  # a loader needs equal shapes
         thumbnail = np.array(fit_centered(photo, THUMBNAIL_SIZE, Image.Resampling.BOX))
-        return Photo(views, torch.from_numpy(thumbnail), index, error)
+        return Photo(views, torch.from_numpy(thumbnail), index, error, is_other)
 
 
 def photo_loader(dataset: PhotoDataset) -> DataLoader[Photo]:
@@ -148,8 +164,8 @@ def load_image(source: ImageLike) -> Image.Image:
                 return _to_rgb(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         reason = "exceeds the pixel limit (possible decompression bomb)"
-    except UnidentifiedImageError:
-        reason = "not an image file"
+    except UnidentifiedImageError as error:
+        raise NotAnImageError(f"{name}: not an image file") from error
     except Exception as error:  # a decoder may raise anything for a damaged file
         reason = f"can't be read: {error}"
     raise PhotoError(f"{name}: {reason}")

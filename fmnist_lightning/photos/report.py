@@ -37,22 +37,33 @@ class PhotoReport(BasePredictionWriter):
     does not grow with the number of photos. Without a ``run_dir``, nothing is written.
     """
 
-    def __init__(self, paths: Sequence[Path], run_dir: Path | None, classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        run_dir: Path | None,
+        classes: Sequence[str],
+        verbose: bool = False,
+    ) -> None:
         super().__init__("batch")
         self.paths = paths
+        self.verbose = verbose
         self.run_dir = run_dir
         self.classes = classes
         self.folder: Path | None = None
         self.num_skipped = 0
+        self.num_other = 0  # files of another kind beside the photos
         self.counts: dict[str, list[int]] = {}  # by folder: correct predictions, photos
         self.cells: dict[str, list[Cell]] = {"photos": [], "mistakes": []}
         self.num_sheets = collections.Counter[str]()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Creates the folder and the table."""
+        augmentation = pl_module.hparams["augmentation"] or {}
+        if not augmentation.get("class_path", "").endswith("PhotoAugmentation"):
+            print_line("This network was not trained for photos: fit --config photos trains one")
         if self.run_dir:
             self.folder = runs.create_run_dir(self.run_dir / "photos")
-            self._write_row("file", "folder", "prediction", *self.classes)
+            self._write_row("file", "folder", "skipped", "prediction", *self.classes)
 
     def write_on_batch_end(
         self,
@@ -65,12 +76,13 @@ class PhotoReport(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Reports a batch of ``Photo``, from its probabilities, shape (N, C)."""
-        for row, views, thumbnail, index, error in zip(prediction.tolist(), *batch, strict=True):
-            if error:
-                self.num_skipped += 1
-                print_line(f"Skipping {printable(error)}")
-                continue
+        for row, views, thumbnail, index, error, is_other in zip(
+            prediction.tolist(), *batch, strict=True
+        ):
             path, probabilities = self.paths[index], dict(zip(self.classes, row, strict=True))
+            if error:
+                self._skip(path, error, bool(is_other))
+                continue
             ranked = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
             top = [f"{name} {100 * probabilities[name]:.1f} %" for name in ranked[:3]]
             line = "  ".join(f"{text:<19}" for text in top)
@@ -83,7 +95,7 @@ class PhotoReport(BasePredictionWriter):
                 counts[1] += 1
             if self.folder:
                 cells = [f"{probability:.6f}" for probability in probabilities.values()]
-                self._write_row(printable(path), printable(folder), ranked[0], *cells)
+                self._write_row(printable(path), printable(folder), "", ranked[0], *cells)
                 scale = THUMBNAIL_SIZE // IMAGE_SIZE
                 view = views[NUM_VIEWS // 2].repeat_interleave(scale, 0).repeat_interleave(scale, 1)
                 image = torch.cat([thumbnail, view[..., None].expand_as(thumbnail)], dim=1).cpu()
@@ -98,10 +110,23 @@ class PhotoReport(BasePredictionWriter):
         """Prints the accuracy by folder and saves the last contact sheets."""
         if self.counts:
             print_line(format_accuracy(self.counts))
+        if self.num_other and not self.verbose:
+            print_line(
+                f"Passed over {self.num_other:,} files of other kinds (--verbose names them)"
+            )
         if self.folder:
             for name in self.cells:
                 self._save_sheet(name)
             print_line(f"Predictions and contact sheets: {os.path.relpath(self.folder)}")
+
+    def _skip(self, path: Path, error: str, is_other: bool) -> None:
+        self.num_other += is_other
+        self.num_skipped += not is_other
+        if not is_other or self.verbose:
+            print_line(f"Skipping {printable(error)}")
+        if self.folder:
+            folder = path.absolute().parent.name
+            self._write_row(printable(path), printable(folder), printable(error))
 
     def _write_row(self, *cells: str) -> None:
         assert self.folder is not None

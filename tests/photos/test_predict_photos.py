@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,10 +78,12 @@ def test_predict_classifies_photos_and_skips_other_files(
 ) -> None:
     run_dir = fit()
     code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "photos")
-    assert code == 1  # for the two skipped files
-    assert "error: skipped 2 photos, see above" in err
-    assert "Skipping photos/notes.txt: not an image file" in out
+    assert code == 1  # for the damaged photo
+    assert "error: skipped 1 photos, see above" in err
+    assert "notes.txt" not in out
+    assert "Passed over 1 files of other kinds (--verbose names them)" in out
     assert "Skipping photos/shoes/f.jpg: not an image file" in out
+    assert "This network was not trained for photos" in out
     (folder,) = (run_dir / "photos").iterdir()
     assert f"Predictions and contact sheets: {folder}" in out
 
@@ -88,11 +91,16 @@ def test_predict_classifies_photos_and_skips_other_files(
         f"photos/{name}"
         for name in ("dress/a b.png", "dress/c.jpg", "holidays/e.png", "shoes/d.png")
     ]
-    assert [row["file"] for row in rows(folder)] == files
+    table = rows(folder)
+    assert {row["file"]: row["skipped"] for row in table if row["skipped"]} == {
+        name: f"{name}: not an image file" for name in ("photos/notes.txt", "photos/shoes/f.jpg")
+    }
+    table = [row for row in table if not row["skipped"]]
+    assert [row["file"] for row in table] == files
     predictions = predict_images(load_classifier("best.ckpt"), files)
     counts = {"dress": [0, 0], "shoes": [0, 0]}
     expected = {"dress": ["Dress"], "shoes": ["Sandal", "Sneaker", "Ankle boot"]}
-    for row, (label, confidence, probabilities) in zip(rows(folder), predictions, strict=True):
+    for row, (label, confidence, probabilities) in zip(table, predictions, strict=True):
         assert row["prediction"] == label
         assert float(row[label]) == pytest.approx(confidence, abs=1e-5)
         top = sorted(probabilities, key=probabilities.__getitem__)[:-4:-1]
@@ -107,6 +115,23 @@ def test_predict_classifies_photos_and_skips_other_files(
     assert num_mistakes > 0
     assert sheets[(folder / "photos-1.png").resolve()].num_images == 4
     assert sheets[(folder / "mistakes-1.png").resolve()].num_images == num_mistakes
+
+
+def test_photos_of_phones_and_other_files(fit: Fit, run: Run, tmp_path: Path) -> None:
+    fit("--model.augmentation", "fmnist_lightning.photos.PhotoAugmentation")
+    (tmp_path / "phone").mkdir()
+    for suffix, name in (("HEIC", "heif"), ("AVIF", "avif"), ("JPG", "jpeg")):
+        photo().save(tmp_path / "phone" / f"IMG_1.{suffix}", format=name)
+    (tmp_path / "phone" / "movie.mp4").write_bytes(b"0" * 5000)
+    options = ("predict", "--ckpt_path", "best.ckpt", "--photos", "phone", "--verbose")
+    code, out, err = run(*options)
+    assert code == 0, err
+    assert len(re.findall(r"^phone/IMG_1\.(?:HEIC|AVIF|JPG)  ", out, re.MULTILINE)) == 3
+    assert "Skipping phone/movie.mp4: not an image file" in out
+    assert "not trained for photos" not in out
+    code, _, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "phone/movie.mp4")
+    assert code == 1  # it was named
+    assert "error: skipped 1 photos" in err
 
 
 def test_contact_sheet_shows_photo_and_network_input(
@@ -194,7 +219,7 @@ def test_photos_with_any_file_name_are_read(fit: Fit, run: Run, tmp_path: Path) 
     assert code == 1
     assert "Skipping odd/loop: no such file" in out
     (folder,) = (run_dir / "photos").iterdir()
-    assert len(rows(folder)) == len(HOSTILE)
+    assert len([row for row in rows(folder) if not row["skipped"]]) == len(HOSTILE)
     assert all(line.isprintable() for line in out.splitlines())
     Image.new("L", (28, 28)).save("=1+1.png")
     assert run("predict", "--ckpt_path", "best.ckpt", "--photos", "=1+1.png")[0] == 0
@@ -258,7 +283,7 @@ def test_report_uses_the_given_class_names_and_writes_nothing_without_a_folder(
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(accelerator="cpu", devices=1, callbacks=[report], **quiet)  # type: ignore[arg-type]
     trainer.predict(FashionClassifier(), photo_loader(dataset), return_predictions=False)
-    (line, *_) = capsys.readouterr().out.splitlines()
+    (_, line, *_) = capsys.readouterr().out.splitlines()  # after that on the network
     assert sum(f"  {name} " in line for name in report.classes) == 3
     assert report.counts[tmp_path.name][1] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
