@@ -226,10 +226,12 @@ def reject_null(name: str, cls: Any, settings: dict[str, Any]) -> None:
         if key in SPEC_KEYS and value:
             # Parsed, a function without arguments is itself, and one with arguments like a class.
             found = value if callable(value) else pydoc.locate(value["class_path"])
+            if callable(value) and not class_path(value).startswith("torchvision."):
+                continue
             if not isinstance(found, type):
                 raise ValueError(
-                    f"--{name}.{key} {class_path(found)} is a function, and a class is needed: "
-                    "derive one from torch.nn.Module, or for a network of torchvision take "
+                    f"--{name}.{key} {class_path(found)} is a function with arguments or for "
+                    "color images: write a class or function without, or for torchvision take "
                     "--model.network fmnist_lightning.PretrainedNetwork "
                     "--model.network.name resnet18 --model.network.weights null"
                 )

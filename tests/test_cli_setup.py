@@ -44,11 +44,11 @@ class Crash(Callback):
         ("--model.network torch.nn.Identity", "optimizer got an empty parameter list"),
         (
             "--model.network torchvision.models.resnet18",
-            "--model.network torchvision.models.resnet18 is a function, and a class is needed",
+            "--model.network torchvision.models.resnet18 is a function with arguments or for",
         ),
         (
             '--model.network={"class_path":"torchvision.models.resnet18","init_args":{}}',
-            "--model.network torchvision.models.resnet18 is a function, and a class is needed",
+            "--model.network torchvision.models.resnet18 is a function with arguments or for",
         ),
         ("--trainer.callbacks LearningRateFinder", "AttributeError: When using the learning rate"),
     ],

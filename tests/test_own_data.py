@@ -41,6 +41,13 @@ class ThreeClasses(LightningDataModule):
 FIXED = """
 from torch import nn
 
+def linear() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
+
+class Net(nn.Sequential):
+    def __init__(self, act=nn.ReLU, last: nn.Module = nn.Identity(), num_classes: int = 10) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 8), act(), nn.Linear(8, num_classes), last)
+
 class TenOutputs(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(nn.Flatten(), nn.Linear(784, 10))
@@ -79,6 +86,33 @@ def test_fit_test_and_predict(run: Run) -> None:
     assert list(rows[0]) == ["index", "label", "prediction", "top", "shoe", "bag"]
     assert [row["label"] for row in rows] == ["top", "shoe", "bag", "top", "shoe", "bag", "top"]
     assert [row["prediction"] for row in rows] == [row["label"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("linear", ()),
+        ("Net", ()),
+        ("Net", ("--model.network.act=torch.nn.GELU", "--model.network.last=torch.nn.Hardtanh")),
+    ],
+    ids=["a function", "a default class", "a class and a module"],
+)
+def test_network_of_a_function_or_with_classes_as_arguments(
+    name: str, options: tuple[str, ...], run: Run
+) -> None:
+    path = f"three_classes.{name}"
+    constant = ("--model.lr_schedule", "constant")
+    code, out, err = run(*FIT, "--model.network", path, *options, *constant)
+    assert code == 0, err
+    (test,) = re.findall(r"Next: +python -m fmnist_lightning (test .*)", out)
+    assert test.endswith(f"--trust {path}")
+    assert run(*test.split())[0] == 0
+    with pytest.raises(ValueError, match=f"names the class {path}"):
+        load_classifier("best.ckpt")
+    network = load_classifier("best.ckpt", trusted=[path]).network
+    assert ("GELU" in repr(network)) == ("Hardtanh" in repr(network)) == bool(options)
+    code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "4")
+    assert code == 0, err
 
 
 def test_run_is_resumed_with_its_data_module(run: Run) -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
-from fmnist_lightning.internals.specs import is_allowed
+from fmnist_lightning.internals.specs import find_untrusted
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.checkpoint import SPEC_KEYS, RunCheckpoint, read_checkpoint
 
@@ -77,10 +77,9 @@ def after_fit(trainer: Trainer, root: Path, own_data: bool) -> str:
     command = f"python -m fmnist_lightning test --ckpt_path {path}"
     if own_data:
         command += f" --config {os.path.relpath(trainer.default_root_dir)}/config.yaml"
-    paths = {hparams[key]["class_path"] for key in SPEC_KEYS if hparams[key]}
-    untrusted = sorted(path for path in paths if not is_allowed(path))
+    untrusted = {path for key in SPEC_KEYS for path in find_untrusted(hparams[key])}
     if untrusted:
-        command += " --trust " + " ".join(untrusted)
+        command += " --trust " + " ".join(sorted(untrusted))
     lines.append(f"Next:            {command}")
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import AdamW
+from torchvision.models import ResNet18_Weights, resnet18
 
 from fmnist_lightning import MLP
 from fmnist_lightning.internals.specs import flatten, from_spec, to_spec
@@ -77,6 +78,91 @@ class Picky(nn.Module):
 def test_argument_is_passed_as_data_and_never_imported(value: object) -> None:
     spec = to_spec(functools.partial(Picky, activation=value))
     assert from_spec(spec, [spec["class_path"]])().activation == value
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (nn.GELU, {"__class__": "torch.nn.GELU"}),
+        (nn.functional.gelu, {"__class__": "torch.nn.functional.gelu"}),
+        (nn.functional.relu, {"__class__": "torch.nn.functional.relu"}),
+        (
+            nn.LeakyReLU(0.2),
+            {
+                "__class__": "torch.nn.LeakyReLU",
+                "init_args": {"negative_slope": 0.2, "inplace": False},
+            },
+        ),
+        ([nn.ReLU, 3], [{"__class__": "torch.nn.ReLU"}, 3]),
+        ({"act": nn.ReLU}, {"act": {"__class__": "torch.nn.ReLU"}}),
+        (ResNet18_Weights.DEFAULT, "IMAGENET1K_V1"),
+    ],
+    ids=["class", "builtin function", "function", "module", "list", "dict", "enum"],
+)
+def test_argument_that_is_a_class_function_or_module(value: object, stored: object) -> None:
+    spec = to_spec(functools.partial(Picky, activation=value))
+    assert spec["init_args"] == {"activation": stored}
+    found = from_spec(spec, [spec["class_path"]])().activation
+    assert repr(found) == repr(stored if isinstance(stored, str) else value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [lambda x: x, nn.Linear(2, 2), nn.Sequential(nn.ReLU()), {"__class__": "torch.nn.ReLU"}],
+    ids=["lambda", "weights", "sequential", "mark"],
+)
+def test_argument_that_cannot_be_rebuilt_is_refused(value: object) -> None:
+    with pytest.raises(
+        ValueError, match=r"(?s)activation is .*a checkpoint can store numbers, text"
+    ):
+        to_spec(functools.partial(Picky, activation=value))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("os.abort", "names the class os.abort"),
+        ("torchvision.models._api.register_model", "neither an nn.Module nor"),
+        ("torchvision.models.get_model", "neither an nn.Module nor"),
+        ("torch.nn.functional.handle_torch_function", "neither an nn.Module nor"),
+        ("torch.nn.functional.importlib", "neither an nn.Module nor"),
+        ("torch.nn.init.kaiming_normal_", "neither an nn.Module nor"),
+        (["os.abort"], "expected __class__ with init_args"),
+    ],
+)
+@pytest.mark.parametrize("form", ["alone", "with arguments", "in a list", "in an argument"])
+def test_marked_argument_outside_the_allow_list_is_refused(
+    path: object, message: str, form: str
+) -> None:
+    value: object = {"__class__": path}
+    if form == "with arguments":
+        value = {"__class__": path, "init_args": {}}
+    elif form == "in a list":
+        value = [{"x": value}]
+    elif form == "in an argument":
+        value = {"__class__": "torch.nn.Transformer", "init_args": {"custom_encoder": value}}
+    with pytest.raises(ValueError, match=message):
+        from_spec({"class_path": "torch.nn.Flatten", "init_args": {"start_dim": value}})
+
+
+def make_network(width: int, depth: int = 1, **others: bool) -> nn.Module:
+    return nn.Linear(width, depth, **others)
+
+
+def test_function_that_builds_a_network() -> None:
+    spec = to_spec(functools.partial(make_network, 3, bias=False))
+    path = f"{__name__}.make_network"
+    assert spec == {"class_path": path, "init_args": {"width": 3, "bias": False}}
+    with pytest.raises(ValueError, match=f"names the class {path}"):
+        from_spec(spec)
+    assert from_spec(spec, [path])().in_features == 3
+
+
+def test_network_of_torchvision_is_built_without_its_weights() -> None:
+    spec = to_spec(functools.partial(resnet18, weights=ResNet18_Weights.DEFAULT, num_classes=10))
+    assert spec["class_path"] == "torchvision.models.resnet18"
+    assert spec["init_args"] == {"weights": "IMAGENET1K_V1", "num_classes": 10}
+    assert from_spec(spec)().fc.out_features == 10  # nothing is downloaded
 
 
 @pytest.mark.parametrize("key", ["dict_kwargs", "_instantiator", "args"])
