@@ -1,6 +1,5 @@
 """A ``Trainer`` with everything that the command line gives a run."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
-from fmnist_lightning.internals.console import EpochBar
+from fmnist_lightning.internals.console import EpochBar, can_show_bar
 from fmnist_lightning.internals.fast_loop import FitLoop
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.threads import StarvationWarning, set_num_threads
@@ -58,8 +57,7 @@ def create_trainer(
     used = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
     has_bar = any(isinstance(callback, ProgressBar) for callback in used)
     if kwargs.get("enable_progress_bar") is not False and not has_bar:
-        # In a file or a pipe, the bar would be thousands of lines.
-        used.append(EpochBar(refresh_rate=10 if sys.stdout.isatty() else 0))
+        used.append(EpochBar(refresh_rate=10 if can_show_bar() else 0))
     used += [EpochSummary(), StarvationWarning(), EvaluationSummary(None if dry else run_dir)]
     if logger is not False and not dry:
         from fmnist_lightning import tensorboard  # an option, imported only where it is used

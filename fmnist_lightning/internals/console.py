@@ -1,5 +1,6 @@
 """Output on the terminal."""
 
+import sys
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -14,6 +15,11 @@ class EpochBar(TQDMProgressBar):
         """Names the epoch."""
         super().on_train_epoch_start(trainer)
         self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
+
+
+def can_show_bar() -> bool:
+    """Whether this is a terminal or a notebook; in a file, a bar would be thousands of lines."""
+    return sys.stdout.isatty() or "ipykernel" in sys.modules
 
 
 def print_line(text: str) -> None:
