@@ -303,6 +303,28 @@ def test_script_of_the_readme_runs_and_has_at_most_15_lines(
     assert any(re.fullmatch(r"test accuracy .* % \(\d+/105\)", line) for line in lines)
 
 
+@pytest.mark.filterwarnings("ignore")  # of Optuna
+@pytest.mark.usefixtures("data_dir")
+def test_script_of_the_tuning_page_runs_twice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optuna = pytest.importorskip("optuna", reason="needs the extra tuning")
+    (script,) = blocks((ROOT / "docs" / "tuning.md").read_text(), "python")
+    small = functools.partial(FashionMNISTDataModule, train_size=480, val_size=120)
+    monkeypatch.setattr(fmnist_lightning, "FashionMNISTDataModule", small)
+    monkeypatch.setattr("sys.argv", ["tune.py"])
+    # Every trial but the first of a study is unpromising.
+    monkeypatch.setattr(optuna.Trial, "should_prune", lambda trial: trial.number > 0)
+    for num_trials in (2, 4):
+        execute(script.replace("n_trials=20", "n_trials=2"), "docs/tuning.md")
+        study = optuna.load_study(study_name="fmnist", storage="sqlite:///tuning.db")
+        states = [trial.state.name for trial in study.trials]
+        assert states == ["COMPLETE", *["PRUNED"] * (num_trials - 1)]
+    score = study.trials[0].value
+    assert f"{score} {{'lr': " in capsys.readouterr().out
+    assert len(list(Path("tuning").iterdir())) == 4
+
+
 @pytest.mark.filterwarnings(SHORT)
 @pytest.mark.usefixtures("data_dir", "my_module")
 def test_scripts_of_the_library_page_run(
