@@ -24,7 +24,7 @@ LAYOUT = {
         "recall": ["Multiline", ["^val_recall/"]],
     },
 }
-SUMMARY_METRICS = ("val/loss", "val/acc", "val/ece", "test/loss", "test/acc", "test/ece")
+SUMMARY_METRICS = ("val/acc", "test/acc", "val/loss", "test/loss", "val/ece", "test/ece")
 NUM_IMAGES = 20
 
 
@@ -59,15 +59,15 @@ def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str
     optimizer = model["optimizer"]
     found = {
         "network": _format_call(model["network"]),
+        "optimizer": optimizer["class_path"].rpartition(".")[2],
+        "max_epochs": trainer.max_epochs,
         "augmentation": _format_call(model["augmentation"]) if model["augmentation"] else "none",
         "hflip_tta": model["hflip_tta"],
-        "optimizer": optimizer["class_path"].rpartition(".")[2],
         # What is 0 or false is off.
         **{name: value for name, value in flatten(optimizer["init_args"]).items() if value},
         "lr_schedule": model["lr_schedule"],
         "batch_size": data.get("batch_size"),  # a data module of the user's own may have none
         "train_size": data.get("train_size"),
-        "max_epochs": trainer.max_epochs,
         "precision": str(trainer.precision),
         "seed": global_seed(),
     }
