@@ -81,7 +81,8 @@ class RunCheckpoint(ModelCheckpoint):
         """
         checkpoint["run"] = self._run_name
         timers = [each for each in trainer.callbacks if isinstance(each, Timer)]  # type: ignore[attr-defined]
-        expired = any((each.time_remaining() or 1) <= 0 for each in timers)
+        remaining = [each.time_remaining() for each in timers]
+        expired = any(seconds is not None and seconds <= 0 for seconds in remaining)
         checkpoint["should_stop"] = trainer.should_stop and not expired
 
     def on_load_checkpoint(
