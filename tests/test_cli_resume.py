@@ -44,8 +44,8 @@ RANDOM = ("--model.augmentation", "fmnist_lightning.RandomAugmentation")
 @pytest.mark.parametrize(
     ("network", "num_workers", "more"),
     [
-        ("fmnist_lightning.ArticleCNN", "0", ()),
-        ("fmnist_lightning.MLP", "2", ()),
+        pytest.param("fmnist_lightning.ArticleCNN", "0", (), marks=pytest.mark.slow),
+        pytest.param("fmnist_lightning.MLP", "2", (), marks=pytest.mark.slow),
         ("fmnist_lightning.RegularizedCNN", "0", (*RANDOM, "--model.network.dropout", "0.3")),
     ],
 )

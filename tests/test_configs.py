@@ -40,7 +40,14 @@ def assert_contains(whole: object, part: object) -> None:
         assert whole == part
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if path.stem == "pretrained" else [])
+        for path in CONFIGS
+    ],
+    ids=lambda path: path.name,
+)
 def test_config_trains_and_tests(path: Path, fit: Callable[..., Path], run: Run) -> None:
     two_epochs = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "2")
     fit("--config", str(path), *tiny_options(path), *two_epochs)

@@ -34,7 +34,8 @@ def become_windows() -> None:
     setattr(Path, "is_dir", lambda path: str(path) != "/dev/shm" and is_dir(path))  # noqa: B010
 
 
-@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
 def test_commands_without_what_only_linux_has(num_workers: int, data_dir: Path, run: Run) -> None:
     workers = f"--data.num_workers={num_workers}"
     for command in (

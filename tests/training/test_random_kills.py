@@ -91,7 +91,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         )
     },
 }
-QUICK = ("max_steps, two validations an epoch", "early stop within an epoch", "64-true")
+QUICK = ("max_steps, two validations an epoch", "early stop within an epoch")
 NUM_SEEDS = 3
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 
