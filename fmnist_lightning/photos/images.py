@@ -29,6 +29,7 @@ with contextlib.suppress(ImportError):
     import pillow_heif  # HEIC, which phones take
 
     pillow_heif.register_heif_opener()
+MAX_ASPECT = 50  # longer side by shorter side
 THUMBNAIL_SIZE = 112  # pixels: width and height of a photo on a contact sheet
 # Folder names that stand for one or several classes, in addition to the names of the classes.
 FOLDER_TO_CLASSES = {
@@ -173,6 +174,9 @@ def load_image(source: ImageLike) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Converts any mode to RGB, upright by its EXIF orientation, on white where transparent."""
+    if max(image.size) > MAX_ASPECT * min(image.size):  # scaled, it would fill the memory
+        width, height = image.size
+        raise ValueError(f"{width:,} x {height:,} pixels are not those of a photo")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # more than 8 bits, which Pillow would clip
         values = np.nan_to_num(np.asarray(image, dtype=np.float32)).clip(min=0)

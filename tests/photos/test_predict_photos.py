@@ -134,6 +134,14 @@ def test_photos_of_phones_and_other_files(fit: Fit, run: Run, tmp_path: Path) ->
     assert "error: skipped 1 photos" in err
 
 
+def test_photo_that_would_fill_the_memory_when_scaled_is_skipped(fit: Fit, run: Run) -> None:
+    fit()
+    Image.new("1", (80_000_000, 1)).save("long.png")
+    code, out, _ = run("predict", "--ckpt_path", "best.ckpt", "--photos", "long.png")
+    assert code == 1
+    assert "Skipping long.png: can't be read: 80,000,000 x 1 pixels are not those of a photo" in out
+
+
 def test_contact_sheet_shows_photo_and_network_input(
     fit: Fit, run: Run, photos: Path, sheets: Sheets
 ) -> None:
