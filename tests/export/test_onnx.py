@@ -23,10 +23,13 @@ IMAGES = torch.randint(
     "options",
     [
         (),
-        (
-            *("--model.network", "fmnist_lightning.ResNetEnsemble", "--model.hflip_tta", "true"),
-            *("--model.network.stem_channels", "4", "--model.network.channels", "[4, 8]"),
-            *("--trainer.precision", "bf16-mixed"),
+        pytest.param(
+            (
+                *("--model.network", "fmnist_lightning.ResNetEnsemble"),
+                *("--model.hflip_tta", "true", "--trainer.precision", "bf16-mixed"),
+                *("--model.network.stem_channels", "4", "--model.network.channels", "[4, 8]"),
+            ),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["article", "ensemble"],

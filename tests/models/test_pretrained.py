@@ -93,6 +93,7 @@ def test_fit_starts_from_the_weights_file(weights: Path, fit: Callable[..., Path
     assert torch.equal(network.get_parameter("backbone.features.0.0.weight"), kept)
 
 
+@pytest.mark.slow
 def test_resume_needs_no_weights_file(weights: Path, fit: Callable[..., Path], run: Run) -> None:
     fit(*OPTIONS, f"--model.network.weights={weights}", "--model.lr_schedule=constant")
     weights.unlink()
