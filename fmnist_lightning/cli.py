@@ -104,7 +104,8 @@ class FashionCLI(LightningCLI):
 
         The parser would give the new class the arguments of the default one that it has too.
         """
-        config = parser.parse_args([each for each in args if "--print_config" not in each])
+        plain = [each for each in args if "--print_config" not in each]  # it prints, and exits
+        config = parser.parse_args(plain)
         command_parser = self._subcommand_parsers[config.subcommand]
         defaults = command_parser.get_defaults()
         replaced = {}
@@ -113,6 +114,8 @@ class FashionCLI(LightningCLI):
             found = getattr(config[config.subcommand].get(key), "class_path", default)
             if found != default:
                 replaced[key] = {"class_path": found}
+        if not replaced and plain == args:
+            return config
         command_parser.set_defaults(replaced)
         return parser.parse_args(args)
 
