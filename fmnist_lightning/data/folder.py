@@ -55,19 +55,23 @@ class ImageFolderDataModule(InMemoryDataModule):
     ) -> None:
         super().__init__(batch_size, eval_batch_size, num_workers, split_seed, train_size, val_size)
         self.folder = Path(data_dir).expanduser()
+        self.train_images: ImageFolder | None = None  # None for IDX files
         if (self.folder / "train").is_dir():
-            self.classes = list(_find_images(self.folder / "train").classes)
+            self.train_images = _find_images(self.folder / "train")
+            self.classes = self.train_images.classes
         else:
             self.values = read_label_file(str(self._idx_file("train", "labels-idx1"))).unique()
             self.classes = [str(value) for value in self.values.tolist()]
 
     def read(self, part: str) -> TensorImageDataset | None:
         """Reads the images of ``train``, ``val`` or ``test``; None where there is no ``val``."""
-        if (self.folder / "train").is_dir():
-            if part == "val" and not (self.folder / part).is_dir():
-                return None
-            return _read_images(self.folder / part, self.classes)
-        return None if part == "val" else self._read_idx(part)
+        if self.train_images is None:
+            return None if part == "val" else self._read_idx(part)
+        if part == "train":
+            return _read_images(self.train_images, self.classes)
+        if part == "val" and not (self.folder / part).is_dir():
+            return None
+        return _read_images(_find_images(self.folder / part), self.classes)
 
     def _read_idx(self, part: str) -> TensorImageDataset:
         images = read_image_file(str(self._idx_file(part, "images-idx3")))
@@ -98,14 +102,15 @@ def _find_images(folder: Path) -> ImageFolder:
         raise DataError(str(error)) from error
 
 
-def _read_images(folder: Path, classes: Sequence[str]) -> TensorImageDataset:
-    found = _find_images(folder)
+def _read_images(found: ImageFolder, classes: Sequence[str]) -> TensorImageDataset:
     unknown = set(found.classes) - set(classes)
     if unknown:
-        raise DataError(f"{folder} has classes without training images: {sorted(unknown)}")
+        raise DataError(f"{found.root} has classes without training images: {sorted(unknown)}")
     paths = [path for path, _ in found.samples]
     with ThreadPoolExecutor() as pool:
-        progress = tqdm(pool.map(read_grayscale, paths), f"reading {folder}", len(paths), delay=1)
+        progress = tqdm(
+            pool.map(read_grayscale, paths), f"reading {found.root}", len(paths), delay=1
+        )
         images = torch.from_numpy(np.stack(list(progress)))  # (N, 28, 28)
     names = list(classes)
     labels = [names.index(found.classes[label]) for _, label in found.samples]
