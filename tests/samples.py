@@ -1,5 +1,6 @@
 """Inputs that several tests use."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def tiny_options(path: Path) -> list[str]:
         torch.save(resnet18().state_dict(), "resnet18.pth")
         tiny += ["--model.network.weights", "resnet18.pth"]
     return tiny
+
+
+def write_odd_file(path: Path, kind: str) -> None:
+    """A file that must not be read: ``a pipe``, which waits, or a ``huge`` one."""
+    if kind == "a pipe":
+        os.mkfifo(path)
+    else:
+        with path.open("wb") as stream:
+            stream.truncate(2**40)  # takes no space on the disk
 
 
 class Payload:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 import warnings
 import zipfile
@@ -16,7 +15,7 @@ import yaml
 from conftest import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from samples import Payload
+from samples import Payload, write_odd_file
 
 from fmnist_lightning import FashionClassifier, load_classifier
 from fmnist_lightning.cli import FashionCLI
@@ -171,11 +170,8 @@ def test_config_that_would_never_be_read_is_refused(
     content: str, refused: Callable[..., str]
 ) -> None:
     path = Path("my.yaml")
-    if content == "a pipe":
-        os.mkfifo(path)
-    elif content == "huge":
-        with path.open("wb") as stream:
-            stream.truncate(2**40)  # takes no space on the disk
+    if content in ("a pipe", "huge"):
+        write_odd_file(path, content)
     else:
         path.write_text(content)
     for options in (("--config", "my.yaml"), ("--config=my.yaml",)):

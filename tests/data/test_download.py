@@ -1,12 +1,12 @@
 import gzip
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from samples import write_odd_file
 from servers import FaultyServer, Server
 
 from fmnist_lightning.data import download as module
@@ -110,11 +110,8 @@ def test_corrupt_file_is_renamed_and_replaced(
     file.unlink()
     if damage == "a folder":
         file.mkdir()
-    elif damage == "a pipe":
-        os.mkfifo(file)
-    elif damage == "huge":
-        with file.open("wb") as stream:
-            stream.truncate(2**40)  # takes no space on the disk
+    elif damage in ("a pipe", "huge"):
+        write_odd_file(file, damage)
     else:
         file.write_bytes(good[:1000])
     with caplog.at_level(logging.WARNING):
