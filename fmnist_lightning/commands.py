@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from jsonargparse import DefaultHelpFormatter
-from jsonargparse.typing import register_type
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -152,9 +151,6 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
             compute_fn=lambda data: getattr(data, "classes", CLASSES),
             apply_on="instantiate",
         )
-
-
-register_type(torch.device)  # of StochasticWeightAveraging
 
 
 def with_suggestion(

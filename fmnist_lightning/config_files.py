@@ -4,8 +4,10 @@ import itertools
 from enum import Enum
 from pathlib import Path
 
+import torch
 import yaml
 from jsonargparse import set_dumper
+from jsonargparse.typing import register_type
 
 from fmnist_lightning.internals.files import read_regular
 
@@ -22,6 +24,7 @@ class ConfigDumper(yaml.SafeDumper):
 
 ConfigDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
 ConfigDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))
+register_type(torch.device)  # of StochasticWeightAveraging
 set_dumper("yaml", lambda config: yaml.dump(config, Dumper=ConfigDumper, sort_keys=False))
 
 
