@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from fmnist_lightning.tensorboard.introspection import embeddings, feature_maps, first_conv_filters
+from fmnist_lightning.models.introspection import embeddings, feature_maps, first_conv_filters
 from fmnist_lightning.tensorboard.logger import find_writers
 from fmnist_lightning.training.module import FashionClassifier
 

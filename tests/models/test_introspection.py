@@ -2,7 +2,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist_lightning import MLP, ArticleCNN, ResNetEnsemble, SmallResNet
-from fmnist_lightning.tensorboard.introspection import embeddings, feature_maps, first_conv_filters
+from fmnist_lightning.models.introspection import embeddings, feature_maps, first_conv_filters
 
 
 def test_feature_maps_of_the_article_network() -> None:
