@@ -32,7 +32,7 @@ test: .venv/installed  ## run linters, type checks and tests, within 4 minutes
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
 
 test-all: .venv/installed  ## the same, with the tests that are slow or need the real data
-	@$(PIP) --quiet --editable '.[notebook,tuning]'
+	@$(PIP) --quiet --editable '.[demo,notebook,tuning]'
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy

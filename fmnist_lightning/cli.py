@@ -1,4 +1,4 @@
-"""The command line: ``fit``, ``validate``, ``test``, ``predict`` and ``export``."""
+"""The command line: ``fit``, ``validate``, ``test``, ``predict``, ``demo`` and ``export``."""
 
 import argparse
 import contextlib
@@ -142,7 +142,7 @@ class FashionCLI(LightningCLI):
             self.model = build_classifier(self.source.content, self.source.path, self.options.trust)
             if is_rank_zero():
                 print_line(self.source.describe(self.model))
-        if self.subcommand != "export":
+        if self.subcommand not in ("demo", "export"):
             self.trainer = self._create_trainer()
 
     @staticmethod
@@ -228,6 +228,16 @@ class FashionCLI(LightningCLI):
         if self.options.photos is not None:
             key, source = "dataloaders", self.photo_loader
         self.trainer.predict(self.model, **{key: source}, return_predictions=False)
+
+    def demo(self) -> None:
+        """Serves a page in the browser to try the network."""
+        from fmnist_lightning.demo.page import serve
+
+        assert self.source is not None
+        about = self.source.describe(self.model)
+        serve(
+            self.model, self.datamodule, about, self.options.server_name, self.options.server_port
+        )
 
     def export(self) -> None:
         """Writes the ONNX file and compares it on the test images."""

@@ -29,6 +29,7 @@ DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples:
   test --ckpt_path best.ckpt     Test the best checkpoint of the latest run.
   predict --ckpt_path best.ckpt  Write its predictions for the test images as CSV.
   predict --ckpt_path best.ckpt --photos FOLDER    Classify photos of clothes.
+  demo --ckpt_path best.ckpt     Try it on a page in the browser.
   export --ckpt_path best.ckpt   Write it as an ONNX file.
   fit --print_config             Print all settings, as a config to start from.
 
@@ -52,6 +53,7 @@ COMMANDS = {
     "validate": "Evaluates a checkpoint on the validation images of its own split.",
     "test": "Evaluates a checkpoint on the test images.",
     "predict": "Writes the predictions of a checkpoint for the test images, or for photos.",
+    "demo": "Serves a page on which a checkpoint classifies photos, for this machine only.",
     "export": "Writes a checkpoint as an ONNX file, and compares its predictions with PyTorch's.",
 }
 TRAINER_DEFAULTS = {
@@ -140,6 +142,9 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
     )
     if command == "export":
         parser.add_argument("--output", type=str, default="model.onnx", help="The file to write.")
+    elif command == "demo":
+        _add_demo_options(parser)
+    if command in ("export", "demo"):
         parser.add_argument("--trainer", type=dict | None, help=argparse.SUPPRESS)
     else:
         parser.add_lightning_class_args(Trainer, "trainer")
@@ -186,6 +191,18 @@ def _add_predict_options(parser: LightningArgumentParser) -> None:
     )
     parser.add_argument(
         "--index", type=int | None, metavar="N", help="Show one test image, by its number."
+    )
+
+
+def _add_demo_options(parser: LightningArgumentParser) -> None:
+    parser.add_argument(
+        "--server_name",
+        type=str,
+        default="127.0.0.1",
+        help="Address to serve at; 0.0.0.0 lets other machines in.",
+    )
+    parser.add_argument(
+        "--server_port", type=int | None, help="Port (default: the first free one from 7860 on)."
     )
 
 

@@ -23,12 +23,13 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "photos": (CORE, {"figures"}),
     "tensorboard": (CORE, {"figures"}),
     "export": (CORE, set()),
+    "demo": (CORE | {"photos"}, {"figures"}),
     "trainer": (CORE, {"tensorboard"}),
     "commands": (CORE, set()),
     "config_files": ({"internals"}, set()),
     "cli": (
         CORE | {"__version__", "commands", "config_files", "trainer"},
-        {"photos", "tensorboard", "export"},
+        {"photos", "tensorboard", "demo", "export"},
     ),
     "__main__": (CORE | {"cli"}, set()),
     "__init__": (CORE | {"trainer"}, set()),
@@ -126,9 +127,9 @@ def test_modules_and_functions_are_short(path: Path) -> None:
 
 
 def test_package_import_leaves_optional_dependencies_out() -> None:
-    optional = ["cv2", "onnx", "onnxruntime", "onnxscript"]
+    optional = ["cv2", "gradio", "onnx", "onnxruntime", "onnxscript", "timm"]
     optional += [f"fmnist_lightning.{part}" for part in ("figures", "photos", "tensorboard")]
-    optional += ["fmnist_lightning.export"]
+    optional += ["fmnist_lightning.demo", "fmnist_lightning.export"]
     code = f"import sys, fmnist_lightning.cli; print([m for m in {optional} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

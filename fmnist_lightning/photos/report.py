@@ -14,11 +14,21 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from fmnist_lightning.internals.console import print_line
+from fmnist_lightning.photos.augmentation import PhotoAugmentation
 from fmnist_lightning.photos.images import THUMBNAIL_SIZE, labels_from_folder
 from fmnist_lightning.photos.preprocessing import IMAGE_SIZE, NUM_VIEWS
 from fmnist_lightning.training import runs
 
 ROWS, COLUMNS = 10, 4  # of a contact sheet
+
+
+NOT_FOR_PHOTOS = "This network was not trained for photos: fit --config photos trains one"
+
+
+def is_for_photos(classifier: LightningModule) -> bool:
+    """Whether it was trained on images that look like photos."""
+    augmentation = classifier.hparams["augmentation"] or {}
+    return bool(augmentation.get("class_path", "").endswith(PhotoAugmentation.__name__))
 
 
 class Cell(NamedTuple):
@@ -58,9 +68,8 @@ class PhotoReport(BasePredictionWriter):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Creates the folder and the table."""
-        augmentation = pl_module.hparams["augmentation"] or {}
-        if not augmentation.get("class_path", "").endswith("PhotoAugmentation"):
-            print_line("This network was not trained for photos: fit --config photos trains one")
+        if not is_for_photos(pl_module):
+            print_line(NOT_FOR_PHOTOS)
         if self.run_dir:
             self.folder = runs.create_run_dir(self.run_dir / "photos")
             self._write_row("file", "folder", "skipped", "prediction", *self.classes)

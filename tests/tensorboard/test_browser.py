@@ -1,27 +1,15 @@
 """TensorBoard on a real run, as a browser shows it."""
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from browsers import expect, open_browser
 from conftest import Run
 
-sync_api: Any = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: make browser"
-)
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: make browser")
-QUIET = [  # it may be root's, without a GPU, and need not call home
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 FIGURES = [
     *("confusion matrix", "reliability diagram", "most confident misclassified"),
     *("least confident correct", "first-layer filters", "feature maps"),
@@ -42,24 +30,22 @@ def address(fit: Callable[..., Path], run: Run) -> Iterator[str]:
 
 
 def test_every_tab_renders(address: str) -> None:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1600, "height": 1200})
         page.set_default_timeout(40_000)
-        sync_api.expect.set_options(timeout=40_000)
 
         def show(tab: str) -> None:
             page.goto(f"{address}/#{tab}")
             page.reload()
 
         def sees(text: str) -> None:
-            sync_api.expect(page.get_by_text(text, exact=True).first).to_be_visible()
+            expect(page.get_by_text(text, exact=True).first).to_be_visible()
 
         show("custom_scalars")
         for title in ("training and validation", "loss", "accuracy", "per class, validation"):
             sees(title)
-        sync_api.expect(page.get_by_text("Matches (2)")).to_have_count(2)  # two curves in each
-        sync_api.expect(page.get_by_text("Matches (10)")).to_have_count(2)  # a curve for each class
+        expect(page.get_by_text("Matches (2)")).to_have_count(2)  # two curves in each
+        expect(page.get_by_text("Matches (10)")).to_have_count(2)  # a curve for each class
 
         show("images")
         for stage in ("test", "val"):
@@ -69,7 +55,7 @@ def test_every_tab_renders(address: str) -> None:
                 heading.click()
         cards = page.locator("tf-image-loader")
         tags = [f"{stage}/{name}" for stage in ("test", "val") for name in FIGURES]
-        sync_api.expect(cards).to_have_count(len(tags) + 1)  # and the training images
+        expect(cards).to_have_count(len(tags) + 1)  # and the training images
         assert {*tags, "training images"} == set(
             cards.evaluate_all("cards => cards.map(card => card.tag)")
         )
@@ -81,17 +67,16 @@ def test_every_tab_renders(address: str) -> None:
             assert width > 300
 
         show("text")
-        sync_api.expect(page.get_by_text("split_seed: 0").first).to_be_attached()
+        expect(page.get_by_text("split_seed: 0").first).to_be_attached()
 
         show("hparams")
         for title in ("network", "val/loss", "test/acc"):
-            sync_api.expect(page.get_by_text(title, exact=True).first).to_be_attached()
-        sync_api.expect(page.get_by_text("none", exact=True).first).to_be_visible()  # augmentation
+            expect(page.get_by_text(title, exact=True).first).to_be_attached()
+        expect(page.get_by_text("none", exact=True).first).to_be_visible()  # augmentation
 
         show("projector")
         projector = page.frame_locator("main iframe").frame_locator("iframe")
-        sync_api.expect(projector.get_by_text(re.compile("Points: (120|105)"))).to_be_visible()
-        sync_api.expect(projector.locator("#scatter canvas").first).to_be_visible()
+        expect(projector.get_by_text(re.compile("Points: (120|105)"))).to_be_visible()
+        expect(projector.locator("#scatter canvas").first).to_be_visible()
         logs = page.request.get(f"{address}/data/plugin/projector/runs").json()
         assert {log.partition("/")[2] for log in logs} == {"projector/val", "projector/test"}
-        browser.close()

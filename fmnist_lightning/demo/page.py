@@ -1,0 +1,163 @@
+"""The page of ``demo``: a photo, what the network sees of it, and what it makes of that."""
+
+import functools
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+
+from fmnist_lightning.data.download import DataError
+from fmnist_lightning.internals.console import print_line
+from fmnist_lightning.models.introspection import feature_maps
+from fmnist_lightning.photos.images import PhotoError, load_image
+from fmnist_lightning.photos.preprocessing import import_opencv, preprocess_photo
+from fmnist_lightning.photos.report import NOT_FOR_PHOTOS, is_for_photos
+from fmnist_lightning.training.module import FashionClassifier
+
+try:
+    import gradio as gr
+except ImportError as error:
+    raise ImportError(
+        f"demo needs Gradio: pip install gradio (the extra `demo`; {error})"
+    ) from error
+
+HEIGHT = 460  # pixels, of photo and view
+SCALE = 12  # the 28x28 image is shown larger by this factor
+# Nothing is loaded from elsewhere: no fonts, no statistics.
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+CSS = """
+.image-container { padding-top: 2rem }  /* or the label would cover the image */
+#photo img { width: 100%; height: 100%; object-fit: contain }  /* enlarges small images */
+#view img { image-rendering: pixelated }
+"""
+Shown = tuple[dict[str, float] | None, Image.Image | None, Any]
+
+
+@torch.inference_mode()
+def classify(classifier: FashionClassifier, file: Mapping[str, Any] | None) -> Shown:
+    """What the page shows of an image file, as uploaded; nothing without one.
+
+    Returns:
+        The probability of each class by name; the image that the network sees, of a photo the one
+        in the middle of its views; and the feature maps of this image.
+
+    Raises:
+        gr.Error: If the file can't be read; the page shows it.
+    """
+    from fmnist_lightning import figures  # matplotlib takes long to import
+
+    if not file or not file["path"]:
+        return None, None, None
+    path = file["path"]
+    try:
+        views = preprocess_photo(load_image(path))  # (V, 28, 28)
+    except PhotoError as error:
+        message = str(error).replace(path, file["orig_name"] or "image")
+        raise gr.Error(message, print_exception=False) from error
+    probabilities = classifier.probabilities(views[None].to(classifier.device))[0].tolist()
+    view = views[len(views) // 2]
+    inputs = classifier.preprocess(view[None].to(classifier.device))
+    layers = feature_maps(classifier.network, inputs)
+    return (
+        dict(zip(classifier.classes, probabilities, strict=True)),
+        to_pil_image(view.repeat_interleave(SCALE, 0).repeat_interleave(SCALE, 1)),
+        figures.plot_feature_maps(layers, "Feature maps") if layers else None,
+    )
+
+
+def build_page(classifier: FashionClassifier, about: str, examples: Sequence[Path] = ()) -> Any:
+    """The page, a ``gradio.Blocks``.
+
+    Args:
+        classifier: In evaluation mode.
+        about: What to say of it, in Markdown.
+        examples: Image files that one click chooses.
+    """
+    with gr.Blocks(
+        title="fmnist_lightning", analytics_enabled=False, delete_cache=(600, 3600)
+    ) as page:
+        gr.Markdown(f"# Which garment is it?\n{about}")
+        with gr.Row():
+            photo = gr.Image(
+                label="Photo: drop, paste or take one",
+                sources=["upload", "webcam", "clipboard"],
+                elem_id="photo",
+                height=HEIGHT,
+            )
+            classes = gr.Label(label="Prediction", num_top_classes=10)
+            view = gr.Image(
+                label="What the network sees: 28x28 pixels",
+                format="png",
+                height=HEIGHT,
+                interactive=False,
+                buttons=[],
+                elem_id="view",
+            )
+        if examples:
+            gr.Examples([[str(path)] for path in examples], photo, label="Images of the test set")
+        with gr.Accordion("What its layers compute"):
+            maps = gr.Plot(show_label=False)
+        photo.change(
+            functools.partial(classify, classifier),
+            photo,
+            [classes, view, maps],
+            preprocess=False,  # the file as it is: nothing is converted, and errors are ours
+            api_visibility="private",
+        )
+    return page
+
+
+def write_examples(datamodule: LightningDataModule, folder: Path) -> list[Path]:
+    """Writes the first test image of each class as a file, and returns the files."""
+    datamodule.prepare_data()
+    datamodule.setup("test")
+    files: dict[int, Path] = {}
+    for images, labels in datamodule.test_dataloader():
+        for image, label in zip(images.cpu(), labels.tolist(), strict=True):
+            if label not in files:
+                files[label] = folder / f"{label}.png"
+                Image.fromarray(image.numpy()).save(files[label])
+    return [files[label] for label in sorted(files)]
+
+
+def serve(
+    classifier: FashionClassifier,
+    datamodule: LightningDataModule,
+    about: str,
+    server_name: str,
+    server_port: int | None,
+) -> None:
+    """Serves the page until the process is stopped."""
+    import_opencv()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            examples = write_examples(datamodule, Path(folder))
+        except DataError as error:
+            print_line(f"The page has no examples: {error}")
+            examples = []
+        if not is_for_photos(classifier):
+            about += f"\n\n{NOT_FOR_PHOTOS}"
+        page = build_page(classifier.eval(), about, examples)
+        _, url, _ = page.launch(
+            server_name=server_name,
+            server_port=server_port,
+            theme=THEME,
+            css=CSS,
+            footer_links=["gradio"],
+            quiet=True,
+            show_error=True,
+            prevent_thread_lock=True,
+            max_file_size="50mb",
+        )
+        print_line(f"Open {url} in a browser; Ctrl+C stops the server")
+        try:
+            while True:
+                time.sleep(1)
+        finally:
+            page.close(verbose=False)

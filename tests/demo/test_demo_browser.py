@@ -1,0 +1,66 @@
+"""The page of ``demo``, as a browser shows it."""
+
+import os
+import re
+import signal
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from browsers import expect, open_browser
+from processes import start
+from samples import photo
+
+pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[demo]'")
+
+
+@pytest.fixture
+def address(fit: Callable[..., Path]) -> Iterator[str]:
+    """Where ``demo`` serves a network; it must end with the exit code of Ctrl+C, and quietly."""
+    fit("--trainer.max_epochs", "1")
+    server = start("demo", "--ckpt_path", "best.ckpt")
+    server.wait_for("Ctrl+C stops the server")
+    output = server.output.read_text()
+    yield re.findall(r"http://127.0.0.1:\d+", output)[0]
+    assert server.process.pid is not None
+    os.kill(server.process.pid, signal.SIGINT)
+    assert server.wait() == 130
+    assert server.output.read_text() == output
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_photo_is_classified_on_the_page(address: str, width: int, tmp_path: Path) -> None:
+    photo().save(tmp_path / "photo.jpg")
+    (tmp_path / "text.jpg").write_text("hello")
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(address)
+        expect(page.get_by_text("was not trained for photos")).to_be_visible()
+
+        page.set_input_files("input[type=file]", tmp_path / "photo.jpg")
+        expect(page.get_by_text("Ankle boot", exact=True).last).to_be_visible()
+        expect(page.locator("#view img")).to_be_visible()
+        expect(page.locator(".matplotlib img")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+        page.get_by_label("Remove Image").click()
+        expect(page.locator("#view img")).to_have_count(0)
+
+        page.set_input_files("input[type=file]", tmp_path / "text.jpg")
+        expect(page.get_by_text("text.jpg: not an image file")).to_be_visible()
+
+        page.locator(".gallery-item").first.click()
+        expect(page.locator("#view img")).to_be_visible()
+        assert all(url.startswith((address, "blob:", "data:")) for url in requests)
+
+
+def test_page_is_served_to_this_machine_only(address: str) -> None:
+    with urllib.request.urlopen(address) as page:
+        assert page.status == 200
+    port = address.rpartition(":")[2]
+    listening = Path("/proc/net/tcp").read_text().splitlines()
+    lines = [line.split()[1] for line in listening if f":{int(port):04X}" in line.split()[1]]
+    assert {line.partition(":")[0] for line in lines} == {"0100007F"}  # 127.0.0.1
