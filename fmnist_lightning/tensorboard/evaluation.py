@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from fmnist_lightning.models.introspection import embeddings, feature_maps, first_conv_filters
-from fmnist_lightning.tensorboard.logger import find_writers
+from fmnist_lightning.tensorboard.logger import find_other_loggers, find_writers, log_figure
 from fmnist_lightning.training.module import FashionClassifier
 
 NAMES = {"val": "validation", "test": "test"}
@@ -19,6 +19,8 @@ NUM_IMAGES, NUM_EMBEDDED, MAX_FILTERS = 10, 500, 64
 
 class TensorBoardEvaluation(Callback):
     """Writes the results of evaluations into the TensorBoard logs of the trainer.
+
+    Weights & Biases and MLflow get the metrics of each class and the figures, too.
 
     Precision and recall of each class are written after each validation and test; charts, images
     and the embedding after ``validate``, ``test``, and the end of a ``fit``. On several processes,
@@ -51,23 +53,28 @@ class TensorBoardEvaluation(Callback):
         confusion = getattr(classifier, f"{stage}_metrics").compute()["confusion"]
         correct = confusion.diagonal()
         # Precision is 0 for a class that is never predicted, recall for one without images.
+        metrics = {}
         for name, total in (("precision", confusion.sum(dim=0)), ("recall", confusion.sum(dim=1))):
             values = (correct / total.clamp(min=1)).tolist()
-            for writer, step in find_writers(trainer, self.step):
-                for label, value in zip(classifier.classes, values, strict=True):
-                    writer.add_scalar(f"{stage}_{name}/{label}", value, step)
+            for label, value in zip(classifier.classes, values, strict=True):
+                metrics[f"{stage}_{name}/{label}"] = value
+        for writer, step in find_writers(trainer, self.step):
+            for tag, value in metrics.items():
+                writer.add_scalar(tag, value, step)
+        for logger in find_other_loggers(trainer):
+            logger.log_metrics(metrics, self.step)
 
     def _log_figures(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
         assert isinstance(classifier, FashionClassifier)
         writers = find_writers(trainer, self.step)
-        if not writers or not classifier.eval_outputs:
+        if not (writers or find_other_loggers(trainer)) or not classifier.eval_outputs:
             return
         parts = zip(*classifier.eval_outputs, strict=True)
         images, labels, logits = (torch.cat(part).cpu() for part in parts)
         outputs = images, labels, logits.float().softmax(dim=1)
+        for tag, figure in _draw(classifier, *outputs, stage).items():
+            log_figure(trainer, f"{stage}/{tag}", figure, self.step)
         for writer, step in writers:
-            for tag, figure in _draw(classifier, *outputs, stage).items():
-                writer.add_figure(f"{stage}/{tag}", figure, step)
             folder = Path(writer.log_dir) / "projector" / stage
             _write_embedding(folder, step, classifier, *(part[:NUM_EMBEDDED] for part in outputs))
 

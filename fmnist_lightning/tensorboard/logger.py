@@ -1,12 +1,13 @@
-"""The TensorBoard log of a run."""
+"""The TensorBoard log of a run, and what other loggers get of it."""
 
 import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
@@ -62,3 +63,20 @@ def find_writers(trainer: Trainer, step: int = 0) -> list[tuple[SummaryWriter, i
         for each in loggers
         if isinstance(each, TensorBoardLogger)
     ]
+
+
+def find_other_loggers(trainer: Trainer) -> list[Logger]:
+    """The loggers on rank 0, other than TensorBoard's, that take figures."""
+    loggers = trainer.loggers if trainer.is_global_zero else []
+    return [each for each in loggers if isinstance(each, WandbLogger | MLFlowLogger)]
+
+
+def log_figure(trainer: Trainer, tag: str, figure: Any, step: int) -> None:
+    """Writes a matplotlib figure to all loggers that take figures."""
+    for writer, writer_step in find_writers(trainer, step):
+        writer.add_figure(tag, figure, writer_step)
+    for logger in find_other_loggers(trainer):
+        if isinstance(logger, WandbLogger):
+            logger.log_image(tag, [figure], step)
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_figure(logger.run_id, figure, f"{tag}.png")

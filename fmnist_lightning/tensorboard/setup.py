@@ -10,7 +10,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from fmnist_lightning.data.dataset import TensorImageDataset, global_seed
 from fmnist_lightning.internals.specs import flatten
-from fmnist_lightning.tensorboard.logger import find_writers
+from fmnist_lightning.tensorboard.logger import find_other_loggers, find_writers, log_figure
 from fmnist_lightning.training.module import FashionClassifier
 
 # TensorBoard interprets the names as regular expressions; `train/loss_step` must not match.
@@ -43,14 +43,15 @@ class TensorBoardSetup(Callback):
             if path.is_file():
                 lines = path.read_text(encoding="utf-8").splitlines()
                 writer.add_text("config", "\n".join(f"    {line}" for line in lines))
-            if isinstance(dataset, TensorImageDataset):
-                figure = _draw_images(dataset, pl_module.classes)
-                writer.add_figure("training images", figure)
             # Only the names of the metrics are declared here. TensorBoard takes their values from
             # the curves, so that those of a later `test` appear next to the hyperparameters too.
             metrics = dict.fromkeys(SUMMARY_METRICS, torch.nan)
             for summary in hparams(hyperparameters(trainer, pl_module), metrics):  # type: ignore[no-untyped-call]
                 writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
+        loggers = [*find_writers(trainer), *find_other_loggers(trainer)]
+        if loggers and isinstance(dataset, TensorImageDataset):
+            figure = _draw_images(dataset, pl_module.classes)
+            log_figure(trainer, "training images", figure, trainer.global_step)
 
 
 def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str, Any]:
