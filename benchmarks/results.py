@@ -1,11 +1,12 @@
-"""Trains the rows of the results table in README.md, and writes the table.
+"""Trains the rows of the results tables, and writes the tables.
 
     python benchmarks/results.py
 
 Each seed is a `fit`, a `validate` and a `test` by the command line, as a user would run them, in an
-empty folder. Raw results go to `results/`, the table to README.md, one line to each config, the
-curves to `accuracy.png`. `... article` runs this row only; `... --table` runs nothing and writes
-only. The row `pytorch_baseline`, `examples/plain_pytorch.py`, is for the chart only.
+empty folder. Raw results go to `results/`, or to `results/gpu/` where there is a GPU; the tables to
+README.md and the pages of docs/, one line to each config, the curves to `accuracy.png`.
+`... article` runs this row only; `... --table` runs nothing and writes only. The row
+`pytorch_baseline`, `examples/plain_pytorch.py`, is for the chart only.
 """
 
 import argparse
@@ -21,14 +22,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
-from common import BENCHMARKS, README, RESULTS, ROOT, Marks, describe_machine, pyplot, save
+from common import BENCHMARKS, DOCS, README, RESULTS, ROOT, Marks, describe_machine, pyplot, save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import load_classifier
 from fmnist_lightning.data.download import download
 
 MARKS = Marks.of("results", "results.py")
+GPU_MARKS = Marks.of("results on a GPU", "results.py")
+GPU_RESULTS = RESULTS / "gpu"
 BASELINE = "pytorch_baseline"
 # Each row: the options of its `fit`, and its seeds.
 ROWS: dict[str, tuple[list[str], range]] = {
@@ -48,6 +52,21 @@ ROWS: dict[str, tuple[list[str], range]] = {
         range(1),
     ),
     "smoke": (["--config", "smoke"], range(1)),
+    "pretrained": (["--config", "pretrained"], range(3)),
+    "pretrained-random": (  # with the better of two learning rates
+        [
+            *("--config", "pretrained"),
+            *("--model.network.weights", "null"),
+            *("--model.optimizer.lr", "0.004"),
+        ],
+        range(3),
+    ),
+}
+# The rows of the table of each page.
+TABLES = {
+    README: ("default", "article", "tiny", "regularized", "fast", "best", "photos", "pretrained"),
+    DOCS / "pretrained.md": ("pretrained", "pretrained-random"),
+    DOCS / "benchmarks.md": ("photos-without", "smoke"),
 }
 
 
@@ -127,9 +146,9 @@ def summarize(saved: dict[str, Any]) -> dict[str, str]:
     return summary
 
 
-def load(names: Iterable[str] = tuple(ROWS)) -> dict[str, dict[str, Any]]:
+def load(names: Iterable[str] = tuple(ROWS), folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """The saved rows, in the order of ``names``."""
-    paths = {name: RESULTS / f"{name}.json" for name in names}
+    paths = {name: folder / f"{name}.json" for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
@@ -139,7 +158,7 @@ def command(name: str) -> str:
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
-    """The table of README.md."""
+    """The table of some rows."""
     lines = [
         "| | parameters | epochs | `fit` | validation % | test % (each seed) | ECE % | command |",
         "| --- | ---: | ---: | ---: | --- | --- | ---: | --- |",
@@ -154,7 +173,11 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             f"`{command(name)}`",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    used = describe_machine(next(iter(rows.values()))["machine"])
+    machines: dict[str, list[str]] = {}  # the rows of each
+    for name, saved in rows.items():
+        machines.setdefault(describe_machine(saved["machine"]), []).append(name)
+    first, *others = machines
+    used = "".join([first, *(f"; {', '.join(machines[each])}: {each}" for each in others)])
     lines.append(
         f"\nMean ± standard deviation over the seeds; {used}. Seconds: the whole `fit` command, "
         "with validation, TensorBoard and checkpoints, dataset already downloaded. ECE: expected "
@@ -233,21 +256,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not args.table:
         data_dir = args.data_dir.absolute()
         download(data_dir)
+        folder = GPU_RESULTS if torch.cuda.is_available() else RESULTS
         for name in args.rows or names:
+            path = folder / f"{name}.json"
             if name == BASELINE:
-                used, runs = f"python benchmarks/results.py {name}", [run_baseline(data_dir)]
-            else:
-                options, seeds = ROWS[name]
-                used = command(name)
-                runs = [run_seed(options, seed, data_dir) for seed in seeds]
-            save(RESULTS / f"{name}.json", command=used, runs=runs)
-    rows = load()
-    MARKS.replace(README, table(rows))
-    for name, saved in rows.items():
+                used = f"python benchmarks/results.py {name}"
+                save(path, command=used, runs=[run_baseline(data_dir)])
+                continue
+            options, seeds = ROWS[name]
+            runs = []
+            for seed in seeds:
+                runs.append(run_seed(options, seed, data_dir))
+                save(path, command=command(name), runs=runs)  # after each: a row can take hours
+    write_pages()
+    # Of one machine: seconds of another would not compare.
+    others = ("photos", "pretrained")
+    write_chart(load((BASELINE, *(name for name in ROWS if not name.startswith(others)))))
+
+
+def write_pages() -> None:
+    """Writes the tables, and the result of each config into it."""
+    for page, names in TABLES.items():
+        MARKS.replace(page, table(load(names)))
+    GPU_MARKS.replace(DOCS / "benchmarks.md", table(load(folder=GPU_RESULTS)))
+    for name, saved in load().items():
         config = ROOT / "configs" / f"{name}.yaml"
         if config.exists():
             config.write_text(re.sub(r"# Result:.*", header(saved), config.read_text()))
-    write_chart(load((BASELINE, *(name for name in ROWS if not name.startswith("photos")))))
 
 
 if __name__ == "__main__":

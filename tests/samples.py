@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
-from torchvision.models import resnet18
 
 SHIRT = [(60, 40), (140, 40), (180, 90), (160, 110), (140, 95), (140, 200), (60, 200), (60, 95)]
 
@@ -23,16 +21,11 @@ def photo(garment: str = "#203050", background: str = "#c8b090") -> Image.Image:
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
-def tiny_options(path: Path) -> list[str]:
-    """Options with which a config runs on the tiny dataset and offline."""
-    tiny = [
-        *("--data.train_size=480", "--data.val_size=120", "--trainer.log_every_n_steps=1"),
-        "--trainer.check_val_every_n_epoch=1",
-    ]
-    if path.stem == "pretrained":
-        torch.save(resnet18().state_dict(), "resnet18.pth")
-        tiny += ["--model.network.weights", "resnet18.pth"]
-    return tiny
+# Options with which a config runs on the tiny dataset.
+TINY_OPTIONS = [
+    *("--data.train_size=480", "--data.val_size=120", "--trainer.log_every_n_steps=1"),
+    "--trainer.check_val_every_n_epoch=1",
+]
 
 
 def write_odd_file(path: Path, kind: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Run
-from samples import CONFIGS, tiny_options
+from samples import CONFIGS, TINY_OPTIONS
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -50,5 +50,5 @@ def assert_contains(whole: object, part: object) -> None:
 )
 def test_config_trains_and_tests(path: Path, fit: Callable[..., Path], run: Run) -> None:
     two_epochs = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "2")
-    fit("--config", str(path), *tiny_options(path), *two_epochs)
+    fit("--config", str(path), *TINY_OPTIONS, *two_epochs)
     assert run("test", "--ckpt_path", "best.ckpt")[0] == 0

