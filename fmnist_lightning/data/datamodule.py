@@ -1,8 +1,6 @@
 """The LightningDataModule: files to tensors, split, loaders."""
 
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,10 +18,10 @@ from fmnist_lightning.data.dataset import (
 )
 from fmnist_lightning.data.download import DataError, download, raw_folder
 from fmnist_lightning.data.sampler import DistributedBatchSampler
+from fmnist_lightning.internals.workers import check_shared_memory, worker_start_method
 
 # The arguments that decide which images are for training and which for validation.
 SPLIT_KEYS = ("split_seed", "train_size", "val_size")
-SHARED_MEMORY = Path("/dev/shm")  # of Linux; 64 MiB in a container of Docker
 
 
 class InMemoryDataModule(LightningDataModule):
@@ -142,12 +140,7 @@ class InMemoryDataModule(LightningDataModule):
                 "are in the memory of the device, where batches are sliced without workers"
             )
         largest = max(self.batch_size, self.eval_batch_size)
-        needed = 2 * self.num_workers * largest * IMAGE_SIZE**2  # two batches per worker wait
-        if SHARED_MEMORY.is_dir() and needed > (free := shutil.disk_usage(SHARED_MEMORY).free):
-            raise ValueError(
-                f"{self.num_workers} workers need {needed >> 20:,} MiB in {SHARED_MEMORY}, which "
-                f"has {free >> 20:,} MiB free: set --data.num_workers 0, or in Docker --shm-size"
-            )
+        check_shared_memory(self.num_workers, largest * IMAGE_SIZE**2)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training images, shuffled in an order that depends only on seed and epoch."""
@@ -182,6 +175,7 @@ class InMemoryDataModule(LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            multiprocessing_context=worker_start_method(self.num_workers),
         )
 
     @property

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fmnist_lightning.internals.threads import max_num_threads
+from fmnist_lightning.internals.workers import worker_start_method
 from fmnist_lightning.photos.preprocessing import (
     IMAGE_SIZE,
     NUM_VIEWS,
@@ -89,7 +90,10 @@ class PhotoDataset(Dataset[Photo]):
 def photo_loader(dataset: PhotoDataset) -> DataLoader[Photo]:
     """Batches of 16, from worker processes if there are many: a photo takes about 0.3 s."""
     num_workers = min(max_num_threads(), len(dataset) // 16, 8)
-    return DataLoader(dataset, batch_size=16, num_workers=num_workers)
+    start_method = worker_start_method(num_workers)
+    return DataLoader(
+        dataset, batch_size=16, num_workers=num_workers, multiprocessing_context=start_method
+    )
 
 
 def find_photos(names: Iterable[str]) -> list[Path]:
