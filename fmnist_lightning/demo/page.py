@@ -1,6 +1,8 @@
 """The page of ``demo``: a photo, what the network sees of it, and what it makes of that."""
 
 import functools
+import os
+import socket
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -40,8 +42,8 @@ Shown = tuple[dict[str, float] | None, Image.Image | None, Any]
 
 
 @torch.inference_mode()
-def classify(classifier: FashionClassifier, file: Mapping[str, Any] | None) -> Shown:
-    """What the page shows of an image file, as uploaded; nothing without one.
+def classify(classifier: FashionClassifier, uploads: Path, file: Mapping[str, Any] | None) -> Shown:
+    """What the page shows of an image file in the folder ``uploads``; nothing without one.
 
     Returns:
         The probability of each class by name; the image that the network sees, of a photo the one
@@ -56,6 +58,9 @@ def classify(classifier: FashionClassifier, file: Mapping[str, Any] | None) -> S
         return None, None, None
     path = file["path"]
     try:
+        # A request can name any file, and Gradio does not check all of them.
+        if not Path(path).resolve().is_relative_to(uploads.resolve()):
+            raise PhotoError(f"{path}: not an uploaded file")
         views = preprocess_photo(load_image(path))  # (V, 28, 28)
     except PhotoError as error:
         message = str(error).replace(path, file["orig_name"] or "image")
@@ -71,11 +76,14 @@ def classify(classifier: FashionClassifier, file: Mapping[str, Any] | None) -> S
     )
 
 
-def build_page(classifier: FashionClassifier, about: str, examples: Sequence[Path] = ()) -> Any:
+def build_page(
+    classifier: FashionClassifier, uploads: Path, about: str, examples: Sequence[Path] = ()
+) -> Any:
     """The page, a ``gradio.Blocks``.
 
     Args:
         classifier: In evaluation mode.
+        uploads: The folder of Gradio's files.
         about: What to say of it, in Markdown.
         examples: Image files that one click chooses.
     """
@@ -102,9 +110,9 @@ def build_page(classifier: FashionClassifier, about: str, examples: Sequence[Pat
         if examples:
             gr.Examples([[str(path)] for path in examples], photo, label="Images of the test set")
         with gr.Accordion("What its layers compute"):
-            maps = gr.Plot(show_label=False)
+            maps = gr.Plot(label="Feature maps", show_label=False)
         photo.change(
-            functools.partial(classify, classifier),
+            functools.partial(classify, classifier, uploads),
             photo,
             [classes, view, maps],
             preprocess=False,  # the file as it is: nothing is converted, and errors are ours
@@ -133,20 +141,31 @@ def serve(
     server_name: str,
     server_port: int | None,
 ) -> None:
-    """Serves the page until the process is stopped."""
+    """Serves the page until the process is stopped.
+
+    Raises:
+        ValueError: If it can't be served at this address.
+    """
     import_opencv()
+    check_address(server_name, server_port)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads are nobody else's, and end with the server
         try:
             examples = write_examples(datamodule, Path(folder))
-        except DataError as error:
-            print_line(f"The page has no examples: {error}")
+        except (DataError, ValueError, OSError) as error:  # the data of the run are not here
+            print_line(f"The page has no examples: {str(error).splitlines()[0]}")
             examples = []
         if not is_for_photos(classifier):
             about += f"\n\n{NOT_FOR_PHOTOS}"
-        page = build_page(classifier.eval(), about, examples)
+        page = build_page(classifier.eval(), Path(folder), about, examples)
+        for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own server whether it runs
+            local = [os.environ.get(name), "127.0.0.1", "localhost", server_name]
+            os.environ[name] = ",".join(filter(None, local))
         _, url, _ = page.launch(
             server_name=server_name,
             server_port=server_port,
+            share=False,
+            enable_monitoring=False,
             theme=THEME,
             css=CSS,
             footer_links=["gradio"],
@@ -161,3 +180,15 @@ def serve(
                 time.sleep(1)
         finally:
             page.close(verbose=False)
+
+
+def check_address(server_name: str, server_port: int | None) -> None:
+    """Raises ValueError where a server can't listen; Gradio would try for minutes."""
+    try:
+        socket.create_server((server_name, server_port or 0)).close()
+    except (OSError, OverflowError) as error:
+        port = "" if server_port is None else f" --server_port {server_port}"
+        raise ValueError(
+            f"can't serve at --server_name {server_name}{port}: {error}; give an address of this "
+            "machine and a free port, 1 to 65535"
+        ) from error

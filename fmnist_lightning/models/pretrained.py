@@ -48,8 +48,10 @@ class PretrainedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.weights, self.image_size = name, weights, image_size
+        if image_size < 1:
+            raise ValueError(f"image_size must be at least 1, not {image_size}")
         build = build_timm_backbone if name.startswith(TIMM) else build_torchvision_backbone
-        self.backbone, num_features, self.last_layers, *stats = build(name.removeprefix(TIMM))
+        self.backbone, num_features, self.left_out, *stats = build(name.removeprefix(TIMM))
         self.head = nn.Linear(num_features, num_classes)
         for stat, values in zip(("mean", "std"), stats, strict=True):
             self.register_buffer(stat, torch.tensor(values)[:, None, None], persistent=False)
@@ -72,11 +74,10 @@ class PretrainedNetwork(nn.Module):
             download = download_timm if self.name.startswith(TIMM) else download_torchvision
             state = download(self.name.removeprefix(TIMM), self.weights)
         expected = self.backbone.state_dict()
-        if not expected.keys() & state.keys() and len(state) == len(expected) + 2:
-            # Another library's names for the same tensors, and a weight and a bias at the end.
+        if not expected.keys() & state.keys() and len(state) == len(expected) + len(self.left_out):
+            # Another library's names for the same tensors, with those of the last layer at the end.
             state = dict(zip(expected, state.values(), strict=False))
-        last = tuple(f"{layer}." for layer in self.last_layers)
-        state = {key: value for key, value in state.items() if not key.startswith(last)}
+        state = {key: value for key, value in state.items() if key not in self.left_out}
         try:
             self.backbone.load_state_dict(state)
         except RuntimeError as error:
@@ -90,14 +91,14 @@ class Backbone(NamedTuple):
     Attributes:
         module: Images, shape (N, 3, H, W), to features (N, num_features).
         num_features: Number of features.
-        last_layers: The names of the layers that were taken away.
+        left_out: The names of the weights that were taken away.
         mean: Of the inputs in the network's training, 0 to 1, for each channel.
         std: Their standard deviation.
     """
 
     module: nn.Module
     num_features: int
-    last_layers: tuple[str, ...]
+    left_out: set[str]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -116,8 +117,9 @@ def build_torchvision_backbone(name: str) -> Backbone:
     last_layer, layer = list(network.named_modules())[-1]
     if not isinstance(layer, nn.Linear) or hasattr(network, "aux_logits"):
         raise ValueError(f"{name} does not end in one linear layer that could be replaced")
+    left_out = {f"{last_layer}.{name}" for name in layer.state_dict()}
     network.set_submodule(last_layer, nn.Identity())
-    return Backbone(network, layer.in_features, (last_layer,), IMAGENET_MEAN, IMAGENET_STD)
+    return Backbone(network, layer.in_features, left_out, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def build_timm_backbone(name: str) -> Backbone:
@@ -130,20 +132,23 @@ def build_timm_backbone(name: str) -> Backbone:
         ) from error
     if name not in timm.list_models() + timm.list_pretrained():  # never one from a hub or a folder
         family = name.split(".")[0].split("_")[0]
-        similar = ", ".join(timm.list_pretrained(f"*{family}*")[:20])
+        similar = ", ".join(timm.list_pretrained(f"*{family}*")[:20]) if family.isalnum() else ""
         raise ValueError(f"timm has no network {name}; similar ones: {similar or '-'}")
     network: Any = timm.create_model(name, num_classes=0)
+    with torch.device("meta"):
+        left_out = timm.create_model(name).state_dict().keys() - network.state_dict().keys()
     config = network.pretrained_cfg
-    last = config["classifier"]
-    last_layers = (last,) if isinstance(last, str) else tuple(last)
-    return Backbone(network, network.head_hidden_size, last_layers, config["mean"], config["std"])
+    return Backbone(network, network.head_hidden_size, left_out, config["mean"], config["std"])
 
 
 def find_weights_file(weights: str) -> Path | None:
     """The file that ``weights`` names, or the one in a package of this name; None if neither."""
     if Path(weights).is_file():
         return Path(weights)
-    package = importlib.util.find_spec(weights) if weights.isidentifier() else None  # not imported
+    name = weights.replace("-", "_")  # as pip knows it
+    if not name.isidentifier() or name == "__main__":
+        return None
+    package = importlib.util.find_spec(name)  # which does not import it
     folders = (package and package.submodule_search_locations) or []
     return next((file for folder in folders for file in sorted(Path(folder).rglob("*.pth"))), None)
 
@@ -158,8 +163,10 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         except Exception as error:  # SafetensorError is no ValueError
             raise ValueError(f"{file} holds no weights: {error}") from error
     state = safe_load(file, "holds no weights")
-    if not isinstance(state, dict):
-        raise ValueError(f"{file} holds a {type(state).__name__}, not a dict of weights")
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise ValueError(f"{file} holds a {type(state).__name__}, not a dict of weights by name")
     return state
 
 
@@ -194,7 +201,7 @@ def download_timm(name: str, weights: str) -> dict[str, Tensor]:
     try:
         network = timm.create_model(name, pretrained=True, num_classes=0)
     except (OSError, RuntimeError) as error:
-        where = config.hf_hub_id or config.url if config else None
+        where = f"https://huggingface.co/{config.hf_hub_id}" if config else "the internet"
         raise OSError(
             f"cannot download the weights of {name} from {where}: {error}; download "
             "model.safetensors there on another machine and pass it with "

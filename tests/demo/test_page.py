@@ -1,8 +1,11 @@
 """The page of ``demo``, called directly, and as a browser shows it."""
 
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import start
 from samples import photo
 
 from fmnist_lightning import MLP, FashionClassifier, FashionMNISTDataModule
@@ -21,7 +24,7 @@ def uploaded(path: Path) -> dict[str, str]:
 def test_probabilities_are_those_of_predict(tmp_path: Path) -> None:
     photo().save(tmp_path / "photo.jpg")
     classifier = FashionClassifier().eval()
-    probabilities, view, maps = classify(classifier, uploaded(tmp_path / "photo.jpg"))
+    probabilities, view, maps = classify(classifier, tmp_path, uploaded(tmp_path / "photo.jpg"))
     (prediction,) = predict_images(classifier, [tmp_path / "photo.jpg"])
     assert probabilities == pytest.approx(prediction.probabilities, abs=1e-6)
     assert view is not None
@@ -32,17 +35,28 @@ def test_probabilities_are_those_of_predict(tmp_path: Path) -> None:
 def test_network_without_convolutions_has_no_maps(tmp_path: Path) -> None:
     photo().save(tmp_path / "photo.jpg")
     classifier = FashionClassifier(network=MLP).eval()
-    assert classify(classifier, uploaded(tmp_path / "photo.jpg"))[2] is None
+    assert classify(classifier, tmp_path, uploaded(tmp_path / "photo.jpg"))[2] is None
 
 
-def test_removed_photo_clears_the_page() -> None:
-    assert classify(FashionClassifier().eval(), None) == (None, None, None)
+def test_removed_photo_clears_the_page(tmp_path: Path) -> None:
+    assert classify(FashionClassifier().eval(), tmp_path, None) == (None, None, None)
+
+
+def test_file_that_was_not_uploaded_is_not_read(tmp_path: Path) -> None:
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    photo().save(tmp_path / "photo.jpg")
+    (uploads / "link.jpg").symlink_to(tmp_path / "photo.jpg")
+    for path in (tmp_path / "photo.jpg", uploads / ".." / "photo.jpg", uploads / "link.jpg"):
+        with pytest.raises(gr.Error) as caught:
+            classify(FashionClassifier().eval(), uploads, uploaded(path))
+        assert caught.value.message == f"my {path.name}: not an uploaded file"
 
 
 def test_damaged_photo_is_an_error_that_does_not_tell_the_folder(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"hello")
     with pytest.raises(gr.Error) as caught:
-        classify(FashionClassifier().eval(), uploaded(tmp_path / "photo.jpg"))
+        classify(FashionClassifier().eval(), tmp_path, uploaded(tmp_path / "photo.jpg"))
     assert caught.value.message == "my photo.jpg: not an image file"
 
 
@@ -50,3 +64,28 @@ def test_examples_are_an_image_of_each_class(data_dir: Path, tmp_path: Path) -> 
     datamodule = FashionMNISTDataModule(str(data_dir), train_size=480, val_size=120)
     files = write_examples(datamodule, tmp_path)
     assert [file.name for file in files] == [f"{label}.png" for label in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--server_name", "300.1.2.3"), "can't serve at --server_name 300.1.2.3: "),
+        (("--server_port", "70000"), "can't serve at --server_name 127.0.0.1 --server_port 70000"),
+    ],
+)
+def test_bad_address_is_one_line(
+    options: tuple[str, ...], message: str, fit: Callable[..., Path]
+) -> None:
+    fit("--trainer.max_epochs", "1")
+    server = start("demo", "--ckpt_path", "best.ckpt", *options)
+    assert server.wait() == 1
+    assert message in server.output.read_text().splitlines()[-1]
+
+
+def test_port_in_use_is_one_line(fit: Callable[..., Path]) -> None:
+    fit("--trainer.max_epochs", "1")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        server = start("demo", "--ckpt_path", "best.ckpt", "--server_port", str(port))
+        assert server.wait() == 1
+    assert "Address already in use" in server.output.read_text().splitlines()[-1]

@@ -96,10 +96,16 @@ def test_weights_of_a_package_are_taken_in_order_and_the_package_is_not_imported
     renamed = {f"_{index}": value for index, value in enumerate(theirs.state_dict().values())}
     torch.save(renamed, package / "models" / "efficientnet.pth")
     monkeypatch.syspath_prepend(tmp_path)
-    network = PretrainedNetwork(TIMM_NAME, weights="some_weights")
+    network = PretrainedNetwork(TIMM_NAME, weights="some-weights")  # as pip knows it
     network.load_pretrained()
     for key, value in network.backbone.state_dict().items():
         assert torch.equal(value, theirs.state_dict()[key])
+
+
+@pytest.mark.parametrize("name", ["levit_128s", "deit_tiny_distilled_patch16_224"])
+def test_weights_of_timm_with_several_last_layers(name: str, tmp_path: Path) -> None:
+    torch.save(timm.create_model(name).state_dict(), tmp_path / "weights.pth")
+    PretrainedNetwork(f"timm/{name}", str(tmp_path / "weights.pth")).load_pretrained()
 
 
 @pytest.mark.slow
@@ -123,6 +129,8 @@ def test_weights_of_the_config_are_those_of_its_network() -> None:
             "resnet19",
             "torchvision has no network resnet19; it has alexnet, .*resnet18, .*timm/NAME",
         ),
+        ("timm/", "timm has no network ; similar ones: -"),
+        ("timm/hf-hub:someone/something", "timm has no network hf-hub:someone/something"),
         ("timm/resnet19", "timm has no network resnet19; similar ones: -"),
         ("timm/resnet18.no", "timm has no network resnet18.no; similar ones: .*resnet18.a1_in1k"),
         ("squeezenet1_1", "squeezenet1_1 does not end in one linear layer"),
@@ -132,6 +140,11 @@ def test_weights_of_the_config_are_those_of_its_network() -> None:
 def test_unsuitable_networks_are_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PretrainedNetwork(name, weights=None)
+
+
+def test_image_size_below_1_is_refused() -> None:
+    with pytest.raises(ValueError, match="image_size must be at least 1, not 0"):
+        PretrainedNetwork(NAME, image_size=0)
 
 
 def test_missing_timm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +183,10 @@ def test_failed_download_of_timm_names_the_option(
     code, _, err = run("fit", *TINY, *OPTIONS, f"--model.network.name={TIMM_NAME}")
     assert code == 1
     assert len(err.splitlines()) == 1
-    assert "cannot download the weights of test_efficientnet from timm/test_efficientnet" in err
+    assert (
+        "cannot download the weights of test_efficientnet from https://huggingface.co/timm/test_efficientnet"
+        in err
+    )
     assert "--model.network.weights FILE" in err
 
 
@@ -246,7 +262,7 @@ def test_unsuitable_weights_are_refused(weights: Path, tmp_path: Path) -> None:
         weights=str(tmp_path / "text.pth")
     )
     torch.save([1, 2], tmp_path / "list.pth")
-    assert "list.pth holds a list, not a dict of weights" in load_error(
+    assert "list.pth holds a list, not a dict of weights by name" in load_error(
         weights=str(tmp_path / "list.pth")
     )
     (tmp_path / "text.safetensors").write_text("hello")
