@@ -4,8 +4,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
 define create_venv
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 13) or sys.exit( \
-	  f"Python 3.10 to 3.13 is needed, and $(PYTHON) is {v[0]}.{v[1]}; say which to use: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 14) or sys.exit( \
+	  f"Python 3.10 to 3.14 is needed, and $(PYTHON) is {v[0]}.{v[1]}; say which to use: make PYTHON=python3.12 ...")'
 	@echo "step 1 of 2: creating .venv"
 	@$(PYTHON) -m venv $(1) .venv
 	@echo "step 2 of 2: installing PyTorch, Lightning and tools: a minute or more, and several GB with CUDA"

@@ -146,6 +146,8 @@ def _download_missing(raw: Path, problems: dict[DataFile, OSError]) -> None:
                     content = _decompress(read(f"{file.name}.gz"), file.size)
                     _check(file, content)
                 except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
+                    if isinstance(error, urllib.error.HTTPError):
+                        error.close()  # its connection
                     tried.append(f"  {label}: {file.name}: {str(error) or type(error).__name__}")
                     break  # the next source may be nearer and complete
                 _install(raw / file.name, content)
