@@ -1,4 +1,4 @@
-"""The page of ``demo``: a photo, what the network sees of it, and what it makes of that."""
+"""The page of ``demo``: a photo, the input and feature maps of the network, its prediction."""
 
 import functools
 import os
@@ -185,6 +185,8 @@ def serve(
 def check_address(server_name: str, server_port: int | None) -> None:
     """Raises ValueError where a server can't listen; Gradio would try for minutes."""
     try:
+        if server_port == 0:
+            raise OSError("no port to open in a browser")
         socket.create_server((server_name, server_port or 0)).close()
     except (OSError, OverflowError) as error:
         port = "" if server_port is None else f" --server_port {server_port}"

@@ -70,6 +70,7 @@ def test_examples_are_an_image_of_each_class(data_dir: Path, tmp_path: Path) -> 
     ("options", "message"),
     [
         (("--server_name", "300.1.2.3"), "can't serve at --server_name 300.1.2.3: "),
+        (("--server_port", "0"), "can't serve at --server_name 127.0.0.1 --server_port 0"),
         (("--server_port", "70000"), "can't serve at --server_name 127.0.0.1 --server_port 70000"),
     ],
 )
