@@ -142,7 +142,7 @@ class FashionCLI(LightningCLI):
             self.model = build_classifier(self.source.content, self.source.path, self.options.trust)
             if is_rank_zero():
                 print_line(self.source.describe(self.model))
-        if self.subcommand not in ("demo", "export"):
+        if self.subcommand not in commands.WITHOUT_TRAINER:
             self.trainer = self._create_trainer()
 
     @staticmethod

@@ -56,6 +56,7 @@ COMMANDS = {
     "demo": "Serves a page on which a checkpoint classifies photos, for this machine only.",
     "export": "Writes a checkpoint as an ONNX file, and compares its predictions with PyTorch's.",
 }
+WITHOUT_TRAINER = ("demo", "export")
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
@@ -144,7 +145,7 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
         parser.add_argument("--output", type=str, default="model.onnx", help="The file to write.")
     elif command == "demo":
         _add_demo_options(parser)
-    if command in ("export", "demo"):
+    if command in WITHOUT_TRAINER:
         parser.add_argument("--trainer", type=dict | None, help=argparse.SUPPRESS)
     else:
         parser.add_lightning_class_args(Trainer, "trainer")
