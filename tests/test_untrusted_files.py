@@ -247,7 +247,7 @@ KEYS = ["batch_size", "eval_batch_size", "num_workers", "split_seed", "train_siz
 
 @pytest.mark.fault("bad_settings")
 @settings(
-    max_examples=25,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,
