@@ -224,10 +224,13 @@ class FashionCLI(LightningCLI):
 
     def predict(self) -> None:
         """Predicts the test images, or photos; a callback writes the predictions."""
-        key, source = "datamodule", self.datamodule
-        if self.options.photos is not None:
-            key, source = "dataloaders", self.photo_loader
-        self.trainer.predict(self.model, **{key: source}, return_predictions=False)
+        if self.options.photos is None:
+            self.trainer.predict(self.model, self.datamodule, return_predictions=False)
+        else:
+            from fmnist_lightning.photos import PhotoClassifier
+
+            classifier = PhotoClassifier(self.model)
+            self.trainer.predict(classifier, self.photo_loader, return_predictions=False)
 
     def demo(self) -> None:
         """Serves a page in the browser to try the network."""

@@ -17,7 +17,9 @@ from torchvision.transforms.functional import to_pil_image
 from fmnist_lightning.data.download import DataError
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.models.introspection import feature_maps
+from fmnist_lightning.photos.imagenet import imagenet_network
 from fmnist_lightning.photos.images import PhotoError, load_image
+from fmnist_lightning.photos.predict import PhotoClassifier
 from fmnist_lightning.photos.preprocessing import import_opencv, preprocess_photo
 from fmnist_lightning.photos.report import NOT_FOR_PHOTOS, is_for_photos
 from fmnist_lightning.training.module import FashionClassifier
@@ -61,12 +63,12 @@ def classify(classifier: FashionClassifier, uploads: Path, file: Mapping[str, An
         # A request can name any file, and Gradio does not check all of them.
         if not Path(path).resolve().is_relative_to(uploads.resolve()):
             raise PhotoError(f"{path}: not an uploaded file")
-        views = preprocess_photo(load_image(path))  # (V, 28, 28)
+        photo = preprocess_photo(load_image(path))
     except PhotoError as error:
         message = str(error).replace(path, file["orig_name"] or "image")
         raise gr.Error(message, print_exception=False) from error
-    probabilities = classifier.probabilities(views[None].to(classifier.device))[0].tolist()
-    view = views[len(views) // 2]
+    probabilities = PhotoClassifier(classifier)([photo])[0].tolist()
+    view = photo.views[len(photo.views) // 2]
     inputs = classifier.preprocess(view[None].to(classifier.device))
     layers = feature_maps(classifier.network, inputs)
     return (
@@ -147,6 +149,7 @@ def serve(
         ValueError: If it can't be served at this address.
     """
     import_opencv()
+    imagenet_network()  # like OpenCV, of the extra `photos`
     check_address(server_name, server_port)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # uploads are nobody else's, and end with the server

@@ -1,6 +1,6 @@
-"""Photos of garments: augmentation and prediction. Photos need OpenCV (the extra ``photos``)."""
+"""Photos of garments: augmentation and prediction, which needs the extra ``photos``."""
 
 from fmnist_lightning.photos.augmentation import PhotoAugmentation
-from fmnist_lightning.photos.predict import Prediction, predict_images
+from fmnist_lightning.photos.predict import PhotoClassifier, Prediction, predict_images
 
-__all__ = ["PhotoAugmentation", "Prediction", "predict_images"]
+__all__ = ["PhotoAugmentation", "PhotoClassifier", "Prediction", "predict_images"]

@@ -1,15 +1,18 @@
 """Predicts the classes of image files, Pillow images and arrays."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import torch
+from lightning.pytorch import LightningModule
 from PIL.Image import Image
+from torch import Tensor
 
-from fmnist_lightning.photos.images import ImageLike, load_image
-from fmnist_lightning.photos.preprocessing import preprocess_photo
+from fmnist_lightning.photos.imagenet import class_probabilities, imagenet_network
+from fmnist_lightning.photos.images import ImageLike, Photo, load_image
+from fmnist_lightning.photos.preprocessing import PreprocessedPhoto, preprocess_photo
 from fmnist_lightning.training.module import FashionClassifier
 
 
@@ -21,6 +24,44 @@ class Prediction(NamedTuple):
     probabilities: dict[str, float]  # of each class, by name
 
 
+class PhotoClassifier(LightningModule):
+    """Classifies photos with a classifier of Fashion-MNIST and a network trained on ImageNet.
+
+    The first sees 28x28 pixels without color, and was trained for these classes. The second sees
+    the photo. The probabilities of both are multiplied, as if they were independent. Images of the
+    dataset are left to the first.
+
+    Args:
+        classifier: Of any classes; those that the second network does not know are left to it.
+    """
+
+    def __init__(self, classifier: FashionClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, photos: Sequence[PreprocessedPhoto]) -> Tensor:
+        """Class probabilities, shape (N, C), of N photos."""
+        device = self.classifier.device
+        views = torch.cat([photo.views for photo in photos]).to(device)  # (sum of V, 28, 28)
+        nums = [len(photo.views) for photo in photos]
+        parts = torch.split(self.classifier.probabilities(views), nums)  # (V, C) each
+        probabilities = torch.stack([part.mean(dim=0) for part in parts])  # (N, C)
+        has_crop = torch.tensor([len(photo.crops) > 0 for photo in photos])
+        if has_crop.any():
+            crops = torch.cat([photo.crops for photo in photos]).to(device)  # (K, 224, 224, 3)
+            probabilities[has_crop] *= class_probabilities(crops, self.classifier.classes)
+        return probabilities / probabilities.sum(dim=1, keepdim=True)
+
+    def on_predict_start(self) -> None:
+        """Loads the second network, so that an error comes before the first photo."""
+        imagenet_network()
+
+    def predict_step(self, batch: Sequence[Photo], batch_idx: int) -> Tensor:
+        """Class probabilities of a batch, shape (N, C)."""
+        probabilities: Tensor = self([photo.preprocessed for photo in batch])
+        return probabilities
+
+
 @torch.inference_mode()
 def predict_images(
     classifier: FashionClassifier, images: Iterable[ImageLike], batch_size: int = 64
@@ -30,8 +71,8 @@ def predict_images(
     Args:
         classifier: Used in evaluation mode, on its device.
         images: Files, Pillow images, or uint8 arrays or tensors, shape (H, W), (H, W, 3) or
-            (H, W, 4). Those of 28x28 pixels are images of the dataset. All others are photos, and
-            probabilities are averaged over their views, see ``preprocessing.preprocess_photo``.
+            (H, W, 4). Those of 28x28 pixels are images of the dataset. All others are photos, see
+            :class:`PhotoClassifier`.
         batch_size: Number of images that are classified at a time.
 
     Returns:
@@ -39,7 +80,7 @@ def predict_images(
 
     Raises:
         ValueError: If an image can't be read, or is of another shape or type.
-        ImportError: If there are photos, and OpenCV is not installed.
+        ImportError: If there are photos, and a package of the extra ``photos`` is not installed.
     """
     shape = getattr(images, "shape", ())
     single = len(shape) == 2 or shape[2:] in ((3,), (4,))
@@ -49,15 +90,13 @@ def predict_images(
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     predictions: list[Prediction] = []
     remaining = iter(images)
+    photo_classifier = PhotoClassifier(classifier)
     training = [module for module in classifier.modules() if module.training]
     classifier.eval()
     try:
         while batch := [preprocess_photo(load_image(i)) for i in islice(remaining, batch_size)]:
-            rows = classifier.probabilities(torch.cat(batch).to(classifier.device))
-            for views in torch.split(rows, [len(each) for each in batch]):  # (V, C)
-                probabilities = dict(
-                    zip(classifier.classes, views.mean(dim=0).tolist(), strict=True)
-                )
+            for row in photo_classifier(batch).tolist():
+                probabilities = dict(zip(classifier.classes, row, strict=True))
                 label = max(probabilities, key=probabilities.__getitem__)
                 predictions.append(Prediction(label, probabilities[label], probabilities))
     finally:

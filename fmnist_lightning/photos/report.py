@@ -15,8 +15,9 @@ from torch import Tensor
 
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.photos.augmentation import PhotoAugmentation
-from fmnist_lightning.photos.images import THUMBNAIL_SIZE, labels_from_folder
-from fmnist_lightning.photos.preprocessing import IMAGE_SIZE, NUM_VIEWS
+from fmnist_lightning.photos.images import THUMBNAIL_SIZE, Photo, labels_from_folder
+from fmnist_lightning.photos.predict import PhotoClassifier
+from fmnist_lightning.photos.preprocessing import IMAGE_SIZE
 from fmnist_lightning.training import runs
 
 ROWS, COLUMNS = 10, 4  # of a contact sheet
@@ -68,7 +69,8 @@ class PhotoReport(BasePredictionWriter):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Creates the folder and the table."""
-        if not is_for_photos(pl_module):
+        assert isinstance(pl_module, PhotoClassifier)
+        if not is_for_photos(pl_module.classifier):
             print_line(NOT_FOR_PHOTOS)
         if self.run_dir:
             self.folder = runs.create_run_dir(self.run_dir / "photos")
@@ -80,18 +82,17 @@ class PhotoReport(BasePredictionWriter):
         pl_module: LightningModule,
         prediction: Tensor,
         batch_indices: Any,
-        batch: Any,
+        batch: Sequence[Photo],
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
         """Reports a batch of ``Photo``, from its probabilities, shape (N, C)."""
-        for row, views, thumbnail, index, error, is_other in zip(
-            prediction.tolist(), *batch, strict=True
-        ):
-            path, probabilities = self.paths[index], dict(zip(self.classes, row, strict=True))
-            if error:
-                self._skip(path, error, bool(is_other))
+        for row, photo in zip(prediction.tolist(), batch, strict=True):
+            path = self.paths[photo.file_index]
+            if photo.error:
+                self._skip(path, photo.error, photo.is_other)
                 continue
+            probabilities = dict(zip(self.classes, row, strict=True))
             ranked = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
             top = [f"{name} {100 * probabilities[name]:.1f} %" for name in ranked[:3]]
             line = "  ".join(f"{text:<19}" for text in top)
@@ -106,8 +107,10 @@ class PhotoReport(BasePredictionWriter):
                 cells = [f"{probability:.6f}" for probability in probabilities.values()]
                 self._write_row(printable(path), printable(folder), "", ranked[0], *cells)
                 scale = THUMBNAIL_SIZE // IMAGE_SIZE
-                view = views[NUM_VIEWS // 2].repeat_interleave(scale, 0).repeat_interleave(scale, 1)
-                image = torch.cat([thumbnail, view[..., None].expand_as(thumbnail)], dim=1).cpu()
+                views = photo.preprocessed.views
+                view = views[len(views) // 2].repeat_interleave(scale, 0)
+                view = view.repeat_interleave(scale, 1)[..., None]
+                image = torch.cat([photo.thumbnail, view.expand_as(photo.thumbnail)], dim=1).cpu()
                 lines = [f"predicted {top[0]}", printable(f"{folder}/{path.name}")[-26:]]
                 lines[1:1] = [f"label {' or '.join(labels)}"] if labels else []
                 cell = Cell(image, "\n".join(lines), correct)

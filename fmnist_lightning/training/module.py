@@ -126,12 +126,9 @@ class FashionClassifier(LightningModule):
         return logits.view(2, -1, len(self.classes)).mean(dim=0) if flips else logits
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Class probabilities, shape (N, C), of uint8 images, shape (N, 28, 28).
-
-        Those of several views of each object, shape (N, V, 28, 28), are averaged.
-        """
-        logits: Tensor = self(images.flatten(0, -3))  # (N V, C)
-        return logits.float().softmax(dim=1).view(len(images), -1, len(self.classes)).mean(dim=1)
+        """Class probabilities, shape (N, C), of uint8 images, shape (N, 28, 28)."""
+        logits: Tensor = self(images)
+        return logits.float().softmax(dim=1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The cross-entropy of a batch, shape ()."""

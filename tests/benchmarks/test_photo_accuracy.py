@@ -14,7 +14,10 @@ from fmnist_lightning.photos import predict_images
 def test_photo_table_is_that_of_the_saved_counts() -> None:
     saved = json.loads(photos.SAVED.read_text())
     assert [(row["network"], row["part"]) for row in saved["rows"]] == [
-        (network, part) for network in ("photos", "photos-without") for part in photos.PARTS
+        (network + imagenet, part)
+        for network in ("photos", "photos-without")
+        for imagenet in ("", ", without ImageNet")
+        for part in photos.PARTS
     ]
     assert photos.MARKS.find(photos.PAGE) == photos.table(saved["rows"])
 
@@ -36,7 +39,9 @@ def test_photos_are_split_by_their_hash_and_counted_by_folder(fit: Callable[...,
     assert sum(map(len, parts.values())) == 16
 
     fit()
-    counts = photos.measure(Path("best.ckpt"), parts["development"])
+    (predict, alone) = photos.networks([Path("best.ckpt")]).values()
+    counts = photos.measure(predict, parts["development"])["counts"]
+    assert photos.measure(alone, parts["development"])["seconds"] > 0
     predictions = predict_images(load_classifier("best.ckpt"), parts["development"])
     for folder, classes in (("dress", ["Dress"]), ("shoes", ["Sandal", "Sneaker", "Ankle boot"])):
         mine = [
@@ -45,7 +50,9 @@ def test_photos_are_split_by_their_hash_and_counted_by_folder(fit: Callable[...,
             if path.parent.name == folder
         ]
         assert counts[folder] == [sum(mine), len(mine)]
-    rows = [{"network": "n", "part": "held out", "counts": {"dress": [1, 4], "shoes": [3, 4]}}]
+    rows = [
+        {"network": "n", "part": "held out", "seconds": 0.1, "counts": {"a": [1, 4], "b": [3, 4]}}
+    ]
     (*_, line) = photos.table(rows).splitlines()
     assert line.startswith("| n | 8 held out | **50.0** ± ")
-    assert line.endswith("| 1/4 | 3/4 |")
+    assert line.endswith("| 0.10 | 1/4 | 3/4 |")

@@ -15,6 +15,7 @@ from torch import Tensor
 from fmnist_lightning import FashionClassifier, RegularizedCNN, load_classifier, photos
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.photos import Prediction, predict_images
+from fmnist_lightning.photos.imagenet import class_probabilities
 from fmnist_lightning.photos.preprocessing import preprocess_photo
 
 
@@ -41,18 +42,18 @@ def test_predict_images_takes_files_pillow_images_and_arrays(tmp_path: Path) -> 
     assert predict_images(classifier, []) == []
 
 
-def test_predict_images_averages_over_the_views_of_photos_only() -> None:
+def test_predict_images_combines_views_and_crop_of_photos_only() -> None:
     classifier = FashionClassifier().eval()
     image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
-    views = preprocess_photo(photo())
+    views, crops = preprocess_photo(photo())
     batch_sizes: list[int] = []
     classifier.network.register_forward_pre_hook(lambda _, args: batch_sizes.append(len(args[0])))
     predictions = predict_images(classifier, [image, photo(), image])
     assert batch_sizes == [1 + len(views) + 1]  # an image of the dataset is not repeated
     with torch.no_grad():
-        of_photo = classifier.probabilities(views[None])[0]
         of_image = classifier.probabilities(image[None])[0]
-    expected = torch.stack([of_image, of_photo, of_image])
+        product = classifier.probabilities(views).mean(dim=0) * class_probabilities(crops, CLASSES)
+    expected = torch.stack([of_image, product[0] / product.sum(), of_image])
     torch.testing.assert_close(probabilities(predictions), expected)
 
 
@@ -99,7 +100,10 @@ def test_example_of_the_page_runs(
     assert lines == [f"{p.label} {p.confidence} {p.probabilities['Sneaker']}" for p in predictions]
 
 
-def test_photos_are_imported_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv2", None)
+def test_photos_are_imported_without_the_packages_of_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("cv2", "timm"):
+        monkeypatch.setitem(sys.modules, name, None)
     for path in Path(photos.__file__).parent.glob("*.py"):
         runpy.run_path(str(path))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fmnist_lightning import FashionClassifier, figures, load_classifier
 from fmnist_lightning.figures import CORRECT, INCORRECT, plot_image_grid
-from fmnist_lightning.photos import predict_images
+from fmnist_lightning.photos import PhotoClassifier, predict_images
 from fmnist_lightning.photos.images import PhotoDataset, photo_loader
 from fmnist_lightning.photos.report import PhotoReport, format_accuracy, printable
 
@@ -290,7 +290,8 @@ def test_report_uses_the_given_class_names_and_writes_nothing_without_a_folder(
     report = PhotoReport(dataset.paths, None, [*"abcdefghi", tmp_path.name])
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(accelerator="cpu", devices=1, callbacks=[report], **quiet)  # type: ignore[arg-type]
-    trainer.predict(FashionClassifier(), photo_loader(dataset), return_predictions=False)
+    classifier = PhotoClassifier(FashionClassifier(classes=report.classes))
+    trainer.predict(classifier, photo_loader(dataset), return_predictions=False)
     (_, line, *_) = capsys.readouterr().out.splitlines()  # after that on the network
     assert sum(f"  {name} " in line for name in report.classes) == 3
     assert report.counts[tmp_path.name][1] == 1

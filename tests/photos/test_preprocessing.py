@@ -9,7 +9,7 @@ from samples import photo
 from fmnist_lightning.photos.images import PhotoDataset
 from fmnist_lightning.photos.preprocessing import (
     ASPECT_SCALES,
-    NUM_VIEWS,
+    WORKING_SIZES,
     preprocess_photo,
     segment_foreground,
 )
@@ -31,9 +31,9 @@ def test_segment_foreground_ignores_objects_that_are_too_small() -> None:
 
 
 def test_preprocess_photo_gives_views_like_images_of_the_dataset() -> None:
-    views = preprocess_photo(photo())
-    assert views.shape == (NUM_VIEWS, 28, 28)
-    assert views.dtype == torch.uint8
+    views, crops = preprocess_photo(photo())
+    assert views.shape == (len(WORKING_SIZES) * len(ASPECT_SCALES), 28, 28)
+    assert views.dtype == crops.dtype == torch.uint8
     view = views[-1]
     rows, columns = (view > 0).any(dim=1).nonzero(), (view > 0).any(dim=0).nonzero()
     height, width = (int(each.max() - each.min()) + 1 for each in (rows, columns))
@@ -44,7 +44,7 @@ def test_preprocess_photo_gives_views_like_images_of_the_dataset() -> None:
 
 
 def test_preprocess_photo_centers_the_object() -> None:
-    view = preprocess_photo(photo().crop((90, 30, 190, 210)).resize((100, 360)))[-1]
+    view = preprocess_photo(photo().crop((90, 30, 190, 210)).resize((100, 360))).views[-1]
     columns = (view > 0).any(dim=0).nonzero()
     width = int(columns.max() - columns.min()) + 1
     assert width < 20
@@ -53,16 +53,19 @@ def test_preprocess_photo_centers_the_object() -> None:
 
 def test_preprocess_photo_keeps_an_image_of_28_pixels() -> None:
     image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
-    views = preprocess_photo(Image.fromarray(image.numpy()).convert("RGB"))
+    views, crops = preprocess_photo(Image.fromarray(image.numpy()).convert("RGB"))
     assert torch.equal(views, image[None])
+    assert crops.shape == (0, 224, 224, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 2), (7, 9), (28, 29), (3000, 10)])
 def test_preprocess_photo_takes_any_size_also_without_an_object(size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     for image in (Image.fromarray(noise), Image.new("RGB", size, "gray")):
-        assert preprocess_photo(image).shape == (NUM_VIEWS, 28, 28)
-    assert preprocess_photo(Image.new("RGB", (90, 90), "#808080"))[-1][14, 14] == 127
+        views, crops = preprocess_photo(image)
+        assert views.shape == (len(WORKING_SIZES) * len(ASPECT_SCALES), 28, 28)
+        assert crops.shape == (1, 224, 224, 3)
+    assert preprocess_photo(Image.new("RGB", (90, 90), "#808080")).views[-1][14, 14] == 127
 
 
 def test_error_names_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,4 +73,4 @@ def test_error_names_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch
     for call in (lambda: preprocess_photo(photo()), lambda: PhotoDataset(["."])):
         with pytest.raises(ImportError, match="pip install opencv-python-headless"):
             call()
-    assert len(preprocess_photo(Image.new("RGB", (28, 28)))) == 1  # nothing to segment
+    assert len(preprocess_photo(Image.new("RGB", (28, 28))).views) == 1  # nothing to segment

