@@ -36,7 +36,7 @@ SHARE = {
 def class_probabilities(crops: Tensor, classes: Sequence[str]) -> Tensor:
     """Probabilities of ``classes``, shape (N, C), of RGB images, uint8, shape (N, 224, 224, 3).
 
-    What the network gives to other classes of ImageNet is shared by all C classes.
+    What the network gives to other classes of ImageNet is shared by all C classes; none has 0.
     """
     inputs = ((crops.float() - 127) / 128).permute(0, 3, 1, 2)  # (N, 3, 224, 224), channels last
     of_imagenet: Tensor = imagenet_network().to(crops.device)(inputs).softmax(dim=1)  # (N, 1000)
@@ -45,7 +45,8 @@ def class_probabilities(crops: Tensor, classes: Sequence[str]) -> Tensor:
         for index in IMAGENET_CLASSES.get(name, ()):
             weights[index, label] = SHARE[index]
     found = of_imagenet @ weights  # (N, C)
-    return found + (1 - found.sum(dim=1, keepdim=True)) / len(classes)
+    rest = (1 - found.sum(dim=1, keepdim=True)).clamp(min=1e-6)
+    return found + rest / len(classes)
 
 
 @functools.cache

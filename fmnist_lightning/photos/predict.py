@@ -52,7 +52,7 @@ class PhotoClassifier(LightningModule):
             probabilities[has_crop] *= class_probabilities(crops, self.classifier.classes)
         return probabilities / probabilities.sum(dim=1, keepdim=True)
 
-    def on_predict_start(self) -> None:
+    def setup(self, stage: str) -> None:
         """Loads the second network, so that an error comes before the first photo."""
         imagenet_network()
 

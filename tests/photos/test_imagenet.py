@@ -6,9 +6,12 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 from samples import photo
 from timm.data.imagenet_info import ImageNetInfo
+from torch import Tensor, nn
+from torch.nn import functional
 
+from fmnist_lightning import FashionClassifier
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.photos import imagenet
+from fmnist_lightning.photos import imagenet, predict_images
 from fmnist_lightning.photos.imagenet import IMAGENET_CLASSES, class_probabilities, imagenet_network
 from fmnist_lightning.photos.preprocessing import preprocess_photo
 
@@ -42,6 +45,28 @@ def test_classes_that_imagenet_does_not_know_share_the_rest() -> None:
     assert torch.equal(probabilities, torch.tensor([[0.5, 0.5]]))
     of_three = class_probabilities(crops, ("hat", "Trouser", "glove"))[0]
     assert of_three[0] == of_three[2] < 0.34
+
+
+def test_two_certain_networks_that_disagree_have_a_prediction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Certain(nn.Module):
+        def __init__(self, num_classes: int, index: int) -> None:
+            super().__init__()
+            self.logits = nn.Parameter(
+                1e4 * functional.one_hot(torch.tensor(index), num_classes).float()
+            )
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.logits.expand(len(images), -1)
+
+    jeans = Certain(1000, 608)
+    monkeypatch.setattr(imagenet, "imagenet_network", lambda: jeans)
+    classifier = FashionClassifier()
+    classifier.network = Certain(10, CLASSES.index("Bag"))
+    (prediction,) = predict_images(classifier, [photo()])
+    assert prediction.label == "Bag"  # the other classes have a probability of exactly 0
+    assert prediction.confidence == 1
 
 
 @pytest.mark.parametrize("package", ["timm", "weights"])

