@@ -53,7 +53,7 @@ def measure(
         "goal": goal,
         "change": change,
         "options": options,
-        "threads": int(os.environ.get("OMP_NUM_THREADS", machine()["cores"])),
+        "threads": num_threads(options),
         **{key: run[key] for key in ("seed", "epochs", "parameters", "fit_seconds", "curve")},
         **{key: run["validate"][key] for key in ("accuracy", "loss", "ece")},
     }
@@ -62,6 +62,13 @@ def measure(
 def load() -> list[dict[str, Any]]:
     """All entries, in order."""
     return [json.loads(line) for line in LOG.read_text().splitlines()]
+
+
+def num_threads(options: list[str]) -> int:
+    """The number that the options or the environment give, or all cores."""
+    if "--num_threads" in options:
+        return int(options[options.index("--num_threads") + 1])
+    return int(os.environ.get("OMP_NUM_THREADS", machine()["cores"]))
 
 
 def tables(log: list[dict[str, Any]]) -> str:

@@ -27,11 +27,11 @@ def test_experiment_trains_and_validates_but_does_not_test(
         }  # fmt: skip
 
     monkeypatch.setattr(results, "run_seed", run_seed)
-    options = ["--trainer.max_epochs", "2"]
+    options = ["--trainer.max_epochs", "2", "--num_threads", "3"]
     entry = log_experiment.measure("tiny", "less", options, 3, Path("data"))
     assert calls == [(options, 3, data_dir, ["validate"])]
-    assert "| less, seed 3 | 7 | 2 | 9 (2) | 90.00 | 0.3000 | 1.00 |" in log_experiment.tables(
-        [entry | {"threads": 2}]
+    assert "| less, seed 3 | 7 | 2 | 9 (3) | 90.00 | 0.3000 | 1.00 |" in log_experiment.tables(
+        [entry]
     )
 
 
