@@ -1,7 +1,6 @@
 """What a network trained on ImageNet sees in a photo: color, texture and details."""
 
 import functools
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -27,10 +26,6 @@ IMAGENET_CLASSES = {
     "Bag": (414, 636, 748),  # backpack, mailbag, purse
     "Ankle boot": (502, 514, 630, 788),  # clog, cowboy boot, loafer, shoe shop
 }
-SHARE = {
-    index: 1 / sum(index in indices for indices in IMAGENET_CLASSES.values())
-    for index in itertools.chain(*IMAGENET_CLASSES.values())
-}
 
 
 def class_probabilities(crops: Tensor, classes: Sequence[str]) -> Tensor:
@@ -40,13 +35,18 @@ def class_probabilities(crops: Tensor, classes: Sequence[str]) -> Tensor:
     """
     inputs = ((crops.float() - 127) / 128).permute(0, 3, 1, 2)  # (N, 3, 224, 224), channels last
     of_imagenet: Tensor = imagenet_network().to(crops.device)(inputs).softmax(dim=1)  # (N, 1000)
-    weights = torch.zeros(of_imagenet.shape[1], len(classes), device=crops.device)  # (1000, C)
-    for label, name in enumerate(classes):
-        for index in IMAGENET_CLASSES.get(name, ()):
-            weights[index, label] = SHARE[index]
-    found = of_imagenet @ weights  # (N, C)
+    found = of_imagenet @ class_weights(classes).to(crops.device)  # (N, C)
     rest = (1 - found.sum(dim=1, keepdim=True)).clamp(min=1e-6)
     return found + rest / len(classes)
+
+
+def class_weights(classes: Sequence[str]) -> Tensor:
+    """How much each class of ImageNet counts for each of ``classes``, 0 to 1, shape (1000, C)."""
+    counts = torch.zeros(len(IMAGENET_CLASSES), 1000)
+    for row, indices in zip(counts, IMAGENET_CLASSES.values(), strict=True):
+        row[list(indices)] = 1
+    shares = dict(zip(IMAGENET_CLASSES, counts / counts.sum(dim=0).clamp(min=1), strict=True))
+    return torch.stack([shares.get(name, torch.zeros(1000)) for name in classes], dim=1)
 
 
 @functools.cache

@@ -72,8 +72,9 @@ def test_two_certain_networks_that_disagree_have_a_prediction(
 @pytest.mark.parametrize("package", ["timm", "weights"])
 def test_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     imagenet_network.cache_clear()
-    monkeypatch.setitem(sys.modules, "timm", sys.modules["timm"] if package != "timm" else None)
-    if package == "weights":
+    if package == "timm":
+        monkeypatch.setitem(sys.modules, "timm", None)
+    else:
         monkeypatch.setattr(imagenet, "WEIGHTS", "no-such-package")
     with pytest.raises(ImportError, match="pip install timm "):
         class_probabilities(torch.zeros(1, 224, 224, 3, dtype=torch.uint8), CLASSES)
