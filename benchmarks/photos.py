@@ -54,11 +54,13 @@ def main() -> None:
             parser.error("give a folder of photos and checkpoints; or --table")
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
-        parts = split(args.photos)
+        parts = [args.part] if args.part else PARTS
+        paths = split(args.photos)
+        prepared = {part: prepare(paths[part]) for part in parts}
         rows = [
-            {"network": name, "part": part} | measure(predict, parts[part])
+            {"network": name, "part": part} | measure(predict, prepared[part])
             for name, predict in networks(args.checkpoints).items()
-            for part in ([args.part] if args.part else PARTS)
+            for part in parts
         ]
         if args.part:
             print(table(rows))
@@ -98,15 +100,27 @@ def split(folder: Path) -> dict[str, list[Path]]:
     return parts
 
 
+def prepare(paths: list[Path]) -> list[tuple[Path, PreprocessedPhoto, float]]:
+    """Preprocesses the photos once for all networks; with the seconds of each."""
+    prepared = []
+    for path in paths:
+        start = time.perf_counter()
+        photo = preprocess_photo(load_image(path))
+        prepared.append((path, photo, time.perf_counter() - start))
+    return prepared
+
+
 @torch.inference_mode()
-def measure(predict: Predict, paths: list[Path]) -> dict[str, Any]:
+def measure(
+    predict: Predict, prepared: list[tuple[Path, PreprocessedPhoto, float]]
+) -> dict[str, Any]:
     """For each folder, the number of correct predictions and of photos; seconds for each photo."""
     counts: dict[str, list[int]] = {}
     seconds = []
-    for path in paths:
+    for path, photo, seconds_before in prepared:
         start = time.perf_counter()
-        prediction = CLASSES[int(predict(preprocess_photo(load_image(path))).argmax())]
-        seconds.append(time.perf_counter() - start)
+        prediction = CLASSES[int(predict(photo).argmax())]
+        seconds.append(seconds_before + time.perf_counter() - start)
         of_folder = counts.setdefault(path.parent.name, [0, 0])
         of_folder[0] += prediction in labels_from_folder(path, CLASSES)
         of_folder[1] += 1

@@ -40,8 +40,9 @@ def test_photos_are_split_by_their_hash_and_counted_by_folder(fit: Callable[...,
 
     fit()
     (predict, alone) = photos.networks([Path("best.ckpt")]).values()
-    counts = photos.measure(predict, parts["development"])["counts"]
-    assert photos.measure(alone, parts["development"])["seconds"] > 0
+    prepared = photos.prepare(parts["development"])
+    counts = photos.measure(predict, prepared)["counts"]
+    assert photos.measure(alone, prepared)["seconds"] > 0
     predictions = predict_images(load_classifier("best.ckpt"), parts["development"])
     for folder, classes in (("dress", ["Dress"]), ("shoes", ["Sandal", "Sneaker", "Ankle boot"])):
         mine = [
