@@ -9,13 +9,12 @@ docs/experiments.md are written. The test set is not used. `--table` writes the 
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import results
-from common import DOCS, RESULTS, Marks, machine
+from common import DOCS, RESULTS, Marks
 
 LOG = RESULTS / "experiments.jsonl"
 PAGE = DOCS / "experiments.md"
@@ -53,7 +52,7 @@ def measure(
         "goal": goal,
         "change": change,
         "options": options,
-        "threads": num_threads(options),
+        "threads": run["num_threads"],
         **{key: run[key] for key in ("seed", "epochs", "parameters", "fit_seconds", "curve")},
         **{key: run["validate"][key] for key in ("accuracy", "loss", "ece")},
     }
@@ -62,13 +61,6 @@ def measure(
 def load() -> list[dict[str, Any]]:
     """All entries, in order."""
     return [json.loads(line) for line in LOG.read_text().splitlines()]
-
-
-def num_threads(options: list[str]) -> int:
-    """The number that the options or the environment give, or all cores."""
-    if "--num_threads" in options:
-        return int(options[options.index("--num_threads") + 1])
-    return int(os.environ.get("OMP_NUM_THREADS", machine()["cores"]))
 
 
 def tables(log: list[dict[str, Any]]) -> str:

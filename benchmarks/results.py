@@ -103,6 +103,7 @@ def run_seed(
         return {
             "seed": seed,
             "fit_seconds": round(seconds, 1),
+            "num_threads": config["num_threads"],
             "epochs": config["trainer"]["max_epochs"],
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             # Seconds since the command was given, and validation accuracy, after each epoch.

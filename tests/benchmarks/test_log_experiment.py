@@ -23,7 +23,7 @@ def test_experiment_trains_and_validates_but_does_not_test(
         metrics = {"accuracy": 0.9, "loss": 0.3, "ece": 0.01}
         return {
             "seed": 3, "epochs": 2, "parameters": 7, "fit_seconds": 9.4, "curve": [],
-            "validate": metrics,
+            "num_threads": 3, "validate": metrics,
         }  # fmt: skip
 
     monkeypatch.setattr(results, "run_seed", run_seed)
