@@ -38,6 +38,9 @@ test-all: .venv/installed  ## the same, with the tests that are slow or need the
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
 
+test-gpu: .venv/installed  ## run the tests that need a CUDA GPU
+	@$(BIN)/python -m pytest -m gpu
+
 dashboard: .venv/installed  ## serve TensorBoard on the runs
 	@$(BIN)/tensorboard --logdir runs
 

@@ -1,4 +1,4 @@
-"""Tests that need a CUDA GPU; skipped without one."""
+"""Tests that need a CUDA GPU: `make test-gpu`. The other tests see none."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,25 +6,25 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU, or not `make test-gpu`"),
+]
 
 CALLBACK = """
 import torch
 from lightning.pytorch import Callback
 
 class RaiseOnSync(Callback):
-    # Between logging steps, PyTorch raises an error where the CPU waits for the GPU.
+    # In steps that do not log, PyTorch raises an error where the CPU waits for the GPU.
     steps = 0
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         assert batch[0].device.type == "cuda" and batch[0].dtype == torch.uint8
-        logs_next = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
-        last = batch_idx + 2 >= trainer.num_training_batches
-        torch.cuda.set_sync_debug_mode("default" if logs_next or last else "error")
-        RaiseOnSync.steps += not (logs_next or last)
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        torch.cuda.set_sync_debug_mode("default")
+        logs = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        last = batch_idx + 1 == trainer.num_training_batches
+        torch.cuda.set_sync_debug_mode("default" if logs or last else "error")
+        RaiseOnSync.steps += not (logs or last)
 """
 
 
