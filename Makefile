@@ -59,7 +59,7 @@ audit: .venv/installed  ## check requirements.lock for known vulnerabilities
 	@$(PIP) --quiet --editable '.[audit]'
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
-results: .venv/installed  ## train all rows of the results tables (over five hours), write tables and chart
+results: .venv/installed  ## train all rows of the results tables (over five hours), write tables
 	@$(PIP) --quiet --editable '.[bench]'
 	@$(BIN)/python benchmarks/results.py
 

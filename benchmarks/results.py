@@ -4,9 +4,8 @@
 
 Each seed is a `fit`, a `validate` and a `test` by the command line, as a user would run them, in an
 empty folder. Raw results go to `results/`, or to `results/gpu/` where there is a GPU; the tables to
-README.md and the pages of docs/, one line to each config, the curves to `accuracy.png`.
-`... article` runs this row only; `... --table` runs nothing and writes only. The row
-`pytorch_baseline`, `examples/plain_pytorch.py`, is for the chart only.
+README.md and the pages of docs/, one line to each config. `... article` runs this row only;
+`... --table` runs nothing and writes only.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from typing import Any
 
 import torch
 import yaml
-from common import BENCHMARKS, DOCS, README, RESULTS, ROOT, Marks, describe_machine, pyplot, save
+from common import DOCS, README, RESULTS, ROOT, Marks, describe_machine, save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import load_classifier
@@ -33,7 +32,6 @@ from fmnist_lightning.data.download import download
 MARKS = Marks.of("results", "results.py")
 GPU_MARKS = Marks.of("results on a GPU", "results.py")
 GPU_RESULTS = RESULTS / "gpu"
-BASELINE = "pytorch_baseline"
 # Each row: the options of its `fit`, and its seeds.
 ROWS: dict[str, tuple[list[str], range]] = {
     "default": ([], range(3)),
@@ -115,19 +113,6 @@ def run_seed(
         }
 
 
-def run_baseline(data_dir: Path) -> dict[str, Any]:
-    """Trains `examples/plain_pytorch.py`, and returns its seconds and its curve."""
-    from speed import measure
-    from speed_tables import ARTICLE_EPOCHS, PYTORCH
-
-    run = measure(PYTORCH, data_dir, epochs=ARTICLE_EPOCHS)
-    seconds, curve = run["first_batch"], []
-    for epoch in run["epochs"]:
-        seconds += epoch["epoch"]
-        curve.append([round(seconds, 1), epoch["accuracy"]])
-    return {"seed": 0, "fit_seconds": curve[-1][0], "curve": curve}
-
-
 def summarize(saved: dict[str, Any]) -> dict[str, str]:
     """The numbers of a row as text."""
     runs = saved["runs"]
@@ -197,82 +182,29 @@ def header(saved: dict[str, Any]) -> str:
     )
 
 
-def write_chart(rows: dict[str, dict[str, Any]]) -> None:
-    """Draws `accuracy.png`: validation accuracy against seconds, means over the seeds."""
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(9, 5.4), layout="constrained")
-    for index, (name, saved) in enumerate(rows.items()):
-        curves = [run["curve"] for run in saved["runs"]]
-        points = [  # of each epoch
-            [statistics.mean(values) for values in zip(*epoch, strict=True)]
-            for epoch in zip(*curves, strict=True)
-        ]
-        seconds = [point[0] for point in points]
-        errors = [100 - 100 * point[1] for point in points]
-        color = "#8a8a8a" if name == BASELINE else f"C{index % 7}"  # C7 is gray, too
-        axes.plot(seconds, errors, color=color, linewidth=2)
-        axes.plot(seconds[-1], errors[-1], color=color, marker="o", markersize=6)
-        beside = name in (BASELINE, "tiny", "regularized")  # their ends are close to other lines
-        label = "plain PyTorch" if name == BASELINE else name
-        axes.annotate(
-            f"{label}{chr(10) if beside else ' '}{100 - errors[-1]:.1f} %",
-            (seconds[-1], errors[-1]),
-            (8, 0) if beside else (4, 7),
-            textcoords="offset points",
-            ha="left" if beside else "right",
-            va="center" if beside else "bottom",
-            color=color,
-            fontweight="bold",
-        )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.invert_yaxis()
-    accuracies = (60, 70, 80, 85, 90, 92, 93, 94, 95, 96)
-    axes.set_yticks([100 - each for each in accuracies], [f"{each} %" for each in accuracies])
-    axes.set_yticks([], minor=True)
-    axes.set_ylim(41, 3.7)
-    ticks = {3: "3 s", 10: "10 s", 30: "30 s", 60: "1 min", 180: "3 min", 600: "10 min"}
-    ticks |= {1800: "30 min"}
-    axes.set_xticks(list(ticks), list(ticks.values()))
-    axes.set_xticks([], minor=True)
-    axes.set_xlim(left=1.2)
-    axes.set_xlabel("time since the start of the command, on two CPU cores")
-    axes.set_title("Validation accuracy", loc="left", fontweight="bold")
-    figure.savefig(BENCHMARKS / "accuracy.png", dpi=150)
-    plt.close(figure)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains, saves, and writes table, configs and chart."""
+    """Trains, saves, and writes tables and configs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = (*ROWS, BASELINE)
-    parser.add_argument("rows", nargs="*", help=f"which to run: {', '.join(names)}; default: all")
+    parser.add_argument("rows", nargs="*", help=f"which to run: {', '.join(ROWS)}; default: all")
     parser.add_argument("--table", action="store_true", help="run nothing, write the table only")
     parser.add_argument("--data-dir", default="data", type=Path)
     args = parser.parse_args(arguments)
-    if unknown := set(args.rows) - set(names):
-        parser.error(f"unknown rows {', '.join(sorted(unknown))}; use {', '.join(names)}")
+    if unknown := set(args.rows) - set(ROWS):
+        parser.error(f"unknown rows {', '.join(sorted(unknown))}; use {', '.join(ROWS)}")
     if not args.table:
         data_dir = args.data_dir.absolute()
         download(data_dir)
         folder = GPU_RESULTS if torch.cuda.is_available() else RESULTS
-        for name in args.rows or names:
+        for name in args.rows or ROWS:
             path = folder / f"{name}.json"
-            if name == BASELINE:
-                used = f"python benchmarks/results.py {name}"
-                save(path, command=used, runs=[run_baseline(data_dir)])
-                continue
             options, seeds = ROWS[name]
             runs = []
             for seed in seeds:
                 runs.append(run_seed(options, seed, data_dir))
                 save(path, command=command(name), runs=runs)  # after each: a row can take hours
     write_pages()
-    # Of one machine: seconds of another would not compare.
-    others = ("photos", "pretrained")
-    write_chart(load((BASELINE, *(name for name in ROWS if not name.startswith(others)))))
 
 
 def write_pages() -> None:
