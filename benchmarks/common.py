@@ -69,11 +69,21 @@ def machine() -> dict[str, Any]:
     }
 
 
-def describe_machine(used: dict[str, Any]) -> str:
-    """Formats the result of ``machine`` for a sentence."""
-    versions = ", ".join(f"{name} {number}" for name, number in used["versions"].items())
+def describe_hardware(used: dict[str, Any]) -> str:
+    """Formats the processors of the result of ``machine``."""
     gpu = f"one {used['gpu']} and " if used["gpu"] else ""
-    return f"{gpu}{used['cores']} cores of an {used['cpu']}, Python {used['python']}, {versions}"
+    return f"{gpu}{used['cores']} cores of an {used['cpu']}"
+
+
+def describe_versions(used: dict[str, Any]) -> str:
+    """Formats the versions of the result of ``machine``."""
+    versions = {"Python": used["python"]} | used["versions"]
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def describe_machine(used: dict[str, Any]) -> str:
+    """Formats the result of ``machine``."""
+    return f"{describe_hardware(used)}, {describe_versions(used)}"
 
 
 def save(path: Path, **content: Any) -> None:

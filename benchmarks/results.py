@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import yaml
-from common import DOCS, README, RESULTS, ROOT, Marks, describe_machine, save
+from common import DOCS, README, RESULTS, ROOT, Marks, describe_hardware, describe_versions, save
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import load_classifier
@@ -159,13 +159,17 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             f"`{command(name)}`",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    machines: dict[str, list[str]] = {}  # the rows of each
+    machines: dict[tuple[str, str], list[str]] = {}  # the rows of each
     for name, saved in rows.items():
-        machines.setdefault(describe_machine(saved["machine"]), []).append(name)
-    first, *others = machines
-    used = "".join([first, *(f"; {', '.join(machines[each])}: {each}" for each in others)])
+        used = saved["machine"]
+        machines.setdefault((describe_hardware(used), describe_versions(used)), []).append(name)
+    (hardware, versions), *others = machines
+    ran_on = f"{hardware}, {versions}"
+    for other in others:
+        ran_on += f"; {', '.join(machines[other])}: {other[0]}"
+        ran_on += f", {other[1]}" if other[1] != versions else ""
     lines.append(
-        f"\nMean ± standard deviation over the seeds; {used}. Seconds: the whole `fit` command, "
+        f"\nMean ± standard deviation over the seeds; {ran_on}. Seconds: the whole `fit` command, "
         "with validation, TensorBoard and checkpoints, dataset already downloaded. ECE: expected "
         "calibration error on the test set, 15 bins."
     )

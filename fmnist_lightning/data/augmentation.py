@@ -41,6 +41,17 @@ class RandomAugmentation(nn.Module):
         return images
 
 
+def tta_views(images: Tensor, hflip: bool, translation: bool) -> list[Tensor]:
+    """What evaluation averages over: images (N, H, W), their translations by a pixel, and flips."""
+    views = [images]
+    if translation:
+        height, width = images.shape[1:]
+        padded = F.pad(images, [1] * 4)
+        places = ((0, 1), (2, 1), (1, 0), (1, 2))
+        views += [padded[:, row : row + height, col : col + width] for row, col in places]
+    return views + [view.flip(-1) for view in views if hflip]
+
+
 def random_flip_translate(images: Tensor, hflip_prob: float, max_translation: int) -> Tensor:
     """Flips and translates images (N, H, W) in one indexed read of the padded images."""
     (num, height, width), device = images.shape, images.device

@@ -64,6 +64,7 @@ def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str
         "max_epochs": trainer.max_epochs,
         "augmentation": _format_call(model["augmentation"]) if model["augmentation"] else "none",
         "hflip_tta": model["hflip_tta"],
+        "translation_tta": model["translation_tta"],
         # What is 0 or false is off.
         **{name: value for name, value in flatten(optimizer["init_args"]).items() if value},
         "lr_schedule": model["lr_schedule"],

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from fmnist_lightning.data.augmentation import tta_views
 from fmnist_lightning.data.dataset import CLASSES, Batch
 from fmnist_lightning.internals.specs import from_spec, to_spec, with_argument
 from fmnist_lightning.models.cnn import ArticleCNN
@@ -34,6 +35,7 @@ class FashionClassifier(LightningModule):
             uint8 images, shape (N, 28, 28), and labels, shape (N,), to images.
         hflip_tta: Test-time augmentation: in evaluation, averages the logits of each image and its
             horizontal flip.
+        translation_tta: The same with the image, and its translations by a pixel to each side.
         lr_schedule: ``constant``, or ``one_cycle`` (https://arxiv.org/abs/1708.07120), which rises
             to the optimiser's learning rate, then falls to almost 0, step by step.
         warmup_fraction: The part of a ``one_cycle`` run in which the learning rate rises, 0 to
@@ -53,6 +55,7 @@ class FashionClassifier(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = DEFAULT_OPTIMIZER,
         augmentation: Callable[[], nn.Module] | None = None,
         hflip_tta: bool = False,
+        translation_tta: bool = False,
         lr_schedule: Literal["constant", "one_cycle"] = "one_cycle",
         warmup_fraction: float = 0.1,
         compile: bool = False,
@@ -118,12 +121,10 @@ class FashionClassifier(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, shape (N, C), of uint8 images, shape (N, 28, 28)."""
-        inputs = self.preprocess(images)
-        flips = self.hparams["hflip_tta"] and not self.training
-        if flips:
-            inputs = torch.cat([inputs, inputs.flip(-1)])  # (2 N, 1, 28, 28)
-        logits: Tensor = self.network(inputs)
-        return logits.view(2, -1, len(self.classes)).mean(dim=0) if flips else logits
+        if self.training:
+            return self.network(self.preprocess(images))  # type: ignore[no-any-return]
+        views = tta_views(images, self.hparams["hflip_tta"], self.hparams["translation_tta"])
+        return torch.stack([self.network(self.preprocess(view)) for view in views]).mean(dim=0)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities, shape (N, C), of uint8 images, shape (N, 28, 28)."""

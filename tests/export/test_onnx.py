@@ -26,7 +26,8 @@ IMAGES = torch.randint(
         pytest.param(
             (
                 *("--model.network", "fmnist_lightning.ResNetEnsemble"),
-                *("--model.hflip_tta", "true", "--trainer.precision", "bf16-mixed"),
+                *("--model.hflip_tta", "true", "--model.translation_tta", "true"),
+                *("--trainer.precision", "bf16-mixed"),
                 *("--model.network.stem_channels", "4", "--model.network.channels", "[4, 8]"),
             ),
             marks=pytest.mark.slow,

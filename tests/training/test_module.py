@@ -217,6 +217,7 @@ def test_hyperparameters_are_builtin_types() -> None:
         },
         "augmentation": None,
         "hflip_tta": False,
+        "translation_tta": False,
         "lr_schedule": "one_cycle",
         "warmup_fraction": 0.2,
         "compile": False,
@@ -262,6 +263,21 @@ def test_hflip_tta_averages_both_orientations_in_evaluation() -> None:
     assert torch.allclose(both, (one + other) / 2, atol=1e-6)
     classifier.hparams["hflip_tta"] = True
     assert torch.equal(classifier.train()(images), one)
+
+
+def test_translation_tta_averages_over_five_places_in_evaluation() -> None:
+    torch.manual_seed(0)
+    plain, images = FashionClassifier().eval(), torch.zeros(6, 28, 28, dtype=torch.uint8)
+    images[:, 1:-1, 1:-1] = torch.randint(0, 256, (6, 26, 26))
+    places = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
+    moved = [plain(images.roll(place, dims=(1, 2))) for place in places]
+    classifier = FashionClassifier(translation_tta=True).eval()
+    classifier.load_state_dict(plain.state_dict())
+    assert torch.allclose(classifier(images), torch.stack(moved).mean(dim=0), atol=1e-6)
+    classifier.hparams["hflip_tta"] = True
+    both = classifier(images)
+    assert torch.allclose(both, classifier(images.flip(2)), atol=1e-6)
+    assert not torch.allclose(both, torch.stack(moved).mean(dim=0), atol=1e-6)
 
 
 @pytest.mark.usefixtures("data_dir")
