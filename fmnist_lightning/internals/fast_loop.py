@@ -51,7 +51,8 @@ class FastEpochLoop(_TrainingEpochLoop):
     Lightning calls over a hundred hooks in each step, most of them empty, which takes a third of
     the time of a small network. This loop finds out at the start of each epoch which hooks do
     anything, and calls only those. Progress, logging, checkpoints and results are bit-identical,
-    but for the validation of a run that ``max_steps`` ends within an epoch, which Lightning lacks.
+    but for a validation at the end of each run, which Lightning lacks where ``max_steps`` or
+    ``check_val_every_n_epoch`` do not fall on it.
 
     An epoch that needs more than this loop knows, such as several devices, accumulated gradients,
     a profiler, or hooks between forward pass and optimiser step, runs Lightning's own steps.
@@ -87,6 +88,11 @@ class FastEpochLoop(_TrainingEpochLoop):
             [getattr(each, hook) for each in trainer.callbacks if _overrides(each, Callback, hook)]
             for hook in ("on_train_batch_start", "on_train_batch_end")
         )
+
+    def _should_check_val_epoch(self) -> bool:
+        """Lightning's rule, and in the last epoch, so that a run ends with a validation."""
+        last = self.trainer.current_epoch + 1 == self.trainer.max_epochs
+        return super()._should_check_val_epoch() or (last and self.trainer.enable_validation)
 
     def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
         """Lightning's rule, and at the end of ``max_steps``, as at that of an early stop."""
