@@ -182,7 +182,7 @@ def header(saved: dict[str, Any]) -> str:
     seeds = f"{num_seeds} seeds" if num_seeds > 1 else "1 seed"
     return (
         f"# Result: {row['test']} % test accuracy ({seeds}), fit in {row['seconds']} "
-        f"on {saved['machine']['cores']} CPU cores."
+        f"on {describe_hardware(saved['machine'])}."
     )
 
 

@@ -47,8 +47,8 @@ def tta_views(images: Tensor, hflip: bool, translation: bool) -> list[Tensor]:
     if translation:
         height, width = images.shape[1:]
         padded = F.pad(images, [1] * 4)
-        places = ((0, 1), (2, 1), (1, 0), (1, 2))
-        views += [padded[:, row : row + height, col : col + width] for row, col in places]
+        offsets = ((0, 1), (2, 1), (1, 0), (1, 2))
+        views += [padded[:, row : row + height, col : col + width] for row, col in offsets]
     return views + [view.flip(-1) for view in views if hflip]
 
 

@@ -35,7 +35,8 @@ class FashionClassifier(LightningModule):
             uint8 images, shape (N, 28, 28), and labels, shape (N,), to images.
         hflip_tta: Test-time augmentation: in evaluation, averages the logits of each image and its
             horizontal flip.
-        translation_tta: The same with the image, and its translations by a pixel to each side.
+        translation_tta: The same with the image and its translations by a pixel to each side: five
+            times the time, ten with both.
         lr_schedule: ``constant``, or ``one_cycle`` (https://arxiv.org/abs/1708.07120), which rises
             to the optimiser's learning rate, then falls to almost 0, step by step.
         warmup_fraction: The part of a ``one_cycle`` run in which the learning rate rises, 0 to
