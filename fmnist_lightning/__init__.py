@@ -3,7 +3,7 @@
 from fmnist_lightning.data.augmentation import RandomAugmentation
 from fmnist_lightning.data.datamodule import FashionMNISTDataModule
 from fmnist_lightning.data.folder import ImageFolderDataModule
-from fmnist_lightning.models.cnn import MLP, ArticleCNN, RegularizedCNN
+from fmnist_lightning.models.cnn import MLP, ArticleCNN
 from fmnist_lightning.models.pretrained import PretrainedNetwork
 from fmnist_lightning.models.resnet import ResNetEnsemble, SmallResNet
 from fmnist_lightning.trainer import create_trainer
@@ -19,7 +19,6 @@ __all__ = [
     "ImageFolderDataModule",
     "PretrainedNetwork",
     "RandomAugmentation",
-    "RegularizedCNN",
     "ResNetEnsemble",
     "SmallResNet",
     "__version__",

@@ -39,6 +39,7 @@ class PutOwnFile(Callback):
 
 
 RANDOM = ("--model.augmentation", "fmnist_lightning.RandomAugmentation")
+DROPOUT = ("--model.network.channels", "[8]", "--model.network.dropout", "0.3")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ RANDOM = ("--model.augmentation", "fmnist_lightning.RandomAugmentation")
     [
         pytest.param("fmnist_lightning.ArticleCNN", "0", (), marks=pytest.mark.slow),
         pytest.param("fmnist_lightning.MLP", "2", (), marks=pytest.mark.slow),
-        ("fmnist_lightning.RegularizedCNN", "0", (*RANDOM, "--model.network.dropout", "0.3")),
+        ("fmnist_lightning.SmallResNet", "0", (*RANDOM, *DROPOUT)),
     ],
 )
 def test_resume_after_an_error_is_bit_identical(

@@ -21,7 +21,7 @@ import fmnist_lightning
 from fmnist_lightning import (
     FashionMNISTDataModule,
     RandomAugmentation,
-    RegularizedCNN,
+    SmallResNet,
     create_trainer,
 )
 from fmnist_lightning.data.datamodule import InMemoryDataModule
@@ -193,8 +193,7 @@ def test_quickstart_prints_what_the_readme_shows(run: Run) -> None:
         "fit --trainer.accelerator gpu",
         "test --ckpt_path best.ckpt",
     ]
-    if not torch.cuda.is_available():
-        assert "PyTorch finds no GPU on this machine" in run(*gpu)[2]
+    assert "PyTorch finds no GPU on this machine" in run(*gpu)[2]
     (console,) = blocks(README, "console")
     for part in console.split(f"$ {COMMAND}")[1:]:
         command, _, shown = part.partition("\n")
@@ -373,7 +372,7 @@ def test_own_training_step_and_data_resume_exactly(own_data: bool) -> None:
         seed_everything(0)
         cls: type[InMemoryDataModule] = OwnDataModule if own_data else FashionMNISTDataModule
         data = cls(batch_size=50, train_size=480, val_size=120)
-        network = functools.partial(RegularizedCNN, dropout=0.2)
+        network = functools.partial(SmallResNet, channels=(8,), dropout=0.2)
         options = {"network": network, "augmentation": RandomAugmentation}
         trainer = create_trainer(
             run_dir=Path(run_dir), max_epochs=3, callbacks=callbacks, log_every_n_steps=5

@@ -1,4 +1,4 @@
-"""The networks of the article, and the one that it suggests. Plain PyTorch."""
+"""The networks of the article. Plain PyTorch."""
 
 import torch
 from torch import Tensor, nn
@@ -48,40 +48,6 @@ class ArticleCNN(nn.Module):
         """Images (N, 1, 28, 28) to logits (N, num_classes)."""
         logits: Tensor = self.head(self.features(images))
         return torch.sigmoid(logits) if self.sigmoid else logits
-
-
-class RegularizedCNN(nn.Module):
-    """``ArticleCNN``, wider, with batch normalisation, ReLU and dropout; 85,354 parameters.
-
-    Args:
-        dropout: Probability of dropout before each linear layer, 0 to below 1.
-        num_classes: Number of classes.
-
-    Raises:
-        ValueError: If ``dropout`` is out of range.
-    """
-
-    def __init__(self, dropout: float = 0.0, num_classes: int = NUM_CLASSES) -> None:
-        super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
-        # Normalisation has its own bias. It follows pooling, which leaves it fewer values.
-        self.features = nn.Sequential(  # (N, 1, 28, 28)
-            nn.Conv2d(1, 32, kernel_size=5, bias=False), FastMaxPool2d(),  # (N, 32, 12, 12)
-            nn.BatchNorm2d(32), nn.ReLU(),
-            nn.Conv2d(32, 64, kernel_size=5, bias=False), FastMaxPool2d(),  # (N, 64, 4, 4)
-            nn.BatchNorm2d(64), nn.ReLU(),
-        )  # fmt: skip
-        self.head = nn.Sequential(
-            nn.Flatten(), nn.Dropout(dropout),  # (N, 1024)
-            nn.Linear(1024, 32, bias=False), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(dropout),
-            nn.Linear(32, num_classes),
-        )  # fmt: skip
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (N, 1, 28, 28) to logits (N, num_classes)."""
-        logits: Tensor = self.head(self.features(images))
-        return logits
 
 
 class MLP(nn.Module):

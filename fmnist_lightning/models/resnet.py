@@ -1,5 +1,6 @@
 """A small residual network, and an ensemble of several. Plain PyTorch."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -40,10 +41,12 @@ class SmallResNet(nn.Module):
         stem_channels: Channels of the stem.
         channels: Channels of each stage, 1 to 4 stages.
         stem_block: Residual block after the stem: more accurate, but a step takes a third longer.
+        dropout: Probability of dropout before the linear layer, 0 to below 1.
         num_classes: Number of classes.
 
     Raises:
-        ValueError: If there are no or too many stages, or one has no channels.
+        ValueError: If there are no or too many stages, one has no channels, or ``dropout`` is out
+            of range.
     """
 
     def __init__(
@@ -51,9 +54,12 @@ class SmallResNet(nn.Module):
         stem_channels: int = 16,
         channels: Sequence[int] = (32, 64, 128),
         stem_block: bool = False,
+        dropout: float = 0.0,
         num_classes: int = NUM_CLASSES,
     ) -> None:
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
         if not 1 <= len(channels) <= 4 or min(stem_channels, *channels) < 1:
             raise ValueError(
                 "SmallResNet needs 1 to 4 stages and at least 1 channel in each, "
@@ -69,7 +75,9 @@ class SmallResNet(nn.Module):
         size = IMAGE_SIZE >> len(channels)
         self.features = nn.Sequential(*layers)  # (N, channels[-1], size, size)
         pool = nn.MaxPool2d(size)  # on GPUs, AdaptiveMaxPool2d has no deterministic gradient
-        self.head = nn.Sequential(pool, nn.Flatten(), nn.Linear(channels[-1], num_classes))
+        self.head = nn.Sequential(
+            pool, nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels[-1], num_classes)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 1, 28, 28) to logits (N, num_classes)."""
@@ -102,8 +110,8 @@ class ResNetEnsemble(nn.Module):
         super().__init__()
         if not 1 <= num_members <= 100:
             raise ValueError(f"num_members must be 1 to 100, not {num_members}")
-        args = stem_channels, channels, stem_block, num_classes
-        self.members = nn.ModuleList(SmallResNet(*args) for _ in range(num_members))
+        member = functools.partial(SmallResNet, stem_channels, channels, stem_block)
+        self.members = nn.ModuleList(member(num_classes=num_classes) for _ in range(num_members))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 1, 28, 28) to logits (N, num_classes); in eval mode, log-probabilities."""

@@ -9,7 +9,6 @@ from fmnist_lightning import (
     MLP,
     ArticleCNN,
     PretrainedNetwork,
-    RegularizedCNN,
     ResNetEnsemble,
     SmallResNet,
 )
@@ -24,7 +23,6 @@ def count_parameters(network: nn.Module) -> int:
     ("build", "first", "total"),
     [
         (ArticleCNN, -0.1982946, -5.735499),
-        (RegularizedCNN, -0.1982946, 113.6802),
         (MLP, -0.03540975, -9.420095),
         (SmallResNet, -0.3304910, 665.6084),
         (lambda: ResNetEnsemble(num_members=2), -0.3304910, 1442.852),
@@ -43,7 +41,7 @@ def test_initial_weights_for_a_seed_stay_the_same(
 @pytest.mark.parametrize(
     "build",
     [
-        *(ArticleCNN, RegularizedCNN, MLP, SmallResNet, ResNetEnsemble),
+        *(ArticleCNN, MLP, SmallResNet, ResNetEnsemble),
         lambda num_classes: PretrainedNetwork("mobilenet_v3_small", None, num_classes=num_classes),
     ],
 )
@@ -95,23 +93,6 @@ def test_fast_max_pool_equals_torch_with_and_without_gradients(
     torch.testing.assert_close(FastMaxPool2d()(maps), expected, **exactly)
     with torch.no_grad():
         torch.testing.assert_close(FastMaxPool2d()(maps), expected, **exactly)
-
-
-def test_regularized_cnn_has_two_stages_and_dropout() -> None:
-    network = RegularizedCNN(dropout=0.5)
-    assert count_parameters(network) == 85_354
-    types = [type(layer).__name__ for layer in network.modules()]
-    assert [types.count(name) for name in ("Conv2d", "FastMaxPool2d", "Linear")] == [2, 2, 2]
-    images = torch.rand(4, 1, 28, 28)
-    assert not torch.equal(network(images), network(images))
-    network.eval()
-    assert torch.equal(network(images), network(images))
-    assert network(images).shape == (4, 10)
-
-
-def test_regularized_cnn_refuses_dropout_of_everything() -> None:
-    with pytest.raises(ValueError, match="dropout must be at least 0 and below 1, not 1"):
-        RegularizedCNN(dropout=1)
 
 
 def test_mlp_has_one_hidden_layer() -> None:

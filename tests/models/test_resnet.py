@@ -50,6 +50,16 @@ def test_stages_without_channels_or_pixels_are_refused(
         SmallResNet(stem_channels, channels)
 
 
+def test_dropout_changes_outputs_in_training_only() -> None:
+    network, images = SmallResNet(channels=[8], dropout=0.5), torch.rand(4, 1, 28, 28)
+    assert not torch.equal(network(images), network(images))
+    network.eval()
+    assert torch.equal(network(images), network(images))
+    for dropout in (-0.1, 1):
+        with pytest.raises(ValueError, match=f"dropout must be .* below 1, not {dropout}"):
+            SmallResNet(dropout=dropout)
+
+
 def test_ensemble_members_train_independently() -> None:
     network = tiny_ensemble()
     single = SmallResNet(stem_channels=4, channels=[6])

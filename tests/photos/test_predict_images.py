@@ -1,3 +1,4 @@
+import functools
 import re
 import runpy
 import sys
@@ -12,7 +13,7 @@ from PIL import Image
 from samples import photo
 from torch import Tensor
 
-from fmnist_lightning import FashionClassifier, RegularizedCNN, load_classifier, photos
+from fmnist_lightning import FashionClassifier, SmallResNet, load_classifier, photos
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.photos import Prediction, predict_images
 from fmnist_lightning.photos.imagenet import class_probabilities
@@ -65,7 +66,7 @@ def test_predict_images_uses_the_class_names_of_the_classifier() -> None:
 
 
 def test_predict_images_restores_the_mode_of_each_module() -> None:
-    classifier = FashionClassifier(network=RegularizedCNN).train()
+    classifier = FashionClassifier(network=functools.partial(SmallResNet, dropout=0.5)).train()
     classifier.network.get_submodule("features").eval()
     before = [module.training for module in classifier.modules()]
     image = torch.zeros(28, 28, dtype=torch.uint8)

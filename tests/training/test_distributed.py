@@ -102,7 +102,8 @@ def test_each_image_is_counted_once(
 ) -> None:
     # 105 test and 119 validation images; with batches of 104, one rank has one batch more.
     odd = (*TINY, "--data.val_size", "119")
-    network = ("--model.network", "fmnist_lightning.RegularizedCNN")  # has batch normalisation
+    # It has batch normalisation.
+    network = ("--model.network=fmnist_lightning.SmallResNet", "--model.network.channels=[8]")
     folder = fit(*odd, *network)
     for command, name in (("test", "test.json"), ("validate", "validate.json")):
         options = (command, "--ckpt_path", "best.ckpt", "--data.eval_batch_size", eval_batch_size)
@@ -156,8 +157,11 @@ def test_pretrained_weights_are_downloaded_once(data_dir: Path, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_resume_after_a_dead_rank_is_bit_identical(victim: int, fit: Callable[..., Path]) -> None:
-    network = ("--model.network=fmnist_lightning.RegularizedCNN", "--model.network.dropout=0.3")
-    options = (*network, "--model.augmentation=fmnist_lightning.RandomAugmentation")
+    options = (
+        *("--model.network=fmnist_lightning.SmallResNet", "--model.network.channels=[8]"),
+        "--model.network.dropout=0.3",
+        "--model.augmentation=fmnist_lightning.RandomAugmentation",
+    )
     uninterrupted = fit_two(*options)
     step = "fmnist_lightning.training.module.FashionClassifier.training_step"
     faults = (Fault(step, 15), None) if victim == 0 else (None, Fault(step, 15))

@@ -76,7 +76,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "two workers": ("--data.num_workers=2",),
     "dropout and augmentation": (
         *("--model.augmentation=fmnist_lightning.RandomAugmentation",),
-        *("--model.network=fmnist_lightning.RegularizedCNN", "--model.network.dropout=0.3"),
+        *("--model.network=fmnist_lightning.SmallResNet", "--model.network.channels=[8]"),
+        "--model.network.dropout=0.3",
     ),
     "CSVLogger": ("--trainer.logger=CSVLogger", "--trainer.logger.save_dir=my logs"),
     "no logger": ("--trainer.logger=false",),

@@ -39,7 +39,8 @@ MOMENTS = {
 QUICK = ("while last.ckpt is written",)
 RANDOM = (
     *("--model.augmentation", "fmnist_lightning.RandomAugmentation"),
-    *("--model.network", "fmnist_lightning.RegularizedCNN", "--model.network.dropout", "0.3"),
+    *("--model.network", "fmnist_lightning.SmallResNet", "--model.network.channels", "[8]"),
+    *("--model.network.dropout", "0.3"),
     *("--trainer.max_epochs", "4", "--trainer.log_every_n_steps", "2"),
 )
 
