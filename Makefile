@@ -11,7 +11,7 @@ define create_venv
 	@echo "step 2 of 2: installing PyTorch, Lightning and tools: a minute or more, and several GB with CUDA"
 endef
 
-.PHONY: help fit test test-all dashboard locked lock audit results bench browser clean
+.PHONY: help fit test test-all test-gpu dashboard locked lock audit results bench frameworks browser clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,12 +60,17 @@ audit: .venv/installed  ## check requirements.lock for known vulnerabilities
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 results: .venv/installed  ## train all rows of the results tables (over five hours), write tables
-	@$(PIP) --quiet --editable '.[bench]'
 	@$(BIN)/python benchmarks/results.py
 
 bench: .venv/installed  ## compare speed with plain PyTorch and textbook Lightning (half an hour)
 	@$(PIP) --quiet --editable '.[bench]'
 	@$(BIN)/python benchmarks/speed.py
+
+# In an environment of their own: TensorBoard imports TensorFlow where it finds it.
+frameworks: .venv/installed  ## compare speed with Keras and Flax (a quarter of an hour; Python below 3.14)
+	@$(PYTHON) -m venv .venv-frameworks
+	@.venv-frameworks/bin/python -m pip install --quiet flax keras optax tensorflow
+	@$(BIN)/python benchmarks/frameworks.py --python .venv-frameworks/bin/python
 
 browser: .venv/installed  ## install what the test in a browser needs (apt-get, as root)
 	@$(PIP) --quiet --editable '.[browser]'
@@ -73,4 +78,4 @@ browser: .venv/installed  ## install what the test in a browser needs (apt-get, 
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
 
 clean:  ## remove the virtual environment and caches; runs and data stay
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	@rm -rf .venv .venv-frameworks .mypy_cache .ruff_cache .pytest_cache *.egg-info

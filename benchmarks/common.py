@@ -113,7 +113,7 @@ def pyplot() -> Any:
 
 
 def baseline_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options of the programs that `speed.py` runs next to this project's command line."""
+    """The options of the programs that are run next to this project's command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--batch-size", type=int, default=20)
@@ -121,8 +121,22 @@ def baseline_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def read_arrays(data_dir: Path) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Images, float32, 0 to 1, (N, 28, 28, 1), and labels, int32: the first 48,000, the rest."""
+    import numpy as np
+
+    def read(name: str, start: int) -> Any:
+        raw = data_dir / "FashionMNIST" / "raw" / f"train-{name}-ubyte"
+        return np.frombuffer(raw.read_bytes(), np.uint8, offset=start)
+
+    images = read("images-idx3", 16).reshape(-1, 28, 28, 1).astype(np.float32) / 255
+    labels = read("labels-idx1", 8).astype(np.int32)
+    num_train = len(labels) * 4 // 5
+    return (images[:num_train], labels[:num_train]), (images[num_train:], labels[num_train:])
+
+
 def write_times(first_batch: float | None, epochs: list[dict[str, float]]) -> None:
-    """Writes the times of a training to the file that `speed.py` reads.
+    """Writes the times of a training to the file that `speed.measure` reads.
 
     Args:
         first_batch: When the first batch was ready, in seconds since 1970.

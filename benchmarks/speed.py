@@ -86,17 +86,18 @@ def measure(
     train_size: int = 48_000,
     epochs: int = 2,
     options: Iterable[str] = (),
+    python: str = sys.executable,
 ) -> Run:
     """Runs one of the programs once; only this project's can have another ``train_size``."""
     if program in (OURS, "default"):
-        command = [sys.executable, "-m", "fmnist_lightning", "fit", f"--data.data_dir={data_dir}"]
+        command = [python, "-m", "fmnist_lightning", "fit", f"--data.data_dir={data_dir}"]
         if program == OURS:
             command += ["--config", str(ROOT / "configs" / "article.yaml")]
             command += [f"--data.batch_size={batch_size}", f"--data.train_size={train_size}"]
             command += [f"--trainer.max_epochs={epochs}"]
         command += [*options, "--trainer.callbacks", "stopwatch.Stopwatch"]
     else:
-        command = [sys.executable, str(BENCHMARKS / f"{program}.py"), f"--data-dir={data_dir}"]
+        command = [python, str(BENCHMARKS / f"{program}.py"), f"--data-dir={data_dir}"]
         command += [f"--batch-size={batch_size}", f"--epochs={epochs}", *options]
     with tempfile.TemporaryDirectory() as folder:
         times_file = Path(folder, "times.json")
