@@ -17,7 +17,7 @@ from typing import Any
 
 from common import DOCS, RESULTS, Marks, describe_machine, save
 from speed import measure
-from speed_tables import OURS
+from speed_tables import OURS, Summary
 
 from fmnist_lightning.data.download import download
 
@@ -26,8 +26,9 @@ PAGE = DOCS / "benchmarks.md"
 MARKS = Marks.of("frameworks", "frameworks.py")
 NUM_ROUNDS = 3
 BATCH_SIZES = (20, 128)
-# Each other framework: its program and options.
-OTHERS = {
+# Each framework: its program and options.
+PROGRAMS: dict[str, tuple[str, list[str]]] = {
+    OURS: (OURS, []),
     "Keras on TensorFlow": ("keras_baseline", ["--backend=tensorflow"]),
     "Keras on JAX": ("keras_baseline", ["--backend=jax"]),
     "Flax on JAX": ("flax_baseline", []),
@@ -37,20 +38,19 @@ PACKAGES = ("keras", "tensorflow", "jax", "flax")
 
 def measure_all(data_dir: Path, python: str) -> list[dict[str, Any]]:
     """The runs of all rounds; ``python`` has the other frameworks."""
-    programs: dict[str, tuple[str, list[str]]] = {OURS: (OURS, []), **OTHERS}
     return [
-        {"name": name, "round": round}
+        {"section": "frameworks", "round": round}
         | measure(
             program,
             data_dir,
             batch_size,
             epochs=3,
             options=options,
-            python=sys.executable if name == OURS else python,
+            python=sys.executable if program == OURS else python,
         )
         for round in range(NUM_ROUNDS)
         for batch_size in BATCH_SIZES
-        for name, (program, options) in programs.items()
+        for program, options in PROGRAMS.values()
     ]
 
 
@@ -63,25 +63,21 @@ def find_versions(python: str) -> dict[str, str]:
 
 def table(saved: dict[str, Any]) -> str:
     """Median seconds of an epoch, and this project's against the fastest other in each round."""
-    names = (OURS, *OTHERS)
+    summary = Summary(saved)
     lines = [
-        f"| batch size | {' | '.join(names)} | fmnist_lightning / fastest other |",
-        "| ---: |" + " ---: |" * (len(names) + 1),
+        f"| batch size | {' | '.join(PROGRAMS)} | fmnist_lightning / fastest other |",
+        "| ---: |" + " ---: |" * (len(PROGRAMS) + 1),
     ]
     for batch_size in BATCH_SIZES:
-        seconds: dict[str, list[float]] = {
-            name: [
-                statistics.median(epoch["epoch"] for epoch in run["epochs"][1:])
-                for run in saved["runs"]
-                if run["name"] == name and run["batch_size"] == batch_size
-            ]
-            for name in names
+        seconds = {
+            name: summary.each_round("frameworks", "epoch", program, batch_size, options=options)
+            for name, (program, options) in PROGRAMS.items()
         }
         medians = {name: statistics.median(each) for name, each in seconds.items()}
-        fastest = min(OTHERS, key=lambda name: medians[name])
+        fastest = min(PROGRAMS.keys() - {OURS}, key=lambda name: medians[name])
         ratios = [a / b for a, b in zip(seconds[OURS], seconds[fastest], strict=True)]
         lines.append(
-            f"| {batch_size} | {' | '.join(f'{medians[name]:.2f}' for name in names)} | "
+            f"| {batch_size} | {' | '.join(f'{each:.2f}' for each in medians.values())} | "
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
         )
     versions = ", ".join(f"{name} {number}" for name, number in saved["frameworks"].items())

@@ -13,7 +13,9 @@ def test_ratio_is_to_the_fastest_other_within_a_round() -> None:
     seconds = {"fmnist_lightning": 3, "Keras on TensorFlow": 5, "Keras on JAX": 4, "Flax on JAX": 6}
     runs: list[dict[str, Any]] = [
         {
-            "name": name,
+            "section": "frameworks",
+            "program": frameworks.PROGRAMS[name][0],
+            "options": frameworks.PROGRAMS[name][1],
             "batch_size": batch_size,
             "epochs": [{"epoch": 99}, {"epoch": slow * each}],
         }
