@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from fmnist_lightning import ArticleCNN
 from fmnist_lightning.data.dataset import read_dataset, split_indices
 from fmnist_lightning.data.download import raw_folder
+from fmnist_lightning.internals.fast_loop import keep_freed_memory
 
 
 def main() -> None:
@@ -23,13 +24,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="number of PyTorch's threads")
     args = parser.parse_args()
     torch.manual_seed(0)
+    keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     official = read_dataset(raw_folder(args.data_dir), train=True)
     num_train = len(official) * 4 // 5
     train, val = split_indices(len(official), num_train, len(official) - num_train, split_seed=0)
     train_dataset = official.subset(train)
-    val_batches = torch.split(official.images[val], 500)
+    val_batches = torch.split(official.images[val], 250)
     network: Any = ArticleCNN(sigmoid=True)
     if not args.contiguous:
         network.to(memory_format=torch.channels_last)

@@ -54,7 +54,7 @@ class InMemoryDataModule(LightningDataModule):
     def __init__(
         self,
         batch_size: int = 128,
-        eval_batch_size: int = 500,
+        eval_batch_size: int = 250,
         num_workers: int = 0,
         split_seed: int = 0,
         train_size: int | None = None,
@@ -229,7 +229,7 @@ class FashionMNISTDataModule(InMemoryDataModule):
         self,
         data_dir: str = "data",
         batch_size: int = 128,
-        eval_batch_size: int = 500,
+        eval_batch_size: int = 250,
         num_workers: int = 0,
         split_seed: int = 0,
         train_size: int = 48_000,

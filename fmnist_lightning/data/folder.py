@@ -47,7 +47,7 @@ class ImageFolderDataModule(InMemoryDataModule):
         self,
         data_dir: str,
         batch_size: int = 128,
-        eval_batch_size: int = 500,
+        eval_batch_size: int = 250,
         num_workers: int = 0,
         split_seed: int = 0,
         train_size: int | None = None,

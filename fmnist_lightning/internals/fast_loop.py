@@ -1,6 +1,8 @@
 """Lightning's loops with a faster step and an exact resume. Not a model to copy."""
 
+import ctypes
 import gc
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +30,8 @@ MODULE_HOOKS = (
     "optimizer_zero_grad",
 )
 DATA_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+# From malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 class FitLoop(_FitLoop):
@@ -69,6 +73,7 @@ class FastEpochLoop(_TrainingEpochLoop):
         """Decides how to run the steps of this epoch."""
         super().on_run_start(data_fetcher)
         trainer = self.trainer
+        keep_freed_memory()
         if trainer.current_epoch == 0:
             gc.freeze()  # or the garbage collector goes through all modules every few epochs
         hooks = [
@@ -163,6 +168,17 @@ class FastEpochLoop(_TrainingEpochLoop):
         for hook in hooks:
             hook(self.trainer, module, *args)
         module._current_fx_name = None
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep the memory that a step frees for the next step.
+
+    Otherwise it returns most of it, and the kernel clears it anew, which takes a tenth of the time
+    of a residual network. See https://man7.org/linux/man-pages/man3/mallopt.3.html.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # not in musl
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
 
 
 def _overrides(instance: object, base: type, method: str) -> bool:

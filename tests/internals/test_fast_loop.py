@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,3 +152,27 @@ def test_hooks_set_on_a_callback_instance_are_called(fit: Fit) -> None:
         *("--trainer.callbacks.on_after_backward", "counting.count"),
     )
     assert len(sys.modules.pop("counting").steps) == 40
+
+
+FAULTS = """
+import resource, sys
+import torch
+from fmnist_lightning.internals.fast_loop import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.ones(2_000_000) for _ in range(10)]
+    del tensors
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_freed_memory_is_used_again_without_page_faults() -> None:
+    faults = {
+        mode: int(subprocess.check_output([sys.executable, "-c", FAULTS, mode]))
+        for mode in ("keep", "return")
+    }
+    assert faults["keep"] < 100 < faults["return"]
