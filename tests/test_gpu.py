@@ -16,15 +16,17 @@ import torch
 from lightning.pytorch import Callback
 
 class RaiseOnSync(Callback):
-    # In steps that do not log, PyTorch raises an error where the CPU waits for the GPU.
+    # In steps that do not log, PyTorch raises an error where the CPU waits for the GPU, but not in
+    # the first one, which initializes libraries.
     steps = 0
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         assert batch[0].device.type == "cuda" and batch[0].dtype == torch.uint8
+        first = trainer.global_step == 0
         logs = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
         last = batch_idx + 1 == trainer.num_training_batches
-        torch.cuda.set_sync_debug_mode("default" if logs or last else "error")
-        RaiseOnSync.steps += not (logs or last)
+        torch.cuda.set_sync_debug_mode("default" if first or logs or last else "error")
+        RaiseOnSync.steps += not (first or logs or last)
 """
 
 
