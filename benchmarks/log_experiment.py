@@ -1,7 +1,7 @@
 r"""Trains a variant of a config, validates it, and adds it to the log of experiments.
 
-    python benchmarks/log_experiment.py tiny "batch size 64" -- --config tiny \
-        --data.batch_size 64
+    python benchmarks/log_experiment.py fast "batch size 128" -- --config fast \
+        --data.batch_size 128
 
 After `--` stand options of `fit`. A line is added to `results/experiments.jsonl`, and the tables of
 docs/experiments.md are written. The test set is not used. `--table` writes the tables only.

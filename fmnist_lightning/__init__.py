@@ -8,12 +8,14 @@ from fmnist_lightning.models.pretrained import PretrainedNetwork
 from fmnist_lightning.models.resnet import ResNetEnsemble, SmallResNet
 from fmnist_lightning.trainer import create_trainer
 from fmnist_lightning.training.checkpoint import load_classifier
+from fmnist_lightning.training.distillation import Distillation
 from fmnist_lightning.training.module import FashionClassifier
 
 __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "ArticleCNN",
+    "Distillation",
     "FashionClassifier",
     "FashionMNISTDataModule",
     "ImageFolderDataModule",

@@ -16,7 +16,10 @@ BUFFER_SIZE = 100  # batches
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
-    """That of PyTorch, with a ValueError that names the range of wrong labels (on CPUs)."""
+    """That of PyTorch, with a ValueError that names the range of wrong labels (on CPUs).
+
+    Labels are classes, int64, shape (N,), or their probabilities, float, shape (N, C).
+    """
     try:
         return F.cross_entropy(logits, labels, reduction=reduction)
     except IndexError as error:

@@ -86,6 +86,8 @@ class FashionClassifier(LightningModule):
             self.network.to(memory_format=torch.channels_last)
         self.augmentation = augmentation and augmentation()
         self.build_optimizer = optimizer
+        # Class probabilities of augmented images, instead of labels in the loss: see Distillation.
+        self.soft_labels: Callable[[Tensor], Tensor] | None = None
         self.train_metrics = ClassificationMetrics(len(classes), evaluation=False)
         self.val_metrics = ClassificationMetrics(len(classes))
         self.test_metrics = ClassificationMetrics(len(classes))
@@ -141,7 +143,7 @@ class FashionClassifier(LightningModule):
         if batch_idx == 0:
             self._check_shape(logits, len(labels))
         self.train_metrics.update(logits, labels)
-        loss = cross_entropy(logits, labels)
+        loss = cross_entropy(logits, self.soft_labels(images) if self.soft_labels else labels)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.global_step + 1) % every == 0:  # self.log costs time in every step
             self.log("train/loss_step", loss)

@@ -1,0 +1,145 @@
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from comparing import assert_equal
+from conftest import TINY, Run
+from lightning.pytorch import seed_everything
+from samples import THIRD_PARTY
+from torch import Tensor
+from torch.nn import functional as F
+
+from fmnist_lightning import (
+    Distillation,
+    FashionClassifier,
+    FashionMNISTDataModule,
+    RandomAugmentation,
+    create_trainer,
+    load_classifier,
+)
+from fmnist_lightning.training.checkpoint import read_checkpoint
+
+TINY_DATA = functools.partial(FashionMNISTDataModule, train_size=480, val_size=120)
+DISTILL = (
+    *("--trainer.callbacks", "fmnist_lightning.Distillation"),
+    *("--trainer.callbacks.teacher", "teacher.ckpt"),
+)
+
+
+@pytest.fixture
+def teacher(fit: Callable[..., Path]) -> Path:
+    """``teacher.ckpt`` in the current folder."""
+    fit("--model.network", "fmnist_lightning.SmallResNet", "--model.network.channels", "[8]")
+    shutil.copy("best.ckpt", "teacher.ckpt")
+    return Path("teacher.ckpt")
+
+
+class RecordedClassifier(FashionClassifier):
+    """Keeps what each training step saw and returned."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.steps: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        self.seen = images, logits
+        return logits
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.steps.append((*self.seen, outputs["loss"]))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
+def test_loss_is_that_of_the_probabilities_of_the_teacher_for_the_augmented_images(
+    precision: str, teacher: Path
+) -> None:
+    seed_everything(0, verbose=False)
+    classifier = RecordedClassifier(
+        augmentation=functools.partial(RandomAugmentation, hflip_prob=1, max_translation=0)
+    )
+    trainer = create_trainer(
+        max_epochs=1,
+        limit_train_batches=3,
+        logger=False,
+        callbacks=Distillation(str(teacher)),
+        precision=precision,
+    )
+    trainer.fit(classifier, datamodule=TINY_DATA())
+    network = load_classifier(teacher).network
+    for images, logits, loss in classifier.steps:
+        probabilities = network(images[:, None] / 255).softmax(dim=1)
+        expected = F.cross_entropy(logits.float(), probabilities)
+        torch.testing.assert_close(loss.float(), expected, rtol=2e-2, atol=0)
+        if precision == "32-true":
+            torch.testing.assert_close(loss, expected)
+    assert len(classifier.steps) == 3
+    assert classifier.soft_labels is None
+
+
+def test_other_commands_need_no_teacher(teacher: Path, fit: Callable[..., Path], run: Run) -> None:
+    plain = read_checkpoint(fit() / "checkpoints" / "best.ckpt")
+    folder = fit(*DISTILL)
+    distilled = read_checkpoint(folder / "checkpoints" / "best.ckpt")
+    assert distilled["state_dict"].keys() == plain["state_dict"].keys()
+    assert distilled["hyper_parameters"] == plain["hyper_parameters"]
+    teacher.unlink()
+    for options in ((), ("--config", str(folder / "config.yaml"))):
+        code, _, err = run("test", "--ckpt_path", "best.ckpt", *options)
+        assert code == 0, err
+
+
+@pytest.mark.usefixtures("teacher")
+def test_resumed_run_learns_from_the_teacher(fit: Callable[..., Path], run: Run) -> None:
+    constant = (*DISTILL, "--model.lr_schedule", "constant")
+    uninterrupted = fit(*constant)
+    resumed = fit(*constant, "--trainer.max_epochs", "1")
+    code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    assert code == 0, err
+    ours, theirs = (
+        read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
+        for folder in (uninterrupted, resumed)
+    )
+    assert_equal(ours, theirs)
+
+
+@pytest.mark.usefixtures("teacher")
+def test_resumed_run_refuses_another_teacher(fit: Callable[..., Path], run: Run) -> None:
+    constant = (*DISTILL, "--model.lr_schedule", "constant", "--trainer.max_epochs", "1")
+    fit(*constant, "--trainer.callbacks.teacher", "best.ckpt")  # which is the new network then
+    code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    assert code == 1
+    assert "error: the teacher best.ckpt is" in err
+
+
+def test_teacher_of_your_own_class_needs_trust(
+    fit: Callable[..., Path], refused: Callable[..., str]
+) -> None:
+    Path("my_networks.py").write_text(THIRD_PARTY)
+    fit("--model.network", "my_networks.Net")
+    shutil.copy("best.ckpt", "teacher.ckpt")
+    assert "names the class my_networks.Net" in refused("fit", *TINY, *DISTILL)
+    fit(*DISTILL, "--trainer.callbacks.trusted", '["my_networks.Net"]')
+
+
+def test_missing_teacher_is_one_line(refused: Callable[..., str]) -> None:
+    assert "there is no teacher teacher.ckpt: train one first" in refused("fit", *TINY, *DISTILL)
+
+
+@pytest.mark.usefixtures("teacher")
+def test_teacher_with_other_validation_images_is_refused(
+    fit: Callable[..., Path], refused: Callable[..., str]
+) -> None:
+    other = (*TINY, "--data.split_seed", "1")
+    assert "may include validation images" in refused("fit", *DISTILL, *other)
+    fit(*DISTILL, "--data.train_size", "240")  # of the same validation images
+
+
+def test_teacher_of_other_classes_is_refused(teacher: Path) -> None:
+    trainer = create_trainer(max_epochs=1, logger=False, callbacks=Distillation(str(teacher)))
+    with pytest.raises(ValueError, match=r"has the classes T-shirt/top, .*, not a, b"):
+        trainer.fit(FashionClassifier(classes=("a", "b")), datamodule=TINY_DATA())
