@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Run
-from samples import CONFIGS, TINY_OPTIONS
+from samples import CONFIGS, TINY_OPTIONS, train_teacher
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -49,6 +49,7 @@ def assert_contains(whole: object, part: object) -> None:
     ids=lambda path: path.name,
 )
 def test_config_trains_and_tests(path: Path, fit: Callable[..., Path], run: Run) -> None:
+    train_teacher(path, fit)
     two_epochs = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "2")
     fit("--config", str(path), *TINY_OPTIONS, *two_epochs)
     assert run("test", "--ckpt_path", "best.ckpt")[0] == 0

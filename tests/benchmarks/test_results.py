@@ -1,3 +1,5 @@
+import re
+
 import common
 import results
 from samples import CONFIGS
@@ -19,6 +21,15 @@ def test_each_config_gives_the_result_of_its_saved_runs() -> None:
     rows = results.load()
     for config in CONFIGS:
         assert results.header(rows[config.stem]) in config.read_text().splitlines()
+
+
+def test_teachers_of_the_rows_are_those_of_their_configs() -> None:
+    found = {
+        config.stem: teacher
+        for config in CONFIGS
+        for teacher in re.findall(r"teacher: (\w+)\.ckpt", config.read_text())
+    }
+    assert found == results.TEACHERS
 
 
 def test_summary_has_mean_and_standard_deviation_over_the_seeds() -> None:

@@ -9,7 +9,7 @@ import pytest
 from comparing import assert_same_run
 from conftest import TINY, Run
 from processes import Fault, limit_file_size, start
-from samples import CONFIGS, TINY_OPTIONS
+from samples import CONFIGS, TINY_OPTIONS, train_teacher
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from fmnist_lightning.training.checkpoint import read_checkpoint
@@ -106,6 +106,7 @@ def test_resume_of_every_config_is_bit_identical(
         *("--config", str(path), "--data.num_workers", str(num_workers), *TINY_OPTIONS),
         *("--trainer.max_epochs", "3", "--data.batch_size", "150"),
     )
+    train_teacher(path, fit)
     uninterrupted = fit(*options)
     faults = [Fault(STEP, 2), Fault(STEP, 6)]
     assert_same_run(uninterrupted, interrupt_and_resume(faults, options, run))
