@@ -75,7 +75,8 @@ class Distillation(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets the module learn from labels again."""
-        pl_module.soft_labels = None
+        if isinstance(pl_module, FashionClassifier):
+            pl_module.soft_labels = None
 
     def state_dict(self) -> dict[str, Any]:
         """Which teacher it is, for the checkpoint."""
