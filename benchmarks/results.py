@@ -115,10 +115,19 @@ def run_seed(
         }
 
 
-def train_teacher(config: str, folder: str, data_dir: Path) -> str:
-    """Trains seed 0 of a config in a folder, and returns the path of its checkpoint."""
-    run_command(folder, "fit", "--config", config, "--data.data_dir", str(data_dir))
-    return os.path.join(folder, "best.ckpt")
+def run_row(name: str, data_dir: Path, folder: Path) -> None:
+    """Trains and evaluates the seeds of a row, and saves their raw results in ``folder``."""
+    options, seeds = ROWS[name]
+    runs = []
+    with tempfile.TemporaryDirectory() as cwd:
+        if name in TEACHERS:
+            run_command(cwd, "fit", "--config", TEACHERS[name], "--data.data_dir", str(data_dir))
+            best = os.path.join(cwd, "best.ckpt")
+            options = [*options, "--trainer.callbacks.teacher", best]
+        for seed in seeds:
+            runs.append(run_seed(options, seed, data_dir))
+            # After each: a row can take hours.
+            save(folder / f"{name}.json", command=command(name), runs=runs)
 
 
 def summarize(saved: dict[str, Any]) -> dict[str, str]:
@@ -210,16 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         download(data_dir)
         folder = GPU_RESULTS if torch.cuda.is_available() else RESULTS
         for name in args.rows or ROWS:
-            path = folder / f"{name}.json"
-            options, seeds = ROWS[name]
-            runs = []
-            with tempfile.TemporaryDirectory() as scratch:
-                if name in TEACHERS:
-                    teacher = train_teacher(TEACHERS[name], scratch, data_dir)
-                    options = [*options, "--trainer.callbacks.teacher", teacher]
-                for seed in seeds:
-                    runs.append(run_seed(options, seed, data_dir))
-                    save(path, command=command(name), runs=runs)  # after each: it can take hours
+            run_row(name, data_dir, folder)
     write_pages()
 
 

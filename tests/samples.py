@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from fmnist_lightning import FashionMNISTDataModule
+
 SHIRT = [(60, 40), (140, 40), (180, 90), (160, 110), (140, 95), (140, 200), (60, 200), (60, 95)]
 
 
@@ -28,6 +30,11 @@ TINY_OPTIONS = [
     *("--data.train_size=480", "--data.val_size=120", "--trainer.log_every_n_steps=1"),
     "--trainer.check_val_every_n_epoch=1",
 ]
+
+
+def tiny_data(**kwargs: Any) -> FashionMNISTDataModule:
+    """The data module of the tiny dataset."""
+    return FashionMNISTDataModule(**{"train_size": 480, "val_size": 120, "batch_size": 50} | kwargs)
 
 
 def train_teacher(config: Path, fit: Callable[..., Path]) -> None:

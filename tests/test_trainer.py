@@ -10,12 +10,12 @@ import pytest
 import torch
 from comparing import assert_same_run
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from samples import tiny_data
 from torch import Tensor, nn
 from torch.optim import SGD
 
 from fmnist_lightning import (
     FashionClassifier,
-    FashionMNISTDataModule,
     RandomAugmentation,
     create_trainer,
     load_classifier,
@@ -28,14 +28,10 @@ pytestmark = pytest.mark.usefixtures("data_dir")
 CPU: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "log_every_n_steps": 5}
 
 
-def tiny_data() -> FashionMNISTDataModule:
-    return FashionMNISTDataModule(train_size=480, val_size=120, batch_size=50, eval_batch_size=50)
-
-
 def test_fit_keeps_a_run_folder_and_prints_losses(capsys: pytest.CaptureFixture[str]) -> None:
     seed_everything(0)
     trainer = create_trainer(max_epochs=2, **CPU)
-    trainer.fit(FashionClassifier(), datamodule=tiny_data())
+    trainer.fit(FashionClassifier(), datamodule=tiny_data(eval_batch_size=50))
     (run_dir,) = Path("runs").iterdir()
     assert Path(trainer.default_root_dir) == run_dir
     assert {path.name for path in (run_dir / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -54,7 +50,7 @@ def test_fit_keeps_a_run_folder_and_prints_losses(capsys: pytest.CaptureFixture[
 
 def test_fit_uses_the_fast_loop_and_atomic_checkpoints() -> None:
     trainer = create_trainer(max_epochs=1, **CPU)
-    trainer.fit(FashionClassifier(), datamodule=tiny_data())
+    trainer.fit(FashionClassifier(), datamodule=tiny_data(eval_batch_size=50))
     loop = trainer.fit_loop.epoch_loop
     assert isinstance(loop, FastEpochLoop)
     assert loop.use_fast_path
@@ -67,7 +63,7 @@ def test_non_finite_loss_stops_fit() -> None:
     )
     trainer = create_trainer(max_epochs=2, **CPU)
     with pytest.raises(NonFiniteError, match=r"the loss is not finite"):
-        trainer.fit(classifier, datamodule=tiny_data())
+        trainer.fit(classifier, datamodule=tiny_data(eval_batch_size=50))
     last = read_checkpoint(Path(trainer.default_root_dir, "checkpoints", "last.ckpt"))
     assert last["global_step"] == 0
 
@@ -115,7 +111,7 @@ def test_resume_of_a_subclass_is_bit_identical() -> None:
         trainer = create_trainer(max_epochs=4, **kwargs, **CPU)
         run_dir = Path(trainer.default_root_dir)
         try:
-            trainer.fit(classifier, datamodule=tiny_data(), ckpt_path=ckpt_path)
+            trainer.fit(classifier, datamodule=tiny_data(eval_batch_size=50), ckpt_path=ckpt_path)
         except OSError:
             assert read_checkpoint(run_dir / "checkpoints" / "last.ckpt")["global_step"] == 20
         else:
@@ -129,7 +125,7 @@ def test_resume_of_a_subclass_is_bit_identical() -> None:
 
 
 def test_eval_outputs_hold_the_latest_evaluation_once() -> None:
-    classifier, data = FashionClassifier(), tiny_data()
+    classifier, data = FashionClassifier(), tiny_data(eval_batch_size=50)
     trainer = create_trainer(max_epochs=3, **CPU)
 
     def assert_outputs(dataset: Any) -> None:

@@ -9,21 +9,19 @@ import torch
 from comparing import assert_equal
 from conftest import TINY, Run
 from lightning.pytorch import seed_everything
-from samples import THIRD_PARTY
+from samples import THIRD_PARTY, tiny_data
 from torch import Tensor
 from torch.nn import functional as F
 
 from fmnist_lightning import (
     Distillation,
     FashionClassifier,
-    FashionMNISTDataModule,
     RandomAugmentation,
     create_trainer,
     load_classifier,
 )
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
-TINY_DATA = functools.partial(FashionMNISTDataModule, train_size=480, val_size=120)
 DISTILL = (
     *("--trainer.callbacks", "fmnist_lightning.Distillation"),
     *("--trainer.callbacks.teacher", "teacher.ckpt"),
@@ -69,7 +67,7 @@ def test_loss_is_that_of_the_probabilities_of_the_teacher_for_the_augmented_imag
         callbacks=Distillation(str(teacher)),
         precision=precision,
     )
-    trainer.fit(classifier, datamodule=TINY_DATA())
+    trainer.fit(classifier, datamodule=tiny_data())
     network = load_classifier(teacher).network
     for images, logits, loss in classifier.steps:
         probabilities = network(images[:, None] / 255).softmax(dim=1)
@@ -142,4 +140,4 @@ def test_teacher_with_other_validation_images_is_refused(
 def test_teacher_of_other_classes_is_refused(teacher: Path) -> None:
     trainer = create_trainer(max_epochs=1, logger=False, callbacks=Distillation(str(teacher)))
     with pytest.raises(ValueError, match=r"has the classes T-shirt/top, .*, not a, b"):
-        trainer.fit(FashionClassifier(classes=("a", "b")), datamodule=TINY_DATA())
+        trainer.fit(FashionClassifier(classes=("a", "b")), datamodule=tiny_data())

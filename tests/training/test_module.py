@@ -8,6 +8,7 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from samples import tiny_data
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, AdamW
@@ -64,10 +65,6 @@ def train(
     )
     trainer.fit(classifier, datamodule=data)
     return trainer, recorder
-
-
-def tiny_data(**kwargs: Any) -> FashionMNISTDataModule:
-    return FashionMNISTDataModule(**{"train_size": 480, "val_size": 120, "batch_size": 50} | kwargs)
 
 
 @pytest.mark.usefixtures("data_dir")
