@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist_lightning.data.dataset import IMAGE_SIZE, NUM_CLASSES
-from fmnist_lightning.models.cnn import FastMaxPool2d
+from fmnist_lightning.models.pooling import FastMaxPool2d
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, *pooling: nn.Module) -> nn.Sequential:

@@ -1,9 +1,8 @@
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fmnist_lightning import (
     MLP,
@@ -12,7 +11,6 @@ from fmnist_lightning import (
     ResNetEnsemble,
     SmallResNet,
 )
-from fmnist_lightning.models.cnn import FastMaxPool2d
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -78,21 +76,6 @@ def test_article_cnn_ends_in_a_sigmoid_only_on_request() -> None:
     with_sigmoid.load_state_dict(without.state_dict())
     assert without(images).min() < 0
     assert torch.equal(with_sigmoid(images), without(images).sigmoid())
-
-
-@pytest.mark.parametrize("size", [(24, 24), (7, 8), (5, 3)])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_fast_max_pool_equals_torch_with_and_without_gradients(
-    size: tuple[int, int], layout: torch.memory_format
-) -> None:
-    maps: Tensor = torch.randn(3, 5, *size).relu()  # with ties
-    maps[0, 0, 0, 0] = torch.nan
-    expected = nn.MaxPool2d(2)(maps)
-    exactly: dict[str, Any] = {"equal_nan": True, "rtol": 0, "atol": 0}
-    maps = maps.contiguous(memory_format=layout)
-    torch.testing.assert_close(FastMaxPool2d()(maps), expected, **exactly)
-    with torch.no_grad():
-        torch.testing.assert_close(FastMaxPool2d()(maps), expected, **exactly)
 
 
 def test_mlp_has_one_hidden_layer() -> None:
