@@ -57,6 +57,21 @@ def test_fit_uses_the_fast_loop_and_atomic_checkpoints() -> None:
     assert isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
 
 
+def test_fit_takes_data_loaders() -> None:
+    losses = []
+    for with_loaders in (False, True):
+        seed_everything(0)
+        classifier, data = FashionClassifier(), tiny_data()
+        data.setup("fit")
+        trainer = create_trainer(max_epochs=1, **CPU)
+        if with_loaders:
+            trainer.fit(classifier, data.train_dataloader(), data.val_dataloader())
+        else:
+            trainer.fit(classifier, datamodule=data)
+        losses.append(trainer.callback_metrics["val/loss"])
+    assert losses[0] == losses[1]
+
+
 def test_non_finite_loss_stops_fit() -> None:
     classifier = FashionClassifier(
         optimizer=functools.partial(SGD, lr=1e30), lr_schedule="constant"

@@ -76,10 +76,11 @@ class FastEpochLoop(_TrainingEpochLoop):
         keep_freed_memory()
         if trainer.current_epoch == 0:
             gc.freeze()  # or the garbage collector goes through all modules every few epochs
+        data = trainer.datamodule or LightningDataModule()  # none where fit got data loaders
         hooks = [
             *((trainer.lightning_module, LightningModule, hook) for hook in MODULE_HOOKS),
             *((trainer.lightning_module, LightningModule, hook) for hook in DATA_HOOKS),
-            *((trainer.datamodule, LightningDataModule, hook) for hook in DATA_HOOKS),
+            *((data, LightningDataModule, hook) for hook in DATA_HOOKS),
             *((each, Callback, hook) for each in trainer.callbacks for hook in CALLBACK_HOOKS),
         ]
         self.use_fast_path = (
