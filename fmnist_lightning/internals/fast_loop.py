@@ -164,6 +164,8 @@ class FastEpochLoop(_TrainingEpochLoop):
         return loss.detach()
 
     def _call(self, hooks: list[Callable[..., None]], name: str, *args: Any) -> None:
+        if not hooks:
+            return
         module = self.trainer.lightning_module
         module._current_fx_name = name
         for hook in hooks:
