@@ -2,8 +2,9 @@
 
     make frameworks
 
-Keras 3 on TensorFlow and on JAX, Flax, and this project take turns for several rounds, each run in
-a separate process. Raw results go to `results/frameworks.json`, the table to docs/benchmarks.md.
+Keras 3 on TensorFlow and on JAX, Flax, and this project, with and without `compile`, take turns for
+several rounds, each run in a separate process. Raw results go to `results/frameworks.json`, the
+table to docs/benchmarks.md.
 `python benchmarks/frameworks.py --table` writes only. Nothing else should run on the machine.
 """
 
@@ -26,9 +27,11 @@ PAGE = DOCS / "benchmarks.md"
 MARKS = Marks.of("frameworks", "frameworks.py")
 NUM_ROUNDS = 3
 BATCH_SIZES = (20, 128)
+COMPILED = "compiled"
 # Each framework: its program and options.
 PROGRAMS: dict[str, tuple[str, list[str]]] = {
     OURS: (OURS, []),
+    COMPILED: (OURS, ["--model.compile=true"]),
     "Keras on TensorFlow": ("keras_baseline", ["--backend=tensorflow"]),
     "Keras on JAX": ("keras_baseline", ["--backend=jax"]),
     "Flax on JAX": ("flax_baseline", []),
@@ -64,22 +67,22 @@ def find_versions(python: str) -> dict[str, str]:
 def table(saved: dict[str, Any]) -> str:
     """Median seconds of an epoch, and this project's against the fastest other in each round."""
     summary = Summary(saved)
-    lines = [
-        f"| batch size | {' | '.join(PROGRAMS)} | fmnist_lightning / fastest other |",
-        "| ---: |" + " ---: |" * (len(PROGRAMS) + 1),
-    ]
+    columns = (*PROGRAMS, *(f"{name} / fastest other" for name in (OURS, COMPILED)))
+    lines = [f"| batch size | {' | '.join(columns)} |", "| ---: |" + " ---: |" * len(columns)]
     for batch_size in BATCH_SIZES:
         seconds = {
             name: summary.each_round("frameworks", "epoch", program, batch_size, options=options)
             for name, (program, options) in PROGRAMS.items()
         }
         medians = {name: statistics.median(each) for name, each in seconds.items()}
-        fastest = min(PROGRAMS.keys() - {OURS}, key=lambda name: medians[name])
-        ratios = [a / b for a, b in zip(seconds[OURS], seconds[fastest], strict=True)]
-        lines.append(
-            f"| {batch_size} | {' | '.join(f'{each:.2f}' for each in medians.values())} | "
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
-        )
+        fastest = min(PROGRAMS.keys() - {OURS, COMPILED}, key=lambda name: medians[name])
+        cells = [f"{each:.2f}" for each in medians.values()]
+        for name in (OURS, COMPILED):
+            ratios = [a / b for a, b in zip(seconds[name], seconds[fastest], strict=True)]
+            cells.append(
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            )
+        lines.append(f"| {batch_size} | {' | '.join(cells)} |")
     versions = ", ".join(f"{name} {number}" for name, number in saved["frameworks"].items())
     return "\n".join(lines) + f"\n\nMedians. {describe_machine(saved['machine'])}, {versions}.\n"
 

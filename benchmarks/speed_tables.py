@@ -22,7 +22,7 @@ SETTINGS: dict[str, list[str]] = {
     "float32, channels_last, 2 threads": [],
     "not channels_last": ["--contiguous"],
     "autocast to bfloat16": ["--bf16"],
-    "torch.compile": ["--compile"],
+    "torch.compile of the network": ["--compile"],
     "fused optimizer": ["--fused"],
     "1 thread": ["--threads", "1"],
 }

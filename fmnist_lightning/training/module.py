@@ -14,6 +14,7 @@ from fmnist_lightning.data.augmentation import tta_views
 from fmnist_lightning.data.dataset import CLASSES, Batch
 from fmnist_lightning.internals.specs import from_spec, to_spec, with_argument
 from fmnist_lightning.models.cnn import ArticleCNN
+from fmnist_lightning.training.compiled_step import CompiledStep
 from fmnist_lightning.training.lr_schedule import one_cycle
 from fmnist_lightning.training.metrics import ClassificationMetrics, cross_entropy
 
@@ -41,7 +42,8 @@ class FashionClassifier(LightningModule):
             to the optimiser's learning rate, then falls to almost 0, step by step.
         warmup_fraction: The part of a ``one_cycle`` run in which the learning rate rises, 0 to
             below 1.
-        compile: Whether to train with ``torch.compile``.
+        compile: Whether to train with ``torch.compile``: forward and backward pass as one graph on
+            a single device, otherwise, or with a ``training_step`` of your own, the network.
         channels_last: Whether to keep convolution weights in the channels-last memory format, which
             is faster on most machines.
         classes: Names of the C classes, in the order of the labels.
@@ -88,6 +90,7 @@ class FashionClassifier(LightningModule):
         self.build_optimizer = optimizer
         # Class probabilities of augmented images, instead of labels in the loss: see Distillation.
         self.soft_labels: Callable[[Tensor], Tensor] | None = None
+        self.compiled_step: CompiledStep | None = None
         self.train_metrics = ClassificationMetrics(len(classes), evaluation=False)
         self.val_metrics = ClassificationMetrics(len(classes))
         self.test_metrics = ClassificationMetrics(len(classes))
@@ -95,8 +98,12 @@ class FashionClassifier(LightningModule):
         self.eval_outputs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
-        """Compiles the network in place, which keeps the names of its weights."""
-        if stage == "fit" and self.hparams["compile"]:
+        """Compiles the training step, or the network in place, which keeps its weights' names."""
+        if stage != "fit" or not self.hparams["compile"]:
+            return
+        own = type(self).training_step is not FashionClassifier.training_step
+        self.compiled_step = None if own else CompiledStep.create(self)
+        if self.compiled_step is None:
             self.network.compile()
 
     def on_fit_start(self) -> None:
@@ -125,9 +132,14 @@ class FashionClassifier(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Logits, shape (N, C), of uint8 images, shape (N, 28, 28)."""
         if self.training:
-            return self.network(self.preprocess(images))  # type: ignore[no-any-return]
-        views = tta_views(images, self.hparams["hflip_tta"], self.hparams["translation_tta"])
-        return torch.stack([self.network(self.preprocess(view)) for view in views]).mean(dim=0)
+            logits: Tensor = self.network(self.preprocess(images))
+        else:
+            views = tta_views(images, self.hparams["hflip_tta"], self.hparams["translation_tta"])
+            logits = torch.stack([self.network(self.preprocess(view)) for view in views]).mean(
+                dim=0
+            )
+        self._check_shape(logits, images.shape[0])  # not len(), which torch.export makes a constant
+        return logits
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities, shape (N, C), of uint8 images, shape (N, 28, 28)."""
@@ -139,23 +151,30 @@ class FashionClassifier(LightningModule):
         images, labels = batch
         if self.augmentation is not None:
             images = self.augmentation(images, labels)
-        logits: Tensor = self(images)
-        if batch_idx == 0:
-            self._check_shape(logits, len(labels))
+        targets = self.soft_labels(images) if self.soft_labels else labels
+        if self.compiled_step:
+            loss, logits = self.compiled_step(images, targets)
+        else:
+            logits = self(images)
+            loss = cross_entropy(logits, targets)
         self.train_metrics.update(logits, labels)
-        loss = cross_entropy(logits, self.soft_labels(images) if self.soft_labels else labels)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.global_step + 1) % every == 0:  # self.log costs time in every step
             self.log("train/loss_step", loss)
             self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Computes the gradients, unless the compiled step already has."""
+        if self.compiled_step:
+            self.compiled_step.backward(self.trainer.accumulate_grad_batches)
+        else:
+            super().backward(loss, *args, **kwargs)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Stores the logits of a batch for the metrics and charts of the epoch."""
         images, labels = batch
         logits: Tensor = self(images)
-        if batch_idx == 0:
-            self._check_shape(logits, len(labels))
         # Clones: each tensor that comes from a worker process keeps a file open.
         self.eval_outputs.append((images.clone(), labels.clone(), logits))
 

@@ -372,17 +372,3 @@ def test_metrics_release_batches_from_workers() -> None:
 
     train(FashionClassifier(), tiny_data(num_workers=2), 1, [Probe()])
     assert shared == [(True, False)] * 10
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("data_dir")
-def test_compile_does_not_change_the_losses() -> None:
-    runs: list[Recorder] = []
-    for compile in (False, True):
-        seed_everything(0)
-        classifier = FashionClassifier(compile=compile)
-        names = set(classifier.state_dict())
-        runs.append(train(classifier, tiny_data())[1])
-        assert set(classifier.state_dict()) == names
-        assert (classifier.network._compiled_call_impl is not None) == compile
-    assert runs[1].losses == pytest.approx(runs[0].losses, abs=1e-3)

@@ -71,6 +71,14 @@ def test_resume_after_sigkill_is_bit_identical(
     assert_same_run(uninterrupted, interrupt_and_resume(MOMENTS[moment], RANDOM, run))
 
 
+@pytest.mark.slow
+def test_resume_of_a_compiled_run_is_bit_identical(fit: Callable[..., Path], run: Run) -> None:
+    options = (*RANDOM, "--model.compile", "true")
+    uninterrupted = fit(*options)
+    faults = [Fault(STEP, 7), Fault(STEP, 24)]
+    assert_same_run(uninterrupted, interrupt_and_resume(faults, options, run))
+
+
 def delay_event_writer() -> None:
     """Slows TensorBoard's writer thread down, as a slow disk does."""
     original = RecordWriter.write
