@@ -59,7 +59,7 @@ class CompiledStep:
                     "compile needs a C++ compiler, such as g++ or clang++: install one, or train "
                     "without compile"
                 ) from error
-        rank_zero_info("compiling the training step: half a minute, seconds in later runs")
+        rank_zero_info("compiling the training step: up to half a minute, seconds in later runs")
         return cls(module)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
