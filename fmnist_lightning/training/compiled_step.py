@@ -14,6 +14,17 @@ from torch.nn import functional as F
 IGNORE_INDEX = -100  # that of F.cross_entropy
 
 
+def require_compiler() -> None:
+    """Raises ValueError if there is no C++ compiler, which ``torch.compile`` needs for a CPU."""
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise ValueError(
+            "compile needs a C++ compiler, such as g++ or clang++: install one, or train without "
+            "compile"
+        ) from error
+
+
 class CompiledStep:
     """Computes loss, logits and gradients of a batch in one graph.
 
@@ -51,14 +62,6 @@ class CompiledStep:
             or not hasattr(torch._dynamo.config, "trace_autograd_ops")
         ):
             return None
-        if trainer.strategy.root_device.type == "cpu":
-            try:
-                get_cpp_compiler()
-            except InvalidCxxCompiler as error:
-                raise ValueError(
-                    "compile needs a C++ compiler, such as g++ or clang++: install one, or train "
-                    "without compile"
-                ) from error
         rank_zero_info("compiling the training step: up to half a minute, seconds in later runs")
         return cls(module)
 

@@ -14,7 +14,7 @@ from fmnist_lightning.data.augmentation import tta_views
 from fmnist_lightning.data.dataset import CLASSES, Batch
 from fmnist_lightning.internals.specs import from_spec, to_spec, with_argument
 from fmnist_lightning.models.cnn import ArticleCNN
-from fmnist_lightning.training.compiled_step import CompiledStep
+from fmnist_lightning.training.compiled_step import CompiledStep, require_compiler
 from fmnist_lightning.training.lr_schedule import one_cycle
 from fmnist_lightning.training.metrics import ClassificationMetrics, cross_entropy
 
@@ -101,6 +101,8 @@ class FashionClassifier(LightningModule):
         """Compiles the training step, or the network in place, which keeps its weights' names."""
         if stage != "fit" or not self.hparams["compile"]:
             return
+        if self.trainer.strategy.root_device.type == "cpu":
+            require_compiler()
         own = type(self).training_step is not FashionClassifier.training_step
         self.compiled_step = None if own else CompiledStep.create(self)
         if self.compiled_step is None:

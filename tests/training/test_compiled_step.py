@@ -31,7 +31,6 @@ class OwnStep(FashionClassifier):
 
 def train(classifier: FashionClassifier, **kwargs: Any) -> Trainer:
     """Two epochs of 10 steps."""
-    seed_everything(0)
     trainer = create_trainer(accelerator="cpu", max_epochs=2, logger=False, **kwargs)
     trainer.fit(classifier, datamodule=tiny_data())
     return trainer
@@ -82,10 +81,11 @@ def test_wrong_label_is_an_error_of_a_compiled_step() -> None:
         trainer.fit(FashionClassifier(compile=True), data.train_dataloader(), data.val_dataloader())
 
 
+@pytest.mark.parametrize("module", [FashionClassifier, OwnStep])
 @pytest.mark.usefixtures("data_dir")
-def test_compile_without_a_compiler_is_an_error() -> None:
+def test_compile_without_a_compiler_is_an_error(module: type[FashionClassifier]) -> None:
     with (
         torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),
         pytest.raises(ValueError, match=r"compile needs a C\+\+ compiler"),
     ):
-        train(FashionClassifier(compile=True))
+        train(module(compile=True))
