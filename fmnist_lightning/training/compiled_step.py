@@ -1,6 +1,6 @@
 """Forward and backward pass as one graph of ``torch.compile``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from lightning.pytorch import LightningModule
@@ -32,13 +32,14 @@ class CompiledStep:
     between them takes a small network longer than they save.
 
     Args:
-        module: A module from images to logits, in its ``setup``.
+        module: The module, in its ``setup``.
+        compute_logits: Its method from images to logits.
     """
 
-    def __init__(self, module: LightningModule) -> None:
+    def __init__(self, module: LightningModule, compute_logits: Callable[[Tensor], Tensor]) -> None:
         # Off by default: https://github.com/pytorch/pytorch/pull/169493.
         torch._dynamo.config.trace_autograd_ops = True
-        self.module = module
+        self.compute_logits = compute_logits
         self.parameters = list(module.parameters())
         self.gradients: Sequence[Tensor | None] = ()
         self.compiled = torch.compile(
@@ -50,7 +51,9 @@ class CompiledStep:
         )
 
     @classmethod
-    def create(cls, module: LightningModule) -> "CompiledStep | None":
+    def create(
+        cls, module: LightningModule, compute_logits: Callable[[Tensor], Tensor]
+    ) -> "CompiledStep | None":
         """The step of a module in ``setup``, if one device gets the gradients as they are.
 
         None with other strategies, 16-bit floats that are scaled, and PyTorch before 2.11.
@@ -63,7 +66,7 @@ class CompiledStep:
         ):
             return None
         rank_zero_info("compiling the training step: up to half a minute, seconds in later runs")
-        return cls(module)
+        return cls(module, compute_logits)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy, shape (), and logits, shape (N, C). Keeps the gradients."""
@@ -86,7 +89,7 @@ class CompiledStep:
     def _forward_backward(
         self, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Sequence[Tensor | None]]:
-        logits = self.module(images)
+        logits = self.compute_logits(images)
         if not labels.is_floating_point():
             # A wrong label would abort the process. The metrics raise an error for it.
             wrong = (labels >= logits.shape[1]) | ((labels < 0) & (labels != IGNORE_INDEX))

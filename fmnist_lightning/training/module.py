@@ -104,7 +104,7 @@ class FashionClassifier(LightningModule):
         if self.trainer.strategy.root_device.type == "cpu":
             require_compiler()
         own = type(self).training_step is not FashionClassifier.training_step
-        self.compiled_step = None if own else CompiledStep.create(self)
+        self.compiled_step = None if own else CompiledStep.create(self, self._checked_logits)
         if self.compiled_step is None:
             self.network.compile()
 
@@ -134,14 +134,9 @@ class FashionClassifier(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Logits, shape (N, C), of uint8 images, shape (N, 28, 28)."""
         if self.training:
-            logits: Tensor = self.network(self.preprocess(images))
-        else:
-            views = tta_views(images, self.hparams["hflip_tta"], self.hparams["translation_tta"])
-            logits = torch.stack([self.network(self.preprocess(view)) for view in views]).mean(
-                dim=0
-            )
-        self._check_shape(logits, images.shape[0])  # not len(), which torch.export makes a constant
-        return logits
+            return self.network(self.preprocess(images))  # type: ignore[no-any-return]
+        views = tta_views(images, self.hparams["hflip_tta"], self.hparams["translation_tta"])
+        return torch.stack([self.network(self.preprocess(view)) for view in views]).mean(dim=0)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities, shape (N, C), of uint8 images, shape (N, 28, 28)."""
@@ -157,7 +152,7 @@ class FashionClassifier(LightningModule):
         if self.compiled_step:
             loss, logits = self.compiled_step(images, targets)
         else:
-            logits = self(images)
+            logits = self._checked_logits(images)
             loss = cross_entropy(logits, targets)
         self.train_metrics.update(logits, labels)
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -176,7 +171,7 @@ class FashionClassifier(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Stores the logits of a batch for the metrics and charts of the epoch."""
         images, labels = batch
-        logits: Tensor = self(images)
+        logits = self._checked_logits(images)
         # Clones: each tensor that comes from a worker process keeps a file open.
         self.eval_outputs.append((images.clone(), labels.clone(), logits))
 
@@ -186,15 +181,17 @@ class FashionClassifier(LightningModule):
         """Class probabilities of a batch, shape (N, C)."""
         return self.probabilities(batch[0])
 
-    def _check_shape(self, logits: Tensor, num_images: int) -> None:
+    def _checked_logits(self, images: Tensor) -> Tensor:
         """Raises if network and class names do not agree on the number of classes."""
-        num = len(self.classes)
-        if logits.shape != (num_images, num):
+        logits: Tensor = self(images)
+        expected = (len(images), len(self.classes))
+        if logits.shape != expected:
             raise ValueError(
-                f"the network gives an output of shape {tuple(logits.shape)}, not "
-                f"({num_images}, {num}), for {num_images} images and {num} classes: "
+                f"the network gives an output of shape {tuple(logits.shape)}, not {expected}, for "
+                f"{expected[0]} images and {expected[1]} classes: "
                 "give it an argument num_classes, which is set to their number"
             )
+        return logits
 
     def on_train_epoch_start(self) -> None:
         """Resets the training metrics."""

@@ -372,3 +372,13 @@ def test_metrics_release_batches_from_workers() -> None:
 
     train(FashionClassifier(), tiny_data(num_workers=2), 1, [Probe()])
     assert shared == [(True, False)] * 10
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_logits_of_an_own_forward_are_checked() -> None:
+    class OwnForward(FashionClassifier):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images)[:, :5]
+
+    with pytest.raises(ValueError, match=r"an output of shape \(\d+, 5\), not \(\d+, 10\), for"):
+        train(OwnForward(), tiny_data())
