@@ -5,12 +5,11 @@ import logging
 import os
 import re
 import sys
-import threading
 import warnings
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from fmnist_lightning.cli import FashionCLI
+from fmnist_lightning.cli import commands
 from fmnist_lightning.data.download import DataError
 from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.internals.signals import (
@@ -19,17 +18,6 @@ from fmnist_lightning.internals.signals import (
     signal_exit_code,
 )
 
-# Messages of Lightning that a user of this package can't act on.
-IGNORED_MESSAGES = (
-    "💡 Tip",
-    "Loading `train_dataloader` to estimate",
-    "Seed set to",
-    "GPU available: False",
-    "TPU available",
-    "Detected KeyboardInterrupt",
-    "Received SIGTERM",
-    "`Trainer.fit` stopped",
-)
 IGNORED_WARNINGS = (
     ".*does not have many workers",  # the images are in memory: workers only slow it down
     "Checkpoint directory .* exists and is not empty",  # a resumed run
@@ -60,7 +48,7 @@ def main(args: list[str] | None = None) -> int:
     _configure_output()
     try:
         with raise_on_signals():
-            cli = FashionCLI(args)
+            return commands.run(args)
     except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain
         return 141  # 128 + SIGPIPE
@@ -71,10 +59,6 @@ def main(args: list[str] | None = None) -> int:
             raise
         print(f"error: {describe_error(error)}", file=sys.stderr)
         return 2 if isinstance(error, argparse.ArgumentError) else 1
-    if cli.photo_report and cli.photo_report.num_skipped:
-        print(f"error: skipped {cli.photo_report.num_skipped:,} photos, see above", file=sys.stderr)
-        return 1
-    return 0
 
 
 def describe_error(error: Exception) -> str:
@@ -85,7 +69,7 @@ def describe_error(error: Exception) -> str:
         return "a distributed worker exited; see its output"
     text = " ".join(str(error).split())
     missing = re.search(r"Requirement '.*?' not met\. HINT: Try running `.*?`", text)
-    if missing:  # of a logger or callback, among all types that the parser has tried
+    if missing:  # of a logger, among all types that the parser has tried
         return missing[0]
     if isinstance(error, CLEAR_ERRORS):
         return text
@@ -97,19 +81,9 @@ def _configure_output() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("fmnist_lightning").setLevel(logging.INFO)
     for package in ("lightning.fabric", "lightning.pytorch"):
-        for handler in logging.getLogger(package).handlers:
-            handler.addFilter(
-                lambda record: not any(text in record.getMessage() for text in IGNORED_MESSAGES)
-            )
-    threading.excepthook = _thread_excepthook
+        logging.getLogger(package).setLevel(logging.WARNING)
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-
-
-def _thread_excepthook(args: threading.ExceptHookArgs) -> None:
-    """Hides errors of TensorBoard's writer thread, which raises them in the main thread too."""
-    if not isinstance(args.exc_value, OSError):
-        threading.__excepthook__(args)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,20 @@ from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.threads import StarvationWarning, set_num_threads
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
-from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
+from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, read_checkpoint
+from fmnist_lightning.training.run_checkpoint import RunCheckpoint, check_best
 
 
 def create_trainer(
     *,
     run_dir: Path | None = None,
-    default_root_dir: str | Path = runs.ROOT,
+    default_root_dir: str | Path | None = None,
     logger: Any = True,
     callbacks: Callback | Sequence[Callback] | None = None,
     plugins: Any = None,
     num_threads: int | None = None,
+    log_step: int | None = None,
+    data_spec: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> Trainer:
     """Builds a ``Trainer`` with everything that the command line gives a run.
@@ -41,34 +44,38 @@ def create_trainer(
         callbacks: Added to those of this function.
         plugins: As in ``Trainer``.
         num_threads: CPU threads of PyTorch; by default, those that other programs leave free.
+        log_step: The step of all metrics in the TensorBoard log, for evaluations of a checkpoint.
+        data_spec: ``class_path`` and ``init_args`` of the data module, for the checkpoints; by
+            default its class and the hyperparameters that it has saved.
         **kwargs: Any other argument of ``Trainer``.
 
     Raises:
         ValueError: If ``best.ckpt`` in the current folder is not from a fit.
     """
     set_num_threads(num_threads)
-    dry = bool(kwargs.get("fast_dev_run"))  # writes nothing
-    saves = not dry and kwargs.get("enable_checkpointing") is not False
-    if saves:
-        runs.check_overwrite()
-    root = Path(default_root_dir).expanduser()
-    if run_dir is None or dry:  # other ranks write nothing, but the checkpoints of rank 0
-        run_dir = runs.create_run_dir(root) if is_rank_zero() and not dry else root
+    is_dry = bool(kwargs.get("fast_dev_run"))  # writes nothing
+    should_save = not is_dry and kwargs.get("enable_checkpointing") is not False
+    root = runs.find_root(default_root_dir)
+    if should_save:
+        check_best(root)
+    if run_dir is None or is_dry:  # other ranks write nothing, but the checkpoints of rank 0
+        run_dir = runs.create_run_dir(root) if is_rank_zero() and not is_dry else root
     used = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
     has_bar = any(isinstance(callback, ProgressBar) for callback in used)
     if kwargs.get("enable_progress_bar") is not False and not has_bar:
         used.append(EpochBar(refresh_rate=10 if can_show_bar() else 0))
-    used += [EpochSummary(), StarvationWarning(), EvaluationSummary(None if dry else run_dir)]
-    if logger is not False and not dry:
+    used += [EpochSummary(), StarvationWarning(), EvaluationSummary(None if is_dry else run_dir)]
+    if logger is not False and not is_dry:
         from fmnist_lightning import tensorboard  # an option, imported only where it is used
 
         if logger is None or logger is True:
-            last = run_dir / runs.CHECKPOINTS / runs.LAST  # of a run that is resumed
-            step = read_checkpoint(last)["global_step"] if last.is_file() else 0
-            logger = tensorboard.FixedStepTensorBoardLogger(run_dir, purge_step=step)
+            last, purge_step = run_dir / runs.CHECKPOINTS / runs.LAST, None
+            if log_step is None:  # a fit, which repeats what the log has of later steps
+                purge_step = read_checkpoint(last)["global_step"] if last.is_file() else 0
+            logger = tensorboard.FixedStepTensorBoardLogger(run_dir, log_step, purge_step)
         used += [tensorboard.TensorBoardSetup(), tensorboard.TensorBoardEvaluation()]
-    if saves:
-        used.append(RunCheckpoint(run_dir / runs.CHECKPOINTS))
+    if should_save:
+        used.append(RunCheckpoint(run_dir / runs.CHECKPOINTS, data_spec))
     all_plugins = as_list(plugins)
     if not any(isinstance(plugin, CheckpointIO) for plugin in all_plugins):
         all_plugins.append(AtomicCheckpointIO())

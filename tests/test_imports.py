@@ -25,11 +25,9 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "export": (CORE, set()),
     "demo": (CORE | {"photos"}, {"figures"}),
     "trainer": (CORE, {"tensorboard"}),
-    "commands": (CORE, set()),
-    "config_files": ({"internals"}, set()),
     "cli": (
-        CORE | {"__version__", "commands", "config_files", "trainer"},
-        {"photos", "tensorboard", "demo", "export"},
+        CORE | {"__init__", "__version__", "trainer"},
+        {"photos", "demo", "export"},
     ),
     "__main__": (CORE | {"cli"}, set()),
     "__init__": (CORE | {"trainer"}, set()),

@@ -67,6 +67,27 @@ def from_spec(spec: object, trusted: Collection[str] = ()) -> Callable[..., Any]
     return functools.partial(found, **init_args)
 
 
+def require_trust(spec: object, trusted: Collection[str]) -> None:
+    """Raises ValueError for a spec of a checkpoint with a class that is not allowed or trusted."""
+    for path in find_untrusted(spec):
+        if path not in trusted:
+            raise ValueError(
+                f"the checkpoint names the class {path}, which belongs neither to this package nor "
+                f"to PyTorch; if you trust it, add --trust {path}, or in code trusted=[{path!r}]"
+            )
+
+
+def find_difference(saved: Any, current: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """Name and both values of the first setting that differs; what is not set is None."""
+    if isinstance(saved, dict) and isinstance(current, dict):
+        differences = (
+            find_difference(saved.get(key), current.get(key), f"{name}.{key}".lstrip("."))
+            for key in saved | current
+        )
+        return next((difference for difference in differences if difference), None)
+    return None if saved == current else (name, saved, current)
+
+
 def is_allowed(path: str) -> bool:
     """Whether a class path belongs to one of ``ALLOWED_PACKAGES``."""
     return path.startswith(tuple(f"{package}." for package in ALLOWED_PACKAGES))

@@ -1,17 +1,15 @@
-"""Checkpoints: which are kept, how they are written, and how they are read safely."""
+"""Checkpoints: how they are written atomically, and read without running code from them."""
 
 import os
 import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from typing_extensions import override
 
-from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write, safe_load
 from fmnist_lightning.internals.non_finite import find_non_finite
 from fmnist_lightning.internals.specs import from_spec
@@ -21,97 +19,6 @@ from fmnist_lightning.training.module import FashionClassifier
 SPEC_KEYS = ("network", "optimizer", "augmentation")
 
 
-class RunCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt``, of the lowest validation loss, and ``last.ckpt``, of the latest epoch.
-
-    ``last.ckpt`` exists before the first step, so that a run can be resumed from any moment.
-    (``save_last`` of the base class saves only where the loss improved.) It must be the last
-    callback, so that ``last.ckpt`` has the state of all others at the end of its epoch.
-    """
-
-    def __init__(self, dirpath: Path) -> None:
-        super().__init__(
-            dirpath=dirpath,
-            filename="best",
-            monitor="val/loss",
-            mode="min",
-            enable_version_counter=False,
-        )
-        self.last_path = str(dirpath / runs.LAST)
-        self.last_step = 0  # of last.ckpt
-        self.best_version: tuple[int, int, int] | None = None  # of the link, or the copy
-        self.links_best = True  # as best.ckpt in the current folder
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Converts the weights before a checkpoint is loaded, which would round 64 bits to 32."""
-        super().setup(trainer, pl_module, stage)
-        trainer.precision_plugin.convert_module(pl_module)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves ``last.ckpt`` of a run that begins."""
-        super().on_train_start(trainer, pl_module)
-        self.last_step = trainer.global_step
-        if trainer.is_global_zero:
-            for leftover in Path(str(self.dirpath)).glob(".*.ckpt.*"):  # of a killed process
-                leftover.unlink(missing_ok=True)
-        if not trainer.strategy.broadcast(Path(self.last_path).exists()):
-            trainer.save_checkpoint(self.last_path, weights_only=False)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves both checkpoints of an epoch, after its curves are on the disk."""
-        if self.monitor in trainer.callback_metrics:  # there was a validation
-            super().on_train_epoch_end(trainer, pl_module)
-            self._link_best(trainer)
-        for logger in trainer.loggers:
-            logger.save()
-        trainer.save_checkpoint(self.last_path, weights_only=False)
-        self.last_step = trainer.global_step
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves ``best.ckpt`` where validations and epochs do not end together."""
-        super().on_validation_end(trainer, pl_module)
-        self._link_best(trainer)
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Stores the run, by which a copy finds its folder, and whether it is to stop early.
-
-        A ``Timer`` decides anew in a resumed run, whose time may be longer.
-        """
-        checkpoint["run"] = self._run_name
-        timers = [each for each in trainer.callbacks if isinstance(each, Timer)]  # type: ignore[attr-defined]
-        remaining = [each.time_remaining() for each in timers]
-        expired = any(seconds is not None and seconds <= 0 for seconds in remaining)
-        checkpoint["should_stop"] = trainer.should_stop and not expired
-
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Restores what Lightning forgets: an early stop, and the current scores."""
-        if checkpoint.get("run") == self._run_name:
-            trainer.should_stop = checkpoint.get("should_stop", False)
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint):
-                state = checkpoint["callbacks"].get(callback.state_key, {})
-                callback.current_score = state.get("current_score")
-
-    @property
-    def _run_name(self) -> str:
-        return Path(str(self.dirpath)).parent.name
-
-    def _link_best(self, trainer: Trainer) -> None:
-        if trainer.is_global_zero and self.best_model_path and self.links_best:
-            try:
-                if runs.best_version() != self.best_version:  # it is not what this run put there
-                    runs.check_overwrite()
-                runs.link_best(Path(self.best_model_path))
-                self.best_version = runs.best_version()
-            except ValueError as error:
-                self.links_best = False
-                print_line(str(error))
-
-
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically, and reads only tensors and built-in types.
 
@@ -119,22 +26,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     silently where it has no permission.
     """
 
+    @override
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Saves ``checkpoint`` as ``path``; where that fails, an earlier file is unchanged."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as stream:
             torch.save(checkpoint, stream)
 
+    @override
     def load_checkpoint(
         self,
         path: str | os.PathLike[str],
         map_location: Any = "cpu",
         weights_only: bool | None = True,
     ) -> dict[str, Any]:
-        """Loads ``path``, see :func:`read_checkpoint`; ``weights_only`` is always true."""
         return read_checkpoint(path)
 
 
@@ -189,36 +96,69 @@ def build_classifier(
     for key in SPEC_KEYS:
         if hparams.get(key) is not None:
             hparams[key] = from_spec(hparams[key], trusted)
+
+    def build() -> FashionClassifier:
+        try:
+            classifier = FashionClassifier(**hparams)
+        except Exception as error:  # settings from a file can make a constructor raise anything
+            raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+        load_weights(classifier, checkpoint, path)
+        return classifier.eval()
+
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of weights that are compared, not copied
-        # Shapes first: a file may name a network that fills the memory.
-        _assign_weights(_construct(hparams, path), checkpoint, path)
-    classifier = _construct(hparams, path)
-    load_weights(classifier, checkpoint, path)
-    return classifier.eval()
-
-
-def _construct(hparams: dict[str, Any], path: str | os.PathLike[str]) -> FashionClassifier:
-    try:
-        return FashionClassifier(**hparams)
-    except Exception as error:  # settings from a file can make a constructor raise anything
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+        build()  # shapes first: a file may name a network that fills the memory
+    return build()
 
 
 def load_weights(
     classifier: FashionClassifier, checkpoint: dict[str, Any], path: str | os.PathLike[str]
 ) -> None:
     """Loads the weights of a checkpoint; ValueError if they do not fit or are not finite."""
-    _assign_weights(classifier, checkpoint, path)
-    if (name := find_non_finite(checkpoint["state_dict"])) is not None:
-        raise ValueError(f"the weights {name} of {path} are not finite: training failed")
-
-
-def _assign_weights(
-    classifier: FashionClassifier, checkpoint: dict[str, Any], path: str | os.PathLike[str]
-) -> None:
     try:
         classifier.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())
         raise ValueError(f"the weights of {path} do not fit its network: {detail}") from error
+    if (name := find_non_finite(checkpoint["state_dict"])) is not None:
+        raise ValueError(f"the weights {name} of {path} are not finite: training failed")
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint, its content, and the folder of its run, or None if it stands alone."""
+
+    path: str
+    content: dict[str, Any]
+    run_dir: Path | None
+
+    @classmethod
+    def find(cls, name: str, root: Path) -> "Checkpoint":
+        """Reads the checkpoint of a path; ``last`` is that of the latest run below ``root``."""
+        path = name
+        if name == "last":
+            path = str(runs.latest_run_dir(root) / runs.CHECKPOINTS / runs.LAST)
+        content = read_checkpoint(path)
+        return cls(path, content, runs.find_run_dir(Path(path), content.get("run"), root))
+
+    @property
+    def step(self) -> int:
+        """The number of optimizer steps done."""
+        return int(self.content.get("global_step", 0))
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it is the one by which its run is resumed."""
+        if self.run_dir is None:
+            return False
+        last = self.run_dir / runs.CHECKPOINTS / runs.LAST
+        return last.exists() and last.samefile(self.path)
+
+    def describe(self, classifier: FashionClassifier) -> str:
+        """Its run, network and score, in one line."""
+        run = os.path.relpath(self.run_dir) if self.run_dir else "of no run folder"
+        line = f"{self.path}: {run}, {type(classifier.network).__name__}, step {self.step:,}"
+        for key, state in self.content.get("callbacks", {}).items():
+            is_best = key.startswith("RunCheckpoint") and not self.is_last
+            if is_best and (loss := state["best_model_score"]) is not None:
+                line += f", val loss {loss:.4f}"
+        return line

@@ -6,6 +6,20 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import BaseFinetuning
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
+from typing_extensions import override
+
+
+class RunOneCycleLR(OneCycleLR):
+    """One cycle over a run, which can't be resumed with another number of steps."""
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict["total_steps"] != self.total_steps:
+            raise ValueError(
+                f"the one_cycle schedule of the run is for {state_dict['total_steps']:,} steps, "
+                f"not {self.total_steps:,}; to train longer, start a new fit"
+            )
+        super().load_state_dict(state_dict)
 
 
 def one_cycle(optimizer: Optimizer, trainer: Trainer, warmup_fraction: float) -> dict[str, Any]:
@@ -29,7 +43,7 @@ def one_cycle(optimizer: Optimizer, trainer: Trainer, warmup_fraction: float) ->
             "the run has no training step: see --trainer.limit_train_batches, --trainer.max_epochs "
             "and --trainer.max_steps"
         )
-    scheduler = OneCycleLR(
+    scheduler = RunOneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=int(steps),

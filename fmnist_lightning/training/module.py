@@ -9,10 +9,11 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from typing_extensions import override
 
 from fmnist_lightning.data.augmentation import tta_views
 from fmnist_lightning.data.dataset import CLASSES, Batch
-from fmnist_lightning.internals.specs import from_spec, to_spec, with_argument
+from fmnist_lightning.internals.specs import find_difference, from_spec, to_spec, with_argument
 from fmnist_lightning.models.cnn import ArticleCNN
 from fmnist_lightning.training.compiled_step import CompiledStep, require_compiler
 from fmnist_lightning.training.lr_schedule import one_cycle
@@ -118,6 +119,19 @@ class FashionClassifier(LightningModule):
         self.trainer.strategy.barrier()
         if self.trainer.local_rank != 0:
             load()  # from the cache that local rank 0 filled
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to resume a run with other settings than it began with."""
+        if self._trainer is None or self.trainer.state.fn != "fit":
+            return
+        difference = find_difference(checkpoint["hyper_parameters"], dict(self.hparams))
+        if difference:
+            name, saved, current = difference
+            raise ValueError(
+                f"the run was trained with {name} {saved}, not {current}; resume it with the same "
+                "settings"
+            )
 
     @property
     def backbone(self) -> nn.Module:

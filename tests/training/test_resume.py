@@ -21,7 +21,7 @@ MOMENTS = {
     "within the first epoch": [Fault(STEP, 7)],
     "within a later epoch": [Fault(STEP, 24)],
     "in validation": [Fault(f"{PACKAGE}.training.module.FashionClassifier.validation_step", 2)],
-    "before best.ckpt links to it": [Fault(f"{PACKAGE}.training.runs.link_best", 3)],
+    "before best.ckpt links to it": [Fault(f"{PACKAGE}.training.run_checkpoint.link_best", 3)],
     "while best.ckpt is written": [Fault("os.fsync", 4)],
     "between best.ckpt and last.ckpt": [
         Fault("lightning.pytorch.trainer.trainer.Trainer.save_checkpoint", 5)
@@ -120,11 +120,9 @@ def test_resume_of_every_config_is_bit_identical(
     assert_same_run(uninterrupted, interrupt_and_resume(faults, options, run))
 
 
-def test_changed_settings_of_a_resumed_run_are_printed(fit: Callable[..., Path], run: Run) -> None:
+def test_options_of_a_resumed_run_are_printed(fit: Callable[..., Path], run: Run) -> None:
     folder = fit("--model.lr_schedule", "constant")
     _, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
-    assert out.splitlines()[0] == (
-        f"Resuming {folder} from step 20, trainer.max_epochs 3 instead of 2"
-    )
+    assert out.splitlines()[0] == f"Resuming {folder} from step 20 with --trainer.max_epochs 3"
     _, out, _ = run("fit", "--ckpt_path", "last")
     assert out.splitlines()[0] == f"Resuming {folder} from step 30"

@@ -6,16 +6,16 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from conftest import TINY, Run
-from lightning.pytorch.cli import LightningArgumentParser
 from samples import THIRD_PARTY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fmnist_lightning.commands import COMMANDS, add_options
+from fmnist_lightning.cli.options import DEFAULTS, HELP, build_parser
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
@@ -141,87 +141,101 @@ def test_disabled_progress_bar_is_not_printed(run: Run) -> None:
     assert "it/s" not in out + err
 
 
+def print_config(run: Run, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit, match="0"):
+        run("fit", *options, "--print_config")
+    printed: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return printed
+
+
 def test_printed_config_can_be_loaded(
     fit: Fit, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        run(
-            "fit",
-            *TINY,
-            "--model.warmup_fraction",
-            "0.2",
-            "--trainer.max_epochs",
-            "1",
-            "--print_config",
-        )
-    Path("my.yaml").write_text(capsys.readouterr().out)
-    folder = fit("--config", "my.yaml")
-    saved = yaml.safe_load((folder / "config.yaml").read_text())
-    printed = yaml.safe_load(Path("my.yaml").read_text())
-    del printed["ckpt_path"]
+    options = (*TINY, "--trainer.max_epochs=2", "--model.warmup_fraction=0.2")
+    printed = print_config(run, capsys, *options)
+    Path("my.yaml").write_text(yaml.safe_dump(printed))
+    saved = yaml.safe_load((fit("--config", "my.yaml") / "config.yaml").read_text())
     assert saved == printed | {"num_threads": 1}  # which the tests have
     assert run("test", "--config", "my.yaml", "--ckpt_path", "best.ckpt")[0] == 0
 
 
-@pytest.mark.parametrize("by_config", [False, True])
-def test_arguments_of_a_default_class_are_not_given_to_another(
-    by_config: bool, run: Run, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "optimizer"),
+    [
+        ("--model.optimizer SGD --model.optimizer.momentum 0.5", ("SGD", 0.001, 0, 0.5)),
+        ("--config sgd.yaml", ("SGD", 0.001, 0, 0.5)),
+        ("--model.optimizer AdamW", ("AdamW", 0.01, 0.05, None)),  # the default, named
+        ("--config fast --model.optimizer torch.optim.SGD", ("SGD", 0.2, 0.0003, 0.9)),  # the same
+        ("--config fast --model.optimizer AdamW", ("AdamW", 0.001, 0.01, None)),
+        ("--model.optimizer AdamW --config fast", ("AdamW", 0.001, 0.01, None)),
+        ("--config fast --config adamw.yaml", ("AdamW", 0.001, 0.01, None)),
+        ("--model.optimizer.lr 0.3 --config fast", ("SGD", 0.3, 0.0003, 0.9)),
+        ("--config fast --config sgd.yaml", ("SGD", 0.2, 0.0003, 0.5)),
+    ],
+)
+def test_class_that_replaces_another_has_its_own_defaults(
+    options: str, optimizer: tuple[Any, ...], run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--model.optimizer", "SGD", "--model.optimizer.momentum", "0.5"]
-    if by_config:
-        spec = {"class_path": "torch.optim.SGD", "init_args": {"momentum": 0.5}}
-        Path("my.yaml").write_text(yaml.safe_dump({"model": {"optimizer": spec}}))
-        options = ["--config", "my.yaml"]
-    with pytest.raises(SystemExit, match="0"):
-        run("fit", *options, "--print_config")
-    found = yaml.safe_load(capsys.readouterr().out)["model"]["optimizer"]["init_args"]
-    assert (found["momentum"], found["weight_decay"], found["lr"]) == (0.5, 0, 0.001)
+    for name, spec in (
+        ("sgd", {"class_path": "torch.optim.SGD", "init_args": {"momentum": 0.5}}),
+        ("adamw", {"class_path": "torch.optim.AdamW"}),
+    ):
+        Path(f"{name}.yaml").write_text(yaml.safe_dump({"model": {"optimizer": spec}}))
+    spec = print_config(run, capsys, *options.split())["model"]["optimizer"]
+    keys = ("lr", "weight_decay", "momentum")
+    values = [spec["init_args"].get(key) for key in keys]
+    assert (spec["class_path"], *values) == (f"torch.optim.{optimizer[0]}", *optimizer[1:])
 
 
-def test_help(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        run("--help")
-    assert "test --ckpt_path best.ckpt" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="0"):
-        run("fit", "--help")
-    out = " ".join(capsys.readouterr().out.split())
-    assert "--debug" in out
-    assert "--data.batch_size" in out.split("options:")[0]
-    assert "default: fmnist_lightning.ArticleCNN" not in out  # shown as class and arguments
-    assert "ArticleCNN" in out
+def test_numbers_in_a_config_are_numbers(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "model: {optimizer: {class_path: SGD, init_args: {lr: 1e-3}}}\ntrainer: {max_epochs: 3}"
+    Path("my.yaml").write_text(text)
+    printed = print_config(run, capsys, "--config", "my.yaml")
+    assert printed["model"]["optimizer"]["init_args"]["lr"] == 0.001
+    assert printed["trainer"]["max_epochs"] == 3
 
 
-SHARED = ("--config", "--debug", "--seed_everything", "--ckpt_path", "--data")
+def test_help_shows_commands_and_examples(run: Run) -> None:
+    for args in ((), ("--help",)):
+        code, out, _ = run(*args)
+        assert code == 0
+        assert "test --ckpt_path best.ckpt" in out
+        assert all(re.search(rf"^  {command} ", out, re.MULTILINE) for command in HELP)
 
 
-def test_help_of_every_command_shows_the_shared_options(
-    run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        run("--help")
-    overview = capsys.readouterr().out
-    for command, text in COMMANDS.items():
-        assert re.search(rf"^ +{command} +{text.split()[0]}", overview, re.MULTILINE)
+@pytest.mark.parametrize("command", HELP)
+def test_help_of_a_command_is_short_and_true(command: str, run: Run) -> None:
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert len(out.splitlines()) < 40
+    all_options = run(command, "--help", "all")[1]
+    for option in re.findall(r"^  --([\w.]+)", out, re.MULTILINE):
+        is_early = option in ("ckpt_path", "trust", "help")
+        is_nested = option.startswith(("model.network.", "model.optimizer.", "data."))
+        assert is_early or is_nested or re.search(rf"--{option}\b", all_options), option
+    assert ("--trainer.max_epochs" in all_options) == (command not in ("demo", "export"))
+
+
+def test_help_of_a_class_lists_its_arguments(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, option in (
+        ("MLP", "model.network.hidden_dim"),
+        ("SGD", "model.optimizer.momentum"),
+        ("ImageFolderDataModule", "data.eval_batch_size"),
+        ("EarlyStopping", "trainer.callbacks.patience"),
+    ):
         with pytest.raises(SystemExit, match="0"):
-            run(command, "--help")
-        shown = capsys.readouterr().out
-        assert all(re.search(rf"^ +.*{option}\b", shown, re.MULTILINE) for option in SHARED)
-        assert ("--trust" in shown) == (command != "fit")
-        assert ("--model.network" in shown) == (command == "fit")
+            run("fit", "--help", name)
+        assert f"--{option} " in capsys.readouterr().out
 
 
-def test_option_has_the_same_names_in_all_commands() -> None:
-    names: dict[str, set[tuple[str, ...]]] = {}
-    for command in COMMANDS:
-        parser = LightningArgumentParser()
-        add_options(parser, command)
-        for action in parser._actions:
-            names.setdefault(action.dest, set()).add(tuple(action.option_strings))
-    assert {"ckpt_path", "data", "trainer.accelerator"} <= names.keys()
-    assert {dest: found for dest, found in names.items() if len(found) > 1} == {}
-    spellings = [name for found in names.values() for option in found for name in option]
-    options = [name for name in spellings if name.startswith("-")]
-    assert not [name for name in options if "-" in name.lstrip("-")]  # underscores everywhere
+def test_options_have_the_same_names_in_all_commands() -> None:
+    names = {
+        command: set(vars(build_parser(command, DEFAULTS).get_defaults().as_flat()))
+        for command in HELP
+    }
+    for shared in ("debug", "seed_everything", "num_threads", "data.class_path"):
+        assert all(shared in options for options in names.values())
+    assert not [name for options in names.values() for name in options if "-" in name]
 
 
 def test_overfit_batches_is_refused_with_an_alternative(run: Run) -> None:

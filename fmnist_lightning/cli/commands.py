@@ -1,0 +1,245 @@
+"""The command line: each command is a function that returns an exit code."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch import Trainer, seed_everything
+
+from fmnist_lightning import __version__
+from fmnist_lightning.cli import messages, options
+from fmnist_lightning.cli.settings import Settings, read_config
+from fmnist_lightning.cli.suggestions import closest
+from fmnist_lightning.data.datamodule import SPLIT_KEYS
+from fmnist_lightning.internals.console import print_line
+from fmnist_lightning.internals.signals import signal_exit_code
+from fmnist_lightning.internals.specs import find_difference, require_trust
+from fmnist_lightning.internals.threads import set_num_threads
+from fmnist_lightning.trainer import create_trainer, is_rank_zero
+from fmnist_lightning.training import runs
+from fmnist_lightning.training.checkpoint import Checkpoint, build_classifier, load_weights
+from fmnist_lightning.training.module import FashionClassifier
+from fmnist_lightning.training.predictions import PredictionWriter
+from fmnist_lightning.training.run_checkpoint import RunCheckpoint
+
+
+def run(args: Sequence[str]) -> int:
+    """Runs a command line; returns the exit code."""
+    command, *args = args or ["--help"]
+    if command in ("-h", "--help", "--version"):
+        print(__version__ if command == "--version" else options.DESCRIPTION)
+        return 0
+    if command not in COMMANDS:
+        meant = closest(command, COMMANDS)
+        hint = f"did you mean {meant}?" if meant else f"choose one of {', '.join(COMMANDS)}"
+        raise argparse.ArgumentError(None, f"there is no command {command!r}; {hint}")
+    if "-h" in args or "--help" in args:
+        options.print_help(command, args[-1])
+        return 0
+
+    early, others = options.read_early(args)
+    checkpoint = None
+    if early.ckpt_path is not None:
+        checkpoint = Checkpoint.find(early.ckpt_path, runs.find_root(early.root))
+    settings = options.merge_settings(starting_settings(command, checkpoint, early.trust), early)
+    model: Settings = {}
+    if command != "fit":  # its config may be given to another command all the same
+        model = settings.pop("model", {})
+        settings.pop("name", None)
+    if command in options.NO_TRAINER:
+        settings.pop("trainer", None)
+    parser = options.build_parser(command, settings)
+    config = options.parse(parser, settings, others)
+    options.check(config)
+    if checkpoint:
+        check_conflicts(model, config.data, checkpoint)
+    config.num_threads = set_num_threads(config.num_threads)  # the config of a run has it
+    if (seed := config.seed_everything) is not False:
+        config.seed_everything = seed_everything(None if seed is True else seed, workers=True)
+    objects = parser.instantiate_classes(config)
+    objects.config_text = parser.dump(config, skip_none=False)
+    objects.trust = early.trust
+    if command == "fit" and checkpoint and is_rank_zero():
+        print_line(messages.format_start(checkpoint, [*early.config, *others]))
+    return COMMANDS[command](objects, checkpoint)
+
+
+def starting_settings(
+    command: str, checkpoint: Checkpoint | None, trusted: Sequence[str]
+) -> Settings:
+    """The settings that configs and options change: defaults, or those of a checkpoint."""
+    if command == "fit":
+        if checkpoint is None or checkpoint.run_dir is None:
+            return options.DEFAULTS
+        return read_config(str(checkpoint.run_dir / runs.CONFIG))
+    if checkpoint is None:
+        raise ValueError(
+            f"{command} needs a trained network: give --ckpt_path best.ckpt, or another "
+            "checkpoint that fit has saved"
+        )
+    data = checkpoint.content.get("data")
+    if data is not None:
+        require_trust(data, trusted)
+    return {"data": data} if data else {}
+
+
+def check_conflicts(model: Settings, data: Namespace, checkpoint: Checkpoint) -> None:
+    """Raises where a config has another model than a checkpoint, or the data another split.
+
+    Another split would turn training images into validation images.
+    """
+    hparams = checkpoint.content["hyper_parameters"]
+    saved = {"model": {key: hparams.get(key) for key in model}, "data": {}}
+    given = {"model": model, "data": {}}
+    saved_data = checkpoint.content.get("data")
+    if saved_data and saved_data["class_path"] == data.class_path:
+        for key in SPLIT_KEYS:
+            saved["data"][key] = saved_data["init_args"].get(key)
+            given["data"][key] = data.init_args.get(key)
+    if difference := find_difference(saved, given):
+        name, in_checkpoint, here = difference
+        raise ValueError(
+            f"--{name.replace('.init_args', '')} {here} conflicts with the checkpoint "
+            f"{checkpoint.path} ({in_checkpoint}); remove the option"
+        )
+
+
+def fit(options: Namespace, checkpoint: Checkpoint | None) -> int:
+    """Trains; says where the results are, or how to resume a run that ends early."""
+    is_resumed = checkpoint is not None and checkpoint.is_last
+    first_step = checkpoint.step if checkpoint and is_resumed else 0
+    if checkpoint:  # a new run starts from its weights; in a resumed one, Lightning loads them
+        load_weights(options.model, checkpoint.content, checkpoint.path)
+    run_dir = checkpoint.run_dir if checkpoint and is_resumed else None
+    new_dir = None if run_dir else _create_run_dir(options, options.name)
+    trainer: Trainer | None = None
+    try:
+        trainer = create_trainer(
+            run_dir=run_dir or new_dir,
+            num_threads=options.num_threads,
+            data_spec=yaml.safe_load(options.config_text)["data"],
+            **options.trainer,
+        )
+        saves = trainer.is_global_zero and isinstance(trainer.checkpoint_callback, RunCheckpoint)
+        if new_dir:
+            (new_dir / runs.CONFIG).write_text(options.config_text, encoding="utf-8")
+        with runs.lock(Path(trainer.default_root_dir)) if saves else contextlib.nullcontext():
+            ckpt_path = checkpoint.path if checkpoint and is_resumed else None
+            trainer.fit(options.model, datamodule=options.data, ckpt_path=ckpt_path)
+    except BaseException as error:
+        if trainer and (trainer.global_step > first_step or signal_exit_code()):
+            messages.explain_end(error, trainer)
+        else:
+            runs.remove(new_dir)
+        raise
+    if is_resumed and trainer.is_global_zero and trainer.global_step == first_step:
+        print_line(f"The run is already complete (step {first_step:,}); nothing to train")
+    if saves:
+        print_line(
+            messages.format_fit_summary(trainer, runs.find_root(options.trainer.default_root_dir))
+        )
+    return 0
+
+
+@contextlib.contextmanager
+def evaluation(
+    options: Namespace, checkpoint: Checkpoint
+) -> Iterator[tuple[FashionClassifier, Trainer, Path | None]]:
+    """The classifier of a checkpoint, a trainer, and the folder for results: that of the run.
+
+    A checkpoint without a run gets a new folder, a dry run (``fast_dev_run``) none.
+    """
+    classifier = build_classifier(checkpoint.content, checkpoint.path, options.trust)
+    if is_rank_zero():
+        print_line(checkpoint.describe(classifier))
+    new_dir = None if checkpoint.run_dir else _create_run_dir(options)
+    run_dir = None if options.trainer.fast_dev_run else checkpoint.run_dir or new_dir
+    try:
+        trainer = create_trainer(
+            run_dir=run_dir,
+            num_threads=options.num_threads,
+            log_step=max(checkpoint.step - 1, 0),
+            **{**options.trainer, "enable_checkpointing": False},
+        )
+        yield classifier, trainer, run_dir
+    except BaseException:
+        runs.remove(new_dir)
+        raise
+
+
+def _create_run_dir(options: Namespace, name: str | None = None) -> Path | None:
+    """A new run folder; None on the ranks that write nothing, and in a dry run."""
+    if options.trainer.fast_dev_run or not is_rank_zero():
+        return None
+    return runs.create_run_dir(runs.find_root(options.trainer.default_root_dir), name)
+
+
+def validate(options: Namespace, checkpoint: Checkpoint) -> int:
+    """Evaluates on the validation images; a callback prints the metrics."""
+    with evaluation(options, checkpoint) as (classifier, trainer, _):
+        trainer.validate(classifier, datamodule=options.data, verbose=False)
+    return 0
+
+
+def test(options: Namespace, checkpoint: Checkpoint) -> int:
+    """Evaluates on the test images; a callback prints the metrics."""
+    with evaluation(options, checkpoint) as (classifier, trainer, _):
+        trainer.test(classifier, datamodule=options.data, verbose=False)
+    return 0
+
+
+def predict(options: Namespace, checkpoint: Checkpoint) -> int:
+    """Predicts the test images, or photos; a callback writes the predictions."""
+    if options.photos and options.index is not None:
+        raise ValueError("--photos and --index are mutually exclusive")
+    options.trainer.logger = options.trainer.logger or False
+    with evaluation(options, checkpoint) as (classifier, trainer, run_dir):
+        if trainer.world_size > 1:
+            raise ValueError(f"predict runs on one device, not on {trainer.world_size}")
+        if options.photos is None:
+            writer = PredictionWriter(run_dir, options.index)
+            trainer.callbacks.append(writer)  # type: ignore[attr-defined]
+            trainer.predict(classifier, options.data, return_predictions=False)
+            return 0
+        from fmnist_lightning.photos import PhotoClassifier
+        from fmnist_lightning.photos.images import PhotoDataset, photo_loader
+        from fmnist_lightning.photos.report import PhotoReport
+
+        photos = PhotoDataset(options.photos)
+        report = PhotoReport(photos, run_dir, classifier.classes, options.list_skipped)
+        trainer.callbacks.append(report)  # type: ignore[attr-defined]
+        trainer.predict(PhotoClassifier(classifier), photo_loader(photos), return_predictions=False)
+    if report.num_skipped:
+        print(f"error: skipped {report.num_skipped:,} photos, see above", file=sys.stderr)
+    return int(report.num_skipped > 0)
+
+
+def demo(options: Namespace, checkpoint: Checkpoint) -> int:
+    """Serves a page in the browser to try the network."""
+    from fmnist_lightning.demo.page import serve
+
+    classifier = build_classifier(checkpoint.content, checkpoint.path, options.trust)
+    about = checkpoint.describe(classifier)
+    serve(classifier, options.data, about, options.server_name, options.server_port)
+    return 0
+
+
+def export(options: Namespace, checkpoint: Checkpoint) -> int:
+    """Writes the ONNX file and compares it on the test images."""
+    from fmnist_lightning.export.onnx import export_and_compare
+
+    classifier = build_classifier(checkpoint.content, checkpoint.path, options.trust)
+    print_line(checkpoint.describe(classifier))
+    options.data.prepare_data()
+    options.data.setup("test")
+    images = torch.cat([batch[0] for batch in options.data.test_dataloader()])
+    export_and_compare(classifier, images, Path(options.output))
+    return 0
+
+
+COMMANDS = {command.__name__: command for command in (fit, validate, test, predict, demo, export)}

@@ -1,0 +1,293 @@
+"""The options of the commands: parsers, help, and errors that name what was meant."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace, set_dumper
+from jsonargparse.typing import register_type
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from fmnist_lightning.cli.settings import (
+    KNOWN_CLASSES,
+    Settings,
+    expand_spec,
+    merge,
+    read_config,
+    resolve_class,
+)
+from fmnist_lightning.cli.suggestions import closest, explain
+from fmnist_lightning.data.datamodule import FashionMNISTDataModule
+from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.internals.specs import to_spec
+from fmnist_lightning.models.cnn import ArticleCNN
+from fmnist_lightning.trainer import as_list
+from fmnist_lightning.training import runs
+from fmnist_lightning.training.module import DEFAULT_OPTIMIZER, FashionClassifier
+
+DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples:
+
+  fit                            Train the article's CNN. Downloads the data the first time.
+  fit --config fast              Train as a config of this package says, or a file: my.yaml.
+  fit --ckpt_path last           Resume the latest run.
+  validate --ckpt_path best.ckpt Evaluate the best checkpoint on its validation images.
+  test --ckpt_path best.ckpt     Test the best checkpoint of the latest run.
+  predict --ckpt_path best.ckpt  Write its predictions for the test images as CSV.
+  predict --ckpt_path best.ckpt --photos FOLDER    Classify photos of clothes.
+  demo --ckpt_path best.ckpt     Try it on a page in the browser.
+  export --ckpt_path best.ckpt   Write it as an ONNX file.
+  fit --print_config             Print all settings, as a config to start from.
+
+"COMMAND --help" explains a command; "tensorboard --logdir runs" shows all runs."""
+CHECKPOINT_HELP = """
+  --ckpt_path PATH               The checkpoint; `last` is that of the latest run.
+  --trust CLASS ...              Classes that the checkpoint may name besides this package's and
+                                 PyTorch's.
+  --data.data_dir FOLDER         Where the images are now, if they have moved."""
+HELP = {
+    "fit": """Trains a network. The options that are used most:
+
+  --config NAME                  Settings of a config of this package (article, best, fast,
+                                 photos, pretrained, regularized, smoke, tiny), or of a file.
+                                 Options override it.
+  --trainer.max_epochs 12        Number of epochs.
+  --trainer.accelerator gpu      Refuse to run without a GPU (default: use one if there is one).
+  --model.network CLASS          A network: MLP, or my_module.MyNetwork.
+  --model.network.NAME VALUE     An argument of the network.
+  --model.optimizer CLASS        An optimizer: SGD, or my_module.MyOptimizer.
+  --model.optimizer.lr 0.01      Learning rate.
+  --data.batch_size 128          Images per step.
+  --data CLASS                   A data module: ImageFolderDataModule, or my_module.MyDataModule.
+  --trainer.callbacks+=CLASS     One more callback: EarlyStopping, or my_module.MyCallback.
+  --ckpt_path last               Resume the latest run where it stopped. Another checkpoint: begin
+                                 a new run from its weights.
+  --seed_everything 0            The same seed gives the same run.
+  --num_threads N                CPU threads (default: those that other programs leave free).
+  --name TEXT                    To tell its folder from others: runs/TIME_TEXT.
+  --print_config                 Print all settings, as a config to start from.
+  --debug                        Show the traceback of an error.""",
+    "validate": f"""Evaluates a checkpoint on the validation images of its own split.
+{CHECKPOINT_HELP}""",
+    "test": f"""Evaluates a checkpoint on the test images.
+{CHECKPOINT_HELP}""",
+    "predict": f"""Writes the predictions of a checkpoint for the test images, or for photos.
+{CHECKPOINT_HELP}
+  --photos PATH ...              Classify photos instead: files, folders, or patterns in quotes.
+  --list_skipped                 With --photos, name the files that are no images.
+  --index N                      Show one test image, by its number.""",
+    "demo": f"""Serves a page on which a checkpoint classifies photos, for this machine only.
+{CHECKPOINT_HELP}
+  --server_name ADDRESS          Address to serve at; 0.0.0.0 lets other machines in.
+  --server_port N                Port (default: the first free one from 7860 on).""",
+    "export": f"""Writes a checkpoint as an ONNX file, and compares its predictions with PyTorch's.
+{CHECKPOINT_HELP}
+  --output model.onnx            The file to write.""",
+}
+MORE_HELP = """
+  --help all                     All options.
+  --help CLASS                   The options of a class: FashionMNISTDataModule, AdamW, ..."""
+DEFAULTS: Settings = {
+    "data": to_spec(FashionMNISTDataModule),
+    "model": {"network": to_spec(ArticleCNN), "optimizer": to_spec(DEFAULT_OPTIMIZER)},
+}
+METRICS = ("train/loss", "train/acc", "val/loss", "val/acc", "val/ece")  # after each epoch
+NO_TRAINER = ("demo", "export")  # commands without the options of a trainer
+TRAINER_DEFAULTS = {
+    "accelerator": "auto",
+    "devices": 1,
+    "max_epochs": 12,
+    "enable_model_summary": False,  # the line before the first epoch says what there is to say
+    "num_sanity_val_steps": 0,  # the first validation comes within seconds
+    "default_root_dir": runs.ROOT,
+}
+
+
+class ConfigDumper(yaml.SafeDumper):
+    """Writes what YAML has no type for, such as the ``Interval.step`` of ``Timer``, as text."""
+
+
+ConfigDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
+ConfigDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))
+register_type(torch.device)  # of StochasticWeightAveraging
+set_dumper("yaml", lambda config: yaml.dump(config, Dumper=ConfigDumper, sort_keys=False))
+
+
+def read_early(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What must be known before there is a parser, and the other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    parser.add_argument("--ckpt_path")
+    parser.add_argument("--trust", nargs="+", default=[])
+    parser.add_argument("--trainer.default_root_dir", dest="root")
+    for option in KNOWN_CLASSES:
+        if option != "trainer.callbacks":  # several may be given
+            parser.add_argument(f"--{option}")
+    early, others = parser.parse_known_args(args)
+    return early, others
+
+
+def merge_settings(base: Settings, early: argparse.Namespace) -> Settings:
+    """Adds the configs and the classes of a command line to settings, in this order."""
+    for name in early.config:
+        base = merge(base, read_config(name))
+    for option in KNOWN_CLASSES:
+        if (text := getattr(early, option, None)) is not None:
+            value = expand_spec(option, yaml.safe_load(text))
+            for key in reversed(option.split(".")):
+                value = {key: value}
+            base = merge(base, value)
+    if early.root is not None:
+        base = merge(base, {"trainer": {"default_root_dir": early.root}})
+    return base
+
+
+def build_parser(command: str, settings: Settings) -> LightningArgumentParser:
+    """The parser of a command, with the classes in the settings."""
+    parser = LightningArgumentParser(
+        prog=f"fmnist_lightning {command}",
+        usage=f"fmnist_lightning {command} [options]",
+        description=HELP[command].partition("\n")[0],
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-c", "--config", action="config", help="A config to start from.")
+    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
+    parser.add_argument(
+        "--seed_everything",
+        type=bool | int,
+        default=0,
+        help="Seed of all random numbers; true draws one.",
+    )
+    parser.add_argument(
+        "--num_threads",
+        type=int | None,
+        metavar="N",
+        help="CPU threads (default: those that other programs leave free). Another number changes "
+        "the last digits of results.",
+    )
+    if command == "fit":
+        parser.add_argument("--name", type=str | None, help="The end of the run folder's name.")
+        parser.add_lightning_class_args(FashionClassifier, "model")
+    elif command == "predict":
+        _add_predict_options(parser)
+    elif command == "export":
+        parser.add_argument("--output", type=str, default="model.onnx", help="The file to write.")
+    elif command == "demo":
+        _add_demo_options(parser)
+    parser.add_argument("--data", type=LightningDataModule, help="The data module.")
+    if command == "fit":
+        parser.link_arguments(
+            "data",
+            "model.classes",
+            compute_fn=lambda data: getattr(data, "classes", CLASSES),
+            apply_on="instantiate",
+        )
+    if command not in NO_TRAINER:
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+    # Each class with its own defaults, in place of those that a signature has for another class.
+    for option in KNOWN_CLASSES:
+        group, _, key = option.rpartition(".")
+        spec = (settings.get(group) or {} if group else settings).get(key)
+        is_option = group != "model" or command == "fit"
+        if is_option and isinstance(spec, dict) and "class_path" in spec:
+            parser.set_defaults({option: {"class_path": spec["class_path"]}})
+    return parser
+
+
+def _add_predict_options(parser: LightningArgumentParser) -> None:
+    parser.add_argument(
+        "--photos",
+        nargs="+",
+        type=str,
+        metavar="PATH",
+        help="Classify photos instead of the test images: files, folders, or patterns in "
+        "quotes. Photos in folders named after classes also give the accuracy.",
+    )
+    parser.add_argument(
+        "--list_skipped",
+        action="store_true",
+        help="With --photos, list the files of folders that are not images.",
+    )
+    parser.add_argument(
+        "--index", type=int | None, metavar="N", help="Show one test image, by its number."
+    )
+
+
+def _add_demo_options(parser: LightningArgumentParser) -> None:
+    parser.add_argument(
+        "--server_name",
+        type=str,
+        default="127.0.0.1",
+        help="Address to serve at; 0.0.0.0 lets other machines in.",
+    )
+    parser.add_argument(
+        "--server_port", type=int | None, help="Port (default: the first free one from 7860 on)."
+    )
+
+
+def parse(parser: LightningArgumentParser, settings: Settings, args: Sequence[str]) -> Namespace:
+    """Parses arguments on top of settings; an error names what was meant."""
+    text = yaml.dump(settings, Dumper=ConfigDumper)
+    try:
+        return parser.parse_args(["--config", text, *_resolve_callbacks(args)])
+    except argparse.ArgumentError as error:
+        names = vars(parser.get_defaults().as_flat())
+        raise argparse.ArgumentError(None, explain(str(error), names)) from error
+
+
+def _resolve_callbacks(args: Sequence[str]) -> list[str]:
+    """The arguments with the class paths of callbacks, of which there may be several."""
+    resolved: list[str] = []
+    for arg in args:
+        option, equals, name = arg.partition("=")
+        if not equals and resolved:
+            option, name = resolved[-1], arg
+        is_callback = option.rstrip("+") == "--trainer.callbacks"
+        if is_callback and re.fullmatch(r"[A-Za-z_][\w.]*", name) and name != "null":
+            path = resolve_class("trainer.callbacks", name)
+            arg = f"{option}={path}" if equals else path
+        resolved.append(arg)
+    return resolved
+
+
+def check(config: Namespace) -> None:
+    """Raises for what would fail late: no data module, no GPU, a metric that does not exist."""
+    if config.data is None:
+        raise ValueError(
+            "the checkpoint does not say which data module it was trained with: give --data CLASS"
+        )
+    trainer: Any = config.get("trainer", {})
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if trainer.get("accelerator") == "gpu" and not has_gpu:
+        raise ValueError(
+            "--trainer.accelerator gpu: PyTorch finds no GPU on this machine; leave the option "
+            "out to use what there is, or install a PyTorch build that fits your GPU"
+        )
+    for callback in as_list(trainer.get("callbacks")):
+        monitor = callback.get("init_args", {}).get("monitor")
+        meant = closest(monitor, METRICS) if monitor and monitor not in METRICS else None
+        if meant:
+            name = callback.class_path.rpartition(".")[2]
+            raise ValueError(
+                f"{name} monitors {monitor}, which is not logged; did you mean {meant}? "
+                f"There are {', '.join(METRICS)}"
+            )
+
+
+def print_help(command: str, topic: str) -> None:
+    """Prints the options that are used most, all of them, or those of a class."""
+    parser = build_parser(command, DEFAULTS)
+    if topic == "all":
+        parser.print_help()
+        return
+    for option, paths in KNOWN_CLASSES.items():
+        for path in paths:
+            if topic == path.rpartition(".")[2]:
+                parser.parse_args([f"--{option}.help={path}"])  # prints, and exits
+    print(HELP[command] + MORE_HELP)

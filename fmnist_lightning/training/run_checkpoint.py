@@ -1,0 +1,156 @@
+"""The checkpoints of a run: which are kept, and ``best.ckpt`` in the current folder."""
+
+import filecmp
+import inspect
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from typing_extensions import override
+
+from fmnist_lightning.internals.console import print_line
+from fmnist_lightning.internals.specs import class_path
+from fmnist_lightning.training import runs
+from fmnist_lightning.training.checkpoint import read_checkpoint
+
+BEST = Path("best.ckpt")  # in the current folder: a link to the best checkpoint of the latest fit
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps ``best.ckpt``, of the lowest validation loss, and ``last.ckpt``, of the latest epoch.
+
+    ``last.ckpt`` exists before the first step, so that a run can be resumed from any moment.
+    (``save_last`` of the base class saves only where the loss improved.) It must be the last
+    callback, so that ``last.ckpt`` has the state of all others at the end of its epoch.
+
+    Args:
+        dirpath: The folder of the checkpoints in the run folder.
+        data_spec: How evaluation builds the data module; by default its class with the
+            hyperparameters that it has saved.
+    """
+
+    def __init__(self, dirpath: Path, data_spec: dict[str, Any] | None = None) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="best",
+            monitor="val/loss",
+            mode="min",
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,  # but at the end of each validation
+        )
+        self.last_path = str(dirpath / runs.LAST)
+        self.last_step = 0  # of last.ckpt
+        self.run_name = dirpath.parent.name
+        self.data_spec = data_spec
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        # Before a checkpoint is loaded, which would round 64 bits to 32.
+        trainer.precision_plugin.convert_module(pl_module)
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.last_step = trainer.global_step
+        if trainer.is_global_zero:
+            for leftover in Path(str(self.dirpath)).glob(".*.ckpt.*"):  # of a killed process
+                leftover.unlink(missing_ok=True)
+            if Path(self.best_model_path).is_file():  # of a resumed run
+                link_best(Path(self.best_model_path))
+        if not trainer.strategy.broadcast(Path(self.last_path).exists()):
+            trainer.save_checkpoint(self.last_path, weights_only=False)
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        score = self.best_model_score
+        super().on_validation_end(trainer, pl_module)
+        if trainer.is_global_zero and self.best_model_score is not score:
+            link_best(Path(self.best_model_path))
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for logger in trainer.loggers:  # the curves of an epoch are on the disk before it is saved
+            logger.save()
+        trainer.save_checkpoint(self.last_path, weights_only=False)
+        self.last_step = trainer.global_step
+
+    @override
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["run"] = self.run_name  # by which a copy of the file finds its folder
+        checkpoint["data"] = self._data_spec(trainer)
+        # A `Timer` decides anew in a resumed run, whose time may be longer.
+        timers = [item for item in trainer.callbacks if isinstance(item, Timer)]  # type: ignore[attr-defined]
+        remaining = [timer.time_remaining() for timer in timers]
+        is_expired = any(seconds is not None and seconds <= 0 for seconds in remaining)
+        checkpoint["should_stop"] = trainer.should_stop and not is_expired
+
+    @override
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restores an early stop, which Lightning forgets, and refuses another data module."""
+        if checkpoint.get("run") == self.run_name:
+            trainer.should_stop = checkpoint.get("should_stop", False)
+        saved, current = checkpoint.get("data"), self._data_spec(trainer)
+        if saved and current and saved["class_path"] != current["class_path"]:
+            raise ValueError(
+                f"the run was trained on {saved['class_path']}, not on {current['class_path']}; "
+                "resume it with the same data module"
+            )
+
+    def _data_spec(self, trainer: Trainer) -> dict[str, Any] | None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if self.data_spec or data is None:
+            return self.data_spec
+        if not data.hparams and inspect.signature(type(data)).parameters:
+            return None  # its arguments are not known
+        return {"class_path": class_path(type(data)), "init_args": dict(data.hparams)}
+
+
+def check_best(root: Path) -> None:
+    """Raises ValueError if ``best.ckpt`` in the current folder is not that of a fit.
+
+    It is a link into a run folder, or, on a system without links, a copy from a run in ``root``.
+    """
+    if BEST.is_symlink():
+        is_ours = Path(os.readlink(BEST)).parts[-2:] == (runs.CHECKPOINTS, BEST.name)
+    elif BEST.exists():
+        try:
+            is_ours = (root / str(read_checkpoint(BEST).get("run"))).is_dir()
+        except ValueError:
+            is_ours = False
+    else:
+        return
+    if not is_ours:
+        raise ValueError(
+            f"{BEST.absolute()} is not from a fit in this folder, and fit does not replace it; "
+            "move it away or rename it first"
+        )
+
+
+def link_best(checkpoint: Path) -> None:
+    """Makes ``best.ckpt`` in the current folder a link to ``checkpoint``, or a copy without links.
+
+    Where that can't be done, a line says so, and the fit goes on.
+    """
+    temporary = BEST.with_name(f".{BEST.name}.{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.symlink_to(os.path.relpath(checkpoint))
+        except (OSError, ValueError):  # ValueError: on another drive of Windows
+            shutil.copyfile(checkpoint, temporary)
+        temporary.replace(BEST)
+    except OSError as error:
+        print_line(f"cannot write {BEST} in the current folder ({error}); use {checkpoint}")
+
+
+def is_best(checkpoint: Path) -> bool:
+    """Whether ``best.ckpt`` in the current folder is ``checkpoint``, or a copy of it."""
+    return BEST.is_file() and filecmp.cmp(BEST, checkpoint, shallow=False)
