@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from fmnist_lightning.internals.console import EpochBar, can_show_bar
 from fmnist_lightning.internals.fast_loop import FitLoop
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
-from fmnist_lightning.internals.threads import StarvationWarning, set_num_threads
+from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
 from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
@@ -58,7 +58,7 @@ def create_trainer(
     has_bar = any(isinstance(callback, ProgressBar) for callback in used)
     if kwargs.get("enable_progress_bar") is not False and not has_bar:
         used.append(EpochBar(refresh_rate=10 if can_show_bar() else 0))
-    used += [EpochSummary(), StarvationWarning(), EvaluationSummary(None if dry else run_dir)]
+    used += [EpochSummary(), EvaluationSummary(None if dry else run_dir)]
     if logger is not False and not dry:
         from fmnist_lightning import tensorboard  # an option, imported only where it is used
 
