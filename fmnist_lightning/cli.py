@@ -170,11 +170,11 @@ class FashionCLI(LightningCLI):
             callbacks.append(self._prediction_writer(None if dry else run_dir))
             kwargs["logger"] = kwargs["logger"] or False
         elif kwargs["logger"] in (None, True) and not fits and not dry and self.source:
-            from fmnist_lightning.tensorboard import FixedStepTensorBoardLogger
+            from fmnist_lightning.tensorboard import RunTensorBoardLogger
 
             # The curves of an epoch are at its last step, which Lightning counts from 0.
             step = max(self.source.step - 1, 0)
-            kwargs["logger"] = FixedStepTensorBoardLogger(run_dir or Path(), step=step)
+            kwargs["logger"] = RunTensorBoardLogger(run_dir or Path(), step=step)
         trainer = create_trainer(run_dir=run_dir, callbacks=callbacks, **kwargs)
         if self.subcommand == "predict" and trainer.world_size > 1:
             raise ValueError(f"predict runs on one device, not on {trainer.world_size}")

@@ -65,8 +65,8 @@ def create_trainer(
         if logger is None or logger is True:
             last = run_dir / runs.CHECKPOINTS / runs.LAST  # of a run that is resumed
             step = read_checkpoint(last)["global_step"] if last.is_file() else 0
-            logger = tensorboard.FixedStepTensorBoardLogger(run_dir, purge_step=step)
-        used += [tensorboard.TensorBoardSetup(), tensorboard.TensorBoardEvaluation()]
+            logger = tensorboard.RunTensorBoardLogger(run_dir, purge_step=step)
+        used += [tensorboard.TensorBoardSetup(), tensorboard.EvaluationFigures()]
     if saves:
         used.append(RunCheckpoint(run_dir / runs.CHECKPOINTS))
     all_plugins = as_list(plugins)

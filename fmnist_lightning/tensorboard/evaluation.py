@@ -17,7 +17,7 @@ NAMES = {"val": "validation", "test": "test"}
 NUM_IMAGES, NUM_EMBEDDED, MAX_FILTERS = 10, 500, 64
 
 
-class TensorBoardEvaluation(Callback):
+class EvaluationFigures(Callback):
     """Writes the results of evaluations into the TensorBoard logs of the trainer.
 
     Weights & Biases and MLflow get the metrics of each class and the figures, too.
@@ -34,18 +34,18 @@ class TensorBoardEvaluation(Callback):
         if not trainer.sanity_checking:
             self._log_classes(trainer, pl_module, "val")
             if trainer.state.fn == "validate":
-                self._log_figures(trainer, pl_module, "val")
+                self.log_figures(trainer, pl_module, "val")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the rest for the last validation."""
         training = pl_module.training
-        self._log_figures(trainer, pl_module.eval(), "val")
+        self.log_figures(trainer, pl_module.eval(), "val")
         pl_module.train(training)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes all for the test images."""
         self._log_classes(trainer, pl_module, "test")
-        self._log_figures(trainer, pl_module, "test")
+        self.log_figures(trainer, pl_module, "test")
 
     def _log_classes(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
         assert isinstance(classifier, FashionClassifier)
@@ -64,7 +64,8 @@ class TensorBoardEvaluation(Callback):
         for logger in find_other_loggers(trainer):
             logger.log_metrics(metrics, self.step)
 
-    def _log_figures(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
+    def log_figures(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
+        """Writes charts, images and the embedding of the latest ``val`` or ``test`` evaluation."""
         assert isinstance(classifier, FashionClassifier)
         writers = find_writers(trainer, self.step)
         if not (writers or find_other_loggers(trainer)) or not classifier.eval_outputs:

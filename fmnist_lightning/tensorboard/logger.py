@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 EVENT_FILE = "events.out.tfevents."
 
 
-class FixedStepTensorBoardLogger(TensorBoardLogger):
+class RunTensorBoardLogger(TensorBoardLogger):
     """A TensorBoard log directly in the folder of a run.
 
     ``step`` is that of all metrics of an evaluation. ``purge_step`` is where a fit is resumed:

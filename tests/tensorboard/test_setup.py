@@ -21,8 +21,8 @@ from fmnist_lightning import (
     figures,
 )
 from fmnist_lightning.tensorboard import (
-    FixedStepTensorBoardLogger,
-    TensorBoardEvaluation,
+    EvaluationFigures,
+    RunTensorBoardLogger,
     TensorBoardSetup,
 )
 from fmnist_lightning.training.checkpoint import read_checkpoint
@@ -143,14 +143,14 @@ def test_other_data_modules_and_loggers(
     logger: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier = FashionClassifier(classes=["Süß", "靴", *"abcdefgh"])
-    loggers = [CSVLogger(tmp_path), FixedStepTensorBoardLogger(tmp_path / "run")]
+    loggers = [CSVLogger(tmp_path), RunTensorBoardLogger(tmp_path / "run")]
     if not logger:
         monkeypatch.setattr(figures, "plot_confusion_matrix", None)  # would raise
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
         logger=loggers if logger else False,
-        callbacks=[TensorBoardSetup(), TensorBoardEvaluation()],
+        callbacks=[TensorBoardSetup(), EvaluationFigures()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -169,7 +169,7 @@ def test_other_data_modules_and_loggers(
 def test_log_stays_in_its_folder_when_the_current_folder_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logger = FixedStepTensorBoardLogger(Path("run"))
+    logger = RunTensorBoardLogger(Path("run"))
     logger.log_metrics({"a": 1.0}, 0)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
