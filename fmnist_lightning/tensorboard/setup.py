@@ -62,7 +62,7 @@ def _write_settings(writer: Any, trainer: Trainer, classifier: FashionClassifier
 
 
 def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str, Any]:
-    """The few settings to compare runs by, numbers and texts by name; the config has all."""
+    """The few settings to compare runs by (TensorBoard leaves out None); the config has all."""
     model, data = classifier.hparams, getattr(_datamodule(trainer), "hparams", {})
     optimizer = model["optimizer"]
     settings = {
@@ -81,7 +81,7 @@ def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str
     for name, value in optimizer["init_args"].items():
         if value:  # what is 0 or false is off
             settings[name] = value if isinstance(value, int | float | str) else str(value)
-    return {name: value for name, value in settings.items() if value is not None}
+    return settings
 
 
 def _datamodule(trainer: Trainer) -> Any:

@@ -132,7 +132,7 @@ def test_images_are_misclassified_and_correct_in_order_of_confidence(
 
 
 def test_each_stage_has_a_projector_log_that_a_repeated_test_replaces(fit: Fit, run: Run) -> None:
-    folder = fit()
+    folder = fit("--model.optimizer.lr", "0.0001")  # many predictions are wrong
     before = sorted((folder / "projector" / "val").rglob("*"))
     run("test", "--ckpt_path", "best.ckpt")
     run("test", "--ckpt_path", "best.ckpt")
@@ -141,7 +141,8 @@ def test_each_stage_has_a_projector_log_that_a_repeated_test_replaces(fit: Fit, 
         log = folder / "projector" / stage
         (config,) = log.rglob("projector_config.pbtxt")
         (entry,) = text_format.Parse(config.read_text(), ProjectorConfig()).embeddings
-        assert entry.tensor_name.startswith("penultimate-layer embedding")
+        assert len(list(log.rglob("events.*"))) == 1
+        assert entry.tensor_name == "penultimate-layer embedding:00019"
         rows = (log / entry.tensor_path).read_text().splitlines()
         names = (log / entry.metadata_path).read_text().splitlines()
         assert names[0] == "label\tprediction"
@@ -150,11 +151,15 @@ def test_each_stage_has_a_projector_log_that_a_repeated_test_replaces(fit: Fit, 
         with Image.open(log / entry.sprite.image_path) as sprite:
             assert sprite.size == (side, side)
     classifier = load_classifier("best.ckpt")
-    last = list(classifier.network.modules())[-1]
+    output_layer = list(classifier.network.modules())[-1]
     points = torch.tensor([[float(number) for number in row.split("\t")] for row in rows])
     with torch.no_grad():
-        predictions = [CLASSES[index] for index in last(points).argmax(dim=1)]
-    assert [line.partition("\t")[2] for line in names[1:]] == predictions
+        predictions = [CLASSES[index] for index in output_layer(points).argmax(dim=1)]
+    labels = [CLASSES[index % 10] for index in range(num)]
+    assert [tuple(line.split("\t")) for line in names[1:]] == [
+        *zip(labels, predictions, strict=True)
+    ]
+    assert labels != predictions
 
 
 def test_test_and_validate_write_charts_at_the_step_of_the_checkpoint(fit: Fit, run: Run) -> None:

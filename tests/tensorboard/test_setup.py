@@ -152,10 +152,10 @@ def test_other_data_modules_and_loggers(
     trainer.fit(classifier, datamodule=OwnData())
     assert classifier.training
     if logger:
-        found = read(tmp_path / "run").Tags()
-        assert {"val_recall/Süß", "val_precision/靴"} <= set(found["scalars"])
-        assert "val/confusion matrix" in found["images"]
-        assert "training images" not in found["images"]
+        tags = read(tmp_path / "run").Tags()
+        assert {"val_recall/Süß", "val_precision/靴"} <= set(tags["scalars"])
+        assert "val/confusion matrix" in tags["images"]
+        assert "training images" not in tags["images"]
         assert not {"batch_size", "seed"} & session(tmp_path / "run")[0].keys()
 
 
