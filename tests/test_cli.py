@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 import re
@@ -101,24 +100,6 @@ def test_validate_uses_the_split_of_the_checkpoint(fit: Fit, run: Run) -> None:
         predictions = load_classifier("best.ckpt")(data.val_dataset.images).argmax(1)
     correct = int((predictions == data.val_dataset.labels).sum())
     assert f"({correct}/120)" in out
-
-
-def test_predict_writes_probabilities_as_csv(fit: Fit, run: Run) -> None:
-    folder = fit()
-    code, out, _ = run("predict", "--ckpt_path", "best.ckpt")
-    assert code == 0
-    assert f"105 predictions written to {folder}/predictions.csv" in out
-    with (folder / "predictions.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [int(row["index"]) for row in rows] == list(range(105))
-    names = list(rows[0])[3:]
-    for row in rows:
-        probabilities = [float(row[name]) for name in names]
-        assert sum(probabilities) == pytest.approx(1, abs=1e-4)
-        assert row["prediction"] == names[probabilities.index(max(probabilities))]
-    correct = sum(row["prediction"] == row["label"] for row in rows)
-    run("test", "--ckpt_path", "best.ckpt")
-    assert correct == json.loads((folder / "test.json").read_text())["correct"]
 
 
 def test_run_has_its_name_and_is_named_by_what_uses_it(fit: Fit, run: Run) -> None:
