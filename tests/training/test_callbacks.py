@@ -1,7 +1,7 @@
 import torch
 
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.training.summary import compute_summary, format_metrics
+from fmnist_lightning.training.callbacks import compute_summary, format_metrics
 
 
 def test_evaluation_summary_has_counts_per_class() -> None:
