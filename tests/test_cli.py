@@ -39,31 +39,6 @@ def test_test_accuracy_equals_that_of_the_loaded_classifier(fit: Fit, run: Run) 
     assert list(Path("runs").iterdir()) == [folder]  # test creates no run folder
 
 
-def test_fit_prints_one_line_per_epoch(run: Run) -> None:
-    code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "3")
-    assert code == 0
-    number = r"(\d+\.\d+)"
-    part = f"loss {number} acc +{number} %"
-    line = rf"epoch +(\d)/3  train {part}  val {part}(.*)"
-    epochs = re.findall(line, out)
-    assert [epoch[0] for epoch in epochs] == ["1", "2", "3"]
-    best = float("inf")
-    for *_, val_loss, _, note in epochs:
-        assert ("improved" in note) == (float(val_loss) < best)
-        best = min(best, float(val_loss))
-    assert f"(val loss {best:.4f})" in out
-    assert "tensorboard --logdir runs" in out
-
-
-def test_epoch_without_validation_prints_no_validation_metrics(run: Run) -> None:
-    every_second = ("--trainer.check_val_every_n_epoch", "2")
-    code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "5", *every_second)
-    assert code == 0
-    lines = [line for line in out.splitlines() if line.startswith("epoch")]
-    validated = ["val loss" in line for line in lines]
-    assert validated == [False, True, False, True, True]  # always in the last
-
-
 def test_best_checkpoint_has_the_lowest_validation_loss(fit: Fit, run: Run) -> None:
     """The learning rate becomes so high that the last epoch is not the best."""
     folder = fit(
