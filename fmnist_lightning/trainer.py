@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from fmnist_lightning.internals.console import EpochBar, can_show_bar
 from fmnist_lightning.internals.fast_loop import FitLoop
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
-from fmnist_lightning.internals.threads import StarvationWarning, set_num_threads
+from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
 from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, read_checkpoint
@@ -64,7 +64,7 @@ def create_trainer(
     has_bar = any(isinstance(callback, ProgressBar) for callback in used)
     if kwargs.get("enable_progress_bar") is not False and not has_bar:
         used.append(EpochBar(refresh_rate=10 if can_show_bar() else 0))
-    used += [EpochSummary(), StarvationWarning(), EvaluationSummary(None if is_dry else run_dir)]
+    used += [EpochSummary(), EvaluationSummary(None if is_dry else run_dir)]
     if logger is not False and not is_dry:
         from fmnist_lightning import tensorboard  # an option, imported only where it is used
 
@@ -72,8 +72,8 @@ def create_trainer(
             last, purge_step = run_dir / runs.CHECKPOINTS / runs.LAST, None
             if log_step is None:  # a fit, which repeats what the log has of later steps
                 purge_step = read_checkpoint(last)["global_step"] if last.is_file() else 0
-            logger = tensorboard.FixedStepTensorBoardLogger(run_dir, log_step, purge_step)
-        used += [tensorboard.TensorBoardSetup(), tensorboard.TensorBoardEvaluation()]
+            logger = tensorboard.RunTensorBoardLogger(run_dir, log_step, purge_step)
+        used += [tensorboard.TensorBoardSetup(), tensorboard.EvaluationFigures()]
     if should_save:
         used.append(RunCheckpoint(run_dir / runs.CHECKPOINTS, data_spec))
     all_plugins = as_list(plugins)

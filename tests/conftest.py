@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fmnist_lightning.__main__ import main
 from fmnist_lightning.data import download as sources
-from fmnist_lightning.tensorboard import TensorBoardEvaluation
+from fmnist_lightning.tensorboard import EvaluationFigures
 
 # The networks are tiny: more threads would be slower.
 torch.set_num_threads(1)
@@ -79,7 +79,7 @@ def _isolation(
     monkeypatch.setattr(sources, "DEBIAN_FOLDER", Path("/nowhere/fashion-mnist"))
     monkeypatch.setattr(shutil, "which", lambda name: None)  # no apt-get
     if "tensorboard" not in request.path.parts:  # drawing takes longer than a tiny training
-        monkeypatch.setattr(TensorBoardEvaluation, "_log_figures", lambda *args: None)
+        monkeypatch.setattr(EvaluationFigures, "log_figures", lambda *args: None)
 
 
 def as_data_files(files: dict[str, bytes]) -> tuple[sources.DataFile, ...]:

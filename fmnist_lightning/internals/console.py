@@ -6,19 +6,20 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from tqdm.auto import tqdm
+from typing_extensions import override
 
 
 class EpochBar(TQDMProgressBar):
-    """Lightning's bar, which counts epochs from 1 as the printed lines do."""
+    """Lightning's progress bar, but epochs count from 1, as in the printed lines."""
 
+    @override
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Names the epoch."""
         super().on_train_epoch_start(trainer)
         self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
 
 
 def can_show_bar() -> bool:
-    """Whether this is a terminal or a notebook; in a file, a bar would be thousands of lines."""
+    """Whether the output goes to a terminal or a notebook; in a file, a bar fills many lines."""
     return sys.stdout.isatty() or "ipykernel" in sys.modules
 
 

@@ -6,17 +6,16 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-
-HINT = "no later checkpoint was saved. A lower --model.optimizer.lr may help"
+from typing_extensions import override
 
 
 class NonFiniteError(RuntimeError):
-    """The loss or a weight is NaN or infinite; the message says since when."""
+    """The loss or a weight is NaN or infinite; the message names the step."""
 
 
 def find_non_finite(weights: Mapping[str, Tensor]) -> str | None:
     """The name of the first tensor that holds a NaN or an infinity, if there is one."""
-    return next((name for name, each in weights.items() if not each.isfinite().all()), None)
+    return next((name for name, weight in weights.items() if not weight.isfinite().all()), None)
 
 
 class TerminateOnNonFinite(Callback):
@@ -29,48 +28,41 @@ class TerminateOnNonFinite(Callback):
     def __init__(self) -> None:
         self.losses: list[Tensor] = []  # since the last check, one per step
 
+    @override
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stores the loss, and checks all stored ones in logging steps."""
         self.losses.append(outputs["loss"])
-        every: int = trainer.log_every_n_steps or 100  # type: ignore[attr-defined]
-        if len(self.losses) >= every:
+        if len(self.losses) >= (trainer.log_every_n_steps or 100):  # type: ignore[attr-defined]
             self._check(trainer)
 
+    @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Checks the losses before a validation, which may save a checkpoint."""
         self._check(trainer)
 
+    @override
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Checks the losses and the weights: the last step may have broken only the weights.
-
-        Raises:
-            NonFiniteError: If one of them is not finite.
-        """
         self._check(trainer)
+        # The last step may have broken only the weights.
         if (name := find_non_finite(checkpoint["state_dict"])) is not None:
-            raise NonFiniteError(
-                f"after step {trainer.global_step:,}, the weights {name} are not finite; {HINT}"
-            )
+            raise _error(f"weights {name}", trainer.global_step, trainer)
 
     def _check(self, trainer: Trainer) -> None:
         """Raises if a stored loss is not finite, on any rank."""
         if not self.losses:
             return
-        bad = ~torch.stack(self.losses).isfinite()
-        num, self.losses = len(bad), []
-        first = torch.where(bad.any(), bad.int().argmax(), num)
+        is_bad = ~torch.stack(self.losses).isfinite()
+        num, self.losses = len(is_bad), []
+        first = torch.where(is_bad.any(), is_bad.int().argmax(), num)
         index = int(trainer.strategy.reduce(first, reduce_op="min"))  # over all ranks
         if index < num:
-            raise NonFiniteError(
-                f"from step {trainer.global_step - num + index + 1:,} on, in epoch "
-                f"{trainer.current_epoch + 1}, the loss is not finite; {HINT}"
-            )
+            raise _error("loss", trainer.global_step - num + index + 1, trainer)
+
+
+def _error(name: str, step: int, trainer: Trainer) -> NonFiniteError:
+    return NonFiniteError(
+        f"the {name} became NaN or infinite at step {step:,} (epoch {trainer.current_epoch + 1}); "
+        "no checkpoint was saved after that. A lower --model.optimizer.lr may help"
+    )

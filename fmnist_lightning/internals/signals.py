@@ -1,4 +1,4 @@
-"""Ctrl+C, SIGTERM, and ranks that died."""
+"""Ctrl+C, SIGTERM, and processes of a distributed run that died."""
 
 import contextlib
 import signal
@@ -12,9 +12,10 @@ _received: list[int] = []
 
 @contextlib.contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Turns SIGTERM and Ctrl+C into KeyboardInterrupt, so that half-written files are cleaned up.
+    """Turns SIGTERM and Ctrl+C into KeyboardInterrupt, so that half-written files are removed.
 
-    It also notes them, because libraries may raise another error in place of that one.
+    The signal is also kept for ``signal_exit_code``, because a library may replace the
+    KeyboardInterrupt with an error of its own.
     """
 
     def handler(signum: int, frame: object) -> None:
@@ -26,16 +27,16 @@ def raise_on_signals() -> Iterator[None]:
         yield  # only the main thread may install signal handlers
         return
     handled = [
-        each
-        for each in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(each) != signal.SIG_IGN  # as in the background of a shell
+        signum
+        for signum in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(signum) != signal.SIG_IGN  # as in the background of a shell
     ]
-    before = {each: signal.signal(each, handler) for each in handled}
+    previous = {signum: signal.signal(signum, handler) for signum in handled}
     try:
         yield
     finally:
-        for each, previous in before.items():
-            signal.signal(each, previous)
+        for signum, previous_handler in previous.items():
+            signal.signal(signum, previous_handler)
 
 
 def signal_exit_code() -> int | None:

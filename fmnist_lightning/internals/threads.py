@@ -5,19 +5,17 @@ program, all wait, and a small network trains several times slower than with one
 """
 
 import functools
+import math
 import os
-import time
 from pathlib import Path
-from typing import Any
 
+import psutil
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 
 from fmnist_lightning.internals.console import print_line
 
-CGROUPS = Path("/sys/fs/cgroup")
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 WINDOW, MAX_WINDOWS = 0.15, 4  # seconds, in which other programs are watched; times
-MIN_SECONDS = 2.0  # of an epoch, to judge it
 
 
 def set_num_threads(num: int | None = None) -> int:
@@ -27,13 +25,13 @@ def set_num_threads(num: int | None = None) -> int:
         ValueError: If it is not at least 1.
     """
     if num is None:
-        allowed = num = max_num_threads()
-        if allowed > 1 and "OMP_NUM_THREADS" not in os.environ:
-            num = min(allowed, num_free_cpus(allowed))
-        if num < allowed:
+        max_num = num = max_num_threads()
+        if max_num > 1 and "OMP_NUM_THREADS" not in os.environ:
+            num = min(max_num, num_free_cpus(max_num))
+        if num < max_num:
             print_line(
-                f"Using {num} of {allowed} CPU threads, because other programs are busy; "
-                f"--num_threads {allowed} uses all"
+                f"Using {num} of {max_num} CPU threads, because other programs are busy; "
+                f"--num_threads {max_num} uses all"
             )
     if num < 1:
         raise ValueError(f"num_threads must be at least 1, not {num}")
@@ -54,110 +52,28 @@ def _affinity() -> set[int]:
 
 
 def cpu_quota() -> float:
-    """The CPUs that the control groups of this process may use, such as a container's ``--cpus``.
+    """The CPUs that a container may use (``docker --cpus``), which PyTorch does not ask for.
 
-    See https://docs.kernel.org/admin-guide/cgroup-v2.html and, for version 1, sched-bwc.html.
+    See https://docs.kernel.org/admin-guide/cgroup-v2.html.
     """
-    quotas = [float("inf")]
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not Linux
-        return quotas[0]
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
-        root = CGROUPS / controllers  # version 2 has no controllers here
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        group = root / name.lstrip("/")
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(root):
-                quotas += _read_quota(folder)
-    return min(quotas)
-
-
-def _read_quota(folder: Path) -> list[float]:
-    """The quota of one control group in CPUs, if it has one."""
-    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
-        try:
-            quota, period = " ".join((folder / name).read_text() for name in names).split()
-            return [int(quota) / int(period)] if int(quota) > 0 else []
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return []
+        quota, period = CPU_MAX.read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):  # not in a container of Linux, or "max"
+        return math.inf
 
 
 def num_free_cpus(enough: int) -> int:
     """The CPUs of this process that other programs leave free, rounded, at least 1.
 
-    A short burst does not count: the highest of several measurements is taken, and the first
-    that finds ``enough``. Outside of Linux, all count as free.
+    A short burst does not count: the result is the highest of several measurements, which end with
+    the first that is at least ``enough``.
     """
-    found = 1
+    num_free = 1
     for _ in range(MAX_WINDOWS):
-        before = _cpu_times()
-        time.sleep(WINDOW)
-        after = _cpu_times()
-        busy = sum(
-            (after[cpu][0] - before[cpu][0]) / max(1, after[cpu][1] - before[cpu][1])
-            for cpu in before.keys() & after
-        )
-        found = max(found, int(len(_affinity()) - busy + 0.5))
-        if found >= enough:
+        percents = psutil.cpu_percent(interval=WINDOW, percpu=True)
+        cpus = [cpu for cpu in _affinity() if cpu < len(percents)]
+        num_free = max(num_free, round(sum(1 - percents[cpu] / 100 for cpu in cpus)))
+        if num_free >= enough:
             break
-    return found
-
-
-def _cpu_times() -> dict[int, tuple[int, int]]:
-    """Busy and total ticks of each CPU of this process since the machine started."""
-    try:
-        lines = Path("/proc/stat").read_text().splitlines()
-    except OSError:
-        return {}
-    times, own = {}, _affinity()
-    for line in lines:
-        name, *values = line.split()
-        if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in own:
-            ticks = [int(value) for value in values[:8]]  # what follows counts twice
-            idle = ticks[3] + ticks[4]  # idle, and waiting for input and output
-            times[int(name[3:])] = sum(ticks) - idle, sum(ticks)
-    return times
-
-
-class StarvationWarning(Callback):
-    """Says once if other programs keep the threads of a run waiting for each other.
-
-    Then the threads get less CPU time than the epoch lasted, and are often interrupted.
-    """
-
-    warned = False
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins to count."""
-        self.start = _usage()
-
-    on_train_start = on_train_epoch_start  # a fit may begin inside an epoch
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints a line, with the remedy."""
-        num = torch.get_num_threads()
-        seconds, cpu_seconds, interrupts = (
-            end - start for start, end in zip(self.start, _usage(), strict=True)
-        )
-        on_cpu: Any = trainer.strategy.root_device.type == "cpu"
-        if self.warned or num == 1 or not on_cpu or seconds < MIN_SECONDS:
-            return
-        if cpu_seconds < 0.75 * num * seconds and interrupts > 50 * num * seconds:
-            self.warned = True
-            print_line(
-                f"Other processes are busy, and the {num} threads of this run wait for each other. "
-                f"It would be faster with --num_threads {num // 2}; --ckpt_path last resumes it."
-            )
-
-
-def _usage() -> tuple[float, float, float]:
-    """Seconds on the clock, seconds of CPU time, and involuntary context switches."""
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return time.monotonic(), float("inf"), 0
-    return time.monotonic(), time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    return num_free

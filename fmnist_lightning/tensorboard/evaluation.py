@@ -6,50 +6,52 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from typing_extensions import override
 
 from fmnist_lightning.models.introspection import embeddings, feature_maps, first_conv_filters
-from fmnist_lightning.tensorboard.logger import find_other_loggers, find_writers, log_figure
+from fmnist_lightning.tensorboard.logger import find_figure_loggers, fixed_step, log_figure
 from fmnist_lightning.training.module import FashionClassifier
 
 NAMES = {"val": "validation", "test": "test"}
 NUM_IMAGES, NUM_EMBEDDED, MAX_FILTERS = 10, 500, 64
 
 
-class TensorBoardEvaluation(Callback):
-    """Writes the results of evaluations into the TensorBoard logs of the trainer.
-
-    Weights & Biases and MLflow get the metrics of each class and the figures, too.
+class EvaluationFigures(Callback):
+    """Writes the results of evaluations into TensorBoard, Weights & Biases and MLflow.
 
     Precision and recall of each class are written after each validation and test; charts, images
-    and the embedding after ``validate``, ``test``, and the end of a ``fit``. On several processes,
-    the metrics are of all of them, and images and confidences of rank 0.
+    and the embedding, which is for TensorBoard only, after ``validate``, ``test``, and the end of a
+    ``fit``. On several processes, the metrics are of all of them, and images and confidences of
+    rank 0.
     """
 
-    step = 0  # number of steps done before the latest evaluation
+    step = 0  # of the latest evaluation
 
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the metrics of each class, and after ``validate``, all the rest."""
         if not trainer.sanity_checking:
             self._log_classes(trainer, pl_module, "val")
             if trainer.state.fn == "validate":
-                self._log_figures(trainer, pl_module, "val")
+                self.log_figures(trainer, pl_module, "val")
 
+    @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the rest for the last validation."""
-        training = pl_module.training
-        self._log_figures(trainer, pl_module.eval(), "val")
-        pl_module.train(training)
+        is_training = pl_module.training
+        self.log_figures(trainer, pl_module.eval(), "val")  # of the last validation
+        pl_module.train(is_training)
 
+    @override
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes all for the test images."""
         self._log_classes(trainer, pl_module, "test")
-        self._log_figures(trainer, pl_module, "test")
+        self.log_figures(trainer, pl_module, "test")
 
     def _log_classes(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
         assert isinstance(classifier, FashionClassifier)
-        self.step = trainer.global_step
+        # Lightning logs the curves of an epoch at its last step, counted from 0.
+        self.step = max(trainer.global_step - 1, 0)
         confusion = getattr(classifier, f"{stage}_metrics").compute()["confusion"]
         correct = confusion.diagonal()
         # Precision is 0 for a class that is never predicted, recall for one without images.
@@ -58,25 +60,25 @@ class TensorBoardEvaluation(Callback):
             values = (correct / total.clamp(min=1)).tolist()
             for label, value in zip(classifier.classes, values, strict=True):
                 metrics[f"{stage}_{name}/{label}"] = value
-        for writer, step in find_writers(trainer, self.step):
-            for tag, value in metrics.items():
-                writer.add_scalar(tag, value, step)
-        for logger in find_other_loggers(trainer):
+        for logger in find_figure_loggers(trainer):
             logger.log_metrics(metrics, self.step)
 
-    def _log_figures(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
+    def log_figures(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
+        """Writes charts, images and the embedding of the latest ``val`` or ``test`` evaluation."""
         assert isinstance(classifier, FashionClassifier)
-        writers = find_writers(trainer, self.step)
-        if not (writers or find_other_loggers(trainer)) or not classifier.eval_outputs:
+        loggers = find_figure_loggers(trainer)
+        if not loggers or not classifier.eval_outputs:
             return
         parts = zip(*classifier.eval_outputs, strict=True)
         images, labels, logits = (torch.cat(part).cpu() for part in parts)
         outputs = images, labels, logits.float().softmax(dim=1)
         for tag, figure in _draw(classifier, *outputs, stage).items():
             log_figure(trainer, f"{stage}/{tag}", figure, self.step)
-        for writer, step in writers:
-            folder = Path(writer.log_dir) / "projector" / stage
-            _write_embedding(folder, step, classifier, *(part[:NUM_EMBEDDED] for part in outputs))
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                folder = Path(logger.log_dir) / "projector" / stage
+                first = (part[:NUM_EMBEDDED] for part in outputs)
+                _write_embedding(folder, fixed_step(logger, self.step), classifier, *first)
 
 
 def _draw(
@@ -90,7 +92,7 @@ def _draw(
     confusion, ece = metrics["confusion"].cpu(), float(metrics["ece"])
     confidences, predicted = probabilities.max(dim=1)
     correct = predicted == labels
-    found = {
+    drawn = {
         "confusion matrix": figures.plot_confusion_matrix(
             confusion, classes, f"Confusion matrix, {name} (%)"
         ),
@@ -110,21 +112,21 @@ def _draw(
         ]
         if captions:
             title = f"{tag.capitalize()}, {name}"
-            found[tag] = figures.plot_image_grid(images[shown], captions, title, columns=2)
+            drawn[tag] = figures.plot_image_grid(images[shown], captions, title, columns=2)
     filters = first_conv_filters(classifier.network)
     if filters is not None:
         inputs = classifier.preprocess(images[:1].to(classifier.device))
         layers = [("input", inputs[0].float().cpu()), *feature_maps(classifier.network, inputs)]
-        found["feature maps"] = figures.plot_feature_maps(layers, f"Feature maps, {name} image 0")
-        found["first-layer filters"] = figures.plot_feature_maps(
+        drawn["feature maps"] = figures.plot_feature_maps(layers, f"Feature maps, {name} image 0")
+        drawn["first-layer filters"] = figures.plot_feature_maps(
             [("first convolution", filters)], "First-layer filters", MAX_FILTERS
         )
-    return found
+    return drawn
 
 
 def _write_embedding(
     folder: Path,
-    step: int,
+    step: int | None,
     classifier: FashionClassifier,
     images: Tensor,
     labels: Tensor,
@@ -135,9 +137,6 @@ def _write_embedding(
     points = [embeddings(classifier.network, classifier.preprocess(batch)) for batch in batches]
     pairs = zip(labels.tolist(), probabilities.argmax(dim=1).tolist(), strict=True)
     names = [[classifier.classes[index] for index in pair] for pair in pairs]
-    for each in (folder.parent, folder):
-        if each.is_symlink():  # whose target may be anything
-            each.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     with SummaryWriter(str(folder)) as writer:
         writer.add_embedding(

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
+from typing_extensions import override
 
 from fmnist_lightning.data.dataset import TensorImageDataset, global_seed
-from fmnist_lightning.internals.specs import flatten
-from fmnist_lightning.tensorboard.logger import find_other_loggers, find_writers, log_figure
+from fmnist_lightning.tensorboard.logger import find_figure_loggers, log_figure
 from fmnist_lightning.training.module import FashionClassifier
 
 # TensorBoard interprets the names as regular expressions; `train/loss_step` must not match.
@@ -31,49 +32,56 @@ NUM_IMAGES = 20
 class TensorBoardSetup(Callback):
     """Writes what is known before the first step; the log of a resumed run has it already."""
 
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the layout of charts, hyperparameters, config and training images."""
-        if trainer.global_step > 0:
+        loggers = find_figure_loggers(trainer)
+        if trainer.global_step > 0 or not loggers:
             return
         assert isinstance(pl_module, FashionClassifier)
-        path = Path(trainer.default_root_dir) / "config.yaml"
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                _write_settings(logger.experiment, trainer, pl_module)
         dataset = getattr(_datamodule(trainer), "train_dataset", None)
-        for writer, _ in find_writers(trainer):
-            writer.add_custom_scalars(LAYOUT)
-            if path.is_file():
-                lines = path.read_text(encoding="utf-8").splitlines()
-                writer.add_text("config", "\n".join(f"    {line}" for line in lines))
-            # Only the names of the metrics are declared here. TensorBoard takes their values from
-            # the curves, so that those of a later `test` appear next to the hyperparameters too.
-            metrics = dict.fromkeys(SUMMARY_METRICS, torch.nan)
-            for summary in hparams(hyperparameters(trainer, pl_module), metrics):  # type: ignore[no-untyped-call]
-                writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
-        loggers = [*find_writers(trainer), *find_other_loggers(trainer)]
-        if loggers and isinstance(dataset, TensorImageDataset):
+        if isinstance(dataset, TensorImageDataset):
             figure = _draw_images(dataset, pl_module.classes)
             log_figure(trainer, "training images", figure, trainer.global_step)
 
 
+def _write_settings(writer: Any, trainer: Trainer, classifier: FashionClassifier) -> None:
+    """Writes the layout of charts, the config and the hyperparameters."""
+    writer.add_custom_scalars(LAYOUT)
+    path = Path(trainer.default_root_dir) / "config.yaml"
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        writer.add_text("config", "\n".join(f"    {line}" for line in lines))
+    # Only the names of the metrics are declared here. TensorBoard takes their values from the
+    # curves, so that those of a later `test` appear next to the hyperparameters too.
+    metrics = dict.fromkeys(SUMMARY_METRICS, torch.nan)
+    for summary in hparams(hyperparameters(trainer, classifier), metrics):  # type: ignore[no-untyped-call]
+        writer.file_writer.add_summary(summary)
+
+
 def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str, Any]:
-    """The few settings to compare runs by, numbers and texts by name; the config has all."""
+    """The few settings to compare runs by (TensorBoard leaves out None); the config has all."""
     model, data = classifier.hparams, getattr(_datamodule(trainer), "hparams", {})
     optimizer = model["optimizer"]
-    found = {
+    settings = {
         "network": _format_call(model["network"]),
         "optimizer": optimizer["class_path"].rpartition(".")[2],
         "max_epochs": trainer.max_epochs,
         "augmentation": _format_call(model["augmentation"]) if model["augmentation"] else "none",
         "hflip_tta": model["hflip_tta"],
         "translation_tta": model["translation_tta"],
-        # What is 0 or false is off.
-        **{name: value for name, value in flatten(optimizer["init_args"]).items() if value},
         "lr_schedule": model["lr_schedule"],
         "batch_size": data.get("batch_size"),  # a data module of the user's own may have none
         "train_size": data.get("train_size"),
         "precision": str(trainer.precision),
         "seed": global_seed(),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    for name, value in optimizer["init_args"].items():
+        if value:  # what is 0 or false is off
+            settings[name] = value if isinstance(value, int | float | str) else str(value)
+    return settings
 
 
 def _datamodule(trainer: Trainer) -> Any:

@@ -1,4 +1,4 @@
-"""Callbacks: what a run prints, and the seed of each epoch."""
+"""Callbacks: the seed of each epoch, and what a run prints."""
 
 import json
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from typing_extensions import override
 
 from fmnist_lightning.data.dataset import global_seed
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write
 from fmnist_lightning.training.module import FashionClassifier
-from fmnist_lightning.training.summary import compute_summary, format_metrics
 
 
 class SeedEachEpoch(Callback):
@@ -22,85 +22,90 @@ class SeedEachEpoch(Callback):
     A resumed run then draws the same numbers as one that was never stopped.
     """
 
+    @override
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seeds before the first step; a DataLoader draws before it, and not in every epoch."""
+        # Not at the start of the epoch: a DataLoader draws after it, and not in every epoch.
         if batch_idx == 0 and (seed := global_seed()) is not None:
             torch.manual_seed((seed << 32) + (trainer.current_epoch << 12) + trainer.global_rank)
 
 
 class EpochSummary(Callback):
-    """Prints loss and accuracy of each epoch, and whether the validation loss improved."""
+    """Prints the network, and loss and accuracy of each epoch, and why a run ends early.
+
+    An epoch is marked as improved if its validation loss is the lowest of the run so far.
+    """
 
     def __init__(self) -> None:
         self.best_loss = float("inf")
-        self.validated = False
+        self.is_validated = False  # this epoch; not every epoch has to be
 
+    @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the network and its number of parameters."""
         assert isinstance(pl_module, FashionClassifier)
         num = sum(weight.numel() for weight in pl_module.network.parameters())
         if trainer.is_global_zero:
             print_line(f"{type(pl_module.network).__name__}, {num:,} parameters")
 
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes that this epoch was validated; not every epoch has to be."""
-        self.validated = not trainer.sanity_checking
+        self.is_validated = not trainer.sanity_checking
 
+    @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints one line."""
         assert isinstance(pl_module, FashionClassifier)
         train = pl_module.train_metrics.compute()
-        of = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+        total = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         line = (
-            f"epoch {trainer.current_epoch + 1:>2}{of}  "
+            f"epoch {trainer.current_epoch + 1:>2}{total}  "
             f"train loss {train['loss']:.4f} acc {100 * train['acc']:5.2f} %"
         )
-        if self.validated:
-            self.validated = False
+        if self.is_validated:
+            self.is_validated = False
             val = pl_module.val_metrics.compute()
             loss = val["loss"].item()
             line += f"  val loss {loss:.4f} acc {100 * val['acc']:5.2f} %"
             if loss < self.best_loss:
-                first = self.best_loss == float("inf")
-                line += "  improved" + ("" if first else f" from {self.best_loss:.4f}")
+                is_first = self.best_loss == float("inf")
+                line += "  improved" + ("" if is_first else f" from {self.best_loss:.4f}")
                 self.best_loss = loss
         if trainer.is_global_zero:
             print_line(line)
 
+    @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says why a run ends early."""
         for callback in trainer.early_stopping_callbacks:
             if callback.stopping_reason_message and trainer.is_global_zero:
                 print_line(f"Stopped early: {callback.stopping_reason_message}")
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """The lowest validation loss so far."""
         return {"best_loss": self.best_loss}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the lowest validation loss of a resumed run."""
         self.best_loss = state_dict["best_loss"]
 
 
 class EvaluationSummary(Callback):
     """Prints the metrics of ``validate`` and ``test``, and writes them, unrounded, as JSON.
 
-    The files are ``validate.json`` and ``test.json`` in ``run_dir``; None writes nothing.
+    The files are ``validate.json`` and ``test.json`` in ``run_dir``; None writes nothing. In a
+    ``fit``, :class:`EpochSummary` prints those of the validation.
     """
 
     def __init__(self, run_dir: Path | None) -> None:
         self.run_dir = run_dir
 
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reports ``validate``; during ``fit``, :class:`EpochSummary` does."""
         assert isinstance(pl_module, FashionClassifier)
         if trainer.state.fn == "validate":
             self._report(trainer, "validate", pl_module.val_metrics.compute(), pl_module.classes)
 
+    @override
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reports ``test``."""
         assert isinstance(pl_module, FashionClassifier)
         self._report(trainer, "test", pl_module.test_metrics.compute(), pl_module.classes)
 
@@ -114,3 +119,35 @@ class EvaluationSummary(Callback):
             with atomic_write(self.run_dir / f"{name}.json") as stream:
                 stream.write((json.dumps(summary, indent=2) + "\n").encode())
         print_line(format_metrics(name, summary))
+
+
+def compute_summary(metrics: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Any]:
+    """The metrics of an evaluation as plain numbers, with counts for each class."""
+    confusion = metrics["confusion"]
+    correct, total = int(confusion.diagonal().sum()), int(confusion.sum())
+    return {
+        "loss": float(metrics["loss"]),
+        "accuracy": correct / total,
+        "correct": correct,
+        "total": total,
+        "ece": float(metrics["ece"]),
+        "classes": {
+            name: {"correct": int(row[index]), "total": int(row.sum())}
+            for index, (name, row) in enumerate(zip(classes, confusion, strict=True))
+        },
+    }
+
+
+def format_metrics(name: str, summary: dict[str, Any]) -> str:
+    """The lines that the terminal shows of a summary."""
+    lines = [
+        f"{name} loss {summary['loss']:.4f}",
+        f"{name} accuracy {100 * summary['accuracy']:.2f} % "
+        f"({summary['correct']:,}/{summary['total']:,})",
+        f"{name} calibration error {100 * summary['ece']:.2f} %",
+    ]
+    for class_name, counts in summary["classes"].items():
+        correct, total = counts["correct"], counts["total"]
+        percent = f"{100 * correct / total:6.2f} %" if total else "     - "
+        lines.append(f"  {class_name:<12} {percent} ({correct:,}/{total:,})")
+    return "\n".join(lines)

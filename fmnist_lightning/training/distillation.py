@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from typing_extensions import override
 
 from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.training.checkpoint import build_classifier, read_checkpoint
@@ -21,19 +21,22 @@ class Distillation(Callback):
     (https://arxiv.org/abs/2106.05237), in one view.
 
     Args:
-        teacher: The checkpoint of a network that was trained with the same validation images. It is
-            read when ``fit`` starts or resumes, which raises ValueError if it is another one, or
-            its classes or validation images are others.
+        teacher: The checkpoint of a network of the same classes, trained with the same validation
+            images. It is read when ``fit`` starts or resumes.
         trusted: Classes of the teacher that are not of this package, see ``load_classifier``.
     """
 
     def __init__(self, teacher: str, trusted: Sequence[str] = ()) -> None:
         self.path = teacher
         self.trusted = tuple(trusted)
-        self.source: dict[str, Any] | None = None  # run and step that the teacher is from
 
+    @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads the teacher, and has the module learn from it."""
+        """Reads the teacher, and has the module learn from it.
+
+        Raises:
+            ValueError: If there is no such teacher, or it has other classes or validation images.
+        """
         assert isinstance(pl_module, FashionClassifier)
         if not Path(self.path).is_file():
             raise ValueError(
@@ -41,23 +44,17 @@ class Distillation(Callback):
                 f"copy its best.ckpt to {self.path}"
             )
         checkpoint = read_checkpoint(self.path)
-        source = {key: checkpoint.get(key) for key in ("run", "global_step")}
-        if self.source not in (None, source):
-            raise ValueError(
-                f"the teacher {self.path} is {source}, but the run began with {self.source}"
-            )
-        self.source = source
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, InMemoryDataModule):
             saved = checkpoint.get(type(data).__qualname__, {})
-            theirs, ours = (
-                {key: split.get(key) for key in ("split_seed", "val_size")}
-                for split in (saved, data.split)
+            teacher_split, split = (
+                {key: values.get(key) for key in ("split_seed", "val_size")}
+                for values in (saved, data.split)
             )
-            if theirs != ours:
+            if teacher_split != split:
                 raise ValueError(
-                    f"the teacher {self.path} was trained with {theirs}, not {ours}: its training "
-                    "images may include validation images"
+                    f"the teacher {self.path} was trained with {teacher_split}, not {split}: its "
+                    "training images may include validation images"
                 )
         teacher = build_classifier(checkpoint, self.path, self.trusted).to(pl_module.device)
         if teacher.classes != pl_module.classes:
@@ -73,15 +70,7 @@ class Distillation(Callback):
 
         pl_module.soft_labels = soft_labels
 
+    @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lets the module learn from labels again."""
         if isinstance(pl_module, FashionClassifier):
             pl_module.soft_labels = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Which teacher it is, for the checkpoint."""
-        return {"source": self.source}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores which teacher a resumed run began with."""
-        self.source = state_dict["source"]

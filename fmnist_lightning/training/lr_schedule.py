@@ -25,9 +25,10 @@ class RunOneCycleLR(OneCycleLR):
 def one_cycle(optimizer: Optimizer, trainer: Trainer, warmup_fraction: float) -> dict[str, Any]:
     """The schedule of a whole run, in the form that ``configure_optimizers`` returns.
 
-    It rises to the optimiser's learning rates in ``warmup_fraction`` of the run, 0 to below 1.
+    It rises to the optimizer's learning rates in ``warmup_fraction`` of the run, 0 to below 1.
     """
-    if any(isinstance(each, BaseFinetuning) for each in trainer.callbacks):  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    if any(isinstance(callback, BaseFinetuning) for callback in callbacks):
         raise ValueError(
             "the one_cycle schedule does not support parameters added during training by a "
             "finetuning callback: set --model.lr_schedule constant"

@@ -1,14 +1,14 @@
 """The output of ``predict`` for the test images."""
 
+import codecs
 import csv
-import io
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from typing_extensions import override
 
 from fmnist_lightning.data.dataset import Batch
 from fmnist_lightning.internals.console import print_line
@@ -27,12 +27,13 @@ class PredictionWriter(Callback):
         self.index = index
         self.rows: list[list[Any]] = []
 
+    @override
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Checks the index before any work."""
         num = len(trainer.predict_dataloaders.dataset)  # type: ignore[union-attr]
         if self.index is not None and not 0 <= self.index < num:
             raise ValueError(f"--index must be 0 to {num - 1}, not {self.index}")
 
+    @override
     def on_predict_batch_end(
         self,
         trainer: Trainer,
@@ -45,14 +46,17 @@ class PredictionWriter(Callback):
         """Stores the probabilities of a batch, shape (N, C), and shows the chosen image."""
         assert isinstance(pl_module, FashionClassifier)
         classes, (images, labels) = pl_module.classes, batch
-        for image, label, row in zip(images, labels.tolist(), outputs.float(), strict=True):
+        for image, label, probabilities in zip(images, labels.tolist(), outputs, strict=True):
             if len(self.rows) == self.index:
-                self._show(image, label, row, classes)
-            names = [classes[label], classes[int(row.argmax())]]
-            self.rows.append([len(self.rows), *names, *(f"{p:.6f}" for p in row.tolist())])
+                self._show(image.cpu(), label, probabilities.cpu(), classes)
+            names = [classes[label], classes[int(probabilities.argmax())]]
+            texts = [f"{probability:.6f}" for probability in probabilities.tolist()]
+            self.rows.append([len(self.rows), *names, *texts])
 
-    def _show(self, image: Tensor, label: int, row: Tensor, classes: Sequence[str]) -> None:
-        confidence, predicted = row.max(dim=0)
+    def _show(
+        self, image: Tensor, label: int, probabilities: Tensor, classes: tuple[str, ...]
+    ) -> None:
+        confidence, predicted = probabilities.max(dim=0)
         title = (
             f"test image {self.index}: predicted {classes[int(predicted)]} "
             f"{100 * float(confidence):.1f} %, label {classes[label]}"
@@ -62,25 +66,18 @@ class PredictionWriter(Callback):
             from fmnist_lightning.figures import plot_prediction
 
             path = self.run_dir / f"image-{self.index}.png"
-            figure = plot_prediction(image.cpu(), row.cpu(), label, classes, title)
+            figure = plot_prediction(image, probabilities, label, classes, title)
             with atomic_write(path) as stream:
                 figure.savefig(stream, format="png")
             print_line(f"saved to {os.path.relpath(path)}")
 
+    @override
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the file."""
         assert isinstance(pl_module, FashionClassifier)
-        if self.index is not None and self.index >= len(self.rows):
-            raise ValueError(
-                f"only {len(self.rows)} images were predicted, not --index {self.index}"
-            )
-        if self.run_dir is None:
-            return
-        path = self.run_dir / "predictions.csv"
-        text = io.StringIO(newline="")
-        writer = csv.writer(text)
-        writer.writerow(["index", "label", "prediction", *pl_module.classes])
-        writer.writerows(self.rows)
-        with atomic_write(path) as stream:
-            stream.write(text.getvalue().encode())
-        print_line(f"{len(self.rows):,} predictions written to {os.path.relpath(path)}")
+        if self.run_dir is not None:
+            path = self.run_dir / "predictions.csv"
+            with atomic_write(path) as stream:
+                writer = csv.writer(codecs.getwriter("utf-8")(stream))
+                writer.writerow(["index", "label", "prediction", *pl_module.classes])
+                writer.writerows(self.rows)
+            print_line(f"{len(self.rows):,} predictions written to {os.path.relpath(path)}")

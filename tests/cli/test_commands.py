@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 import re
@@ -40,31 +39,6 @@ def test_test_accuracy_equals_that_of_the_loaded_classifier(fit: Fit, run: Run) 
     assert list(Path("runs").iterdir()) == [folder]  # test creates no run folder
 
 
-def test_fit_prints_one_line_per_epoch(run: Run) -> None:
-    code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "3")
-    assert code == 0
-    number = r"(\d+\.\d+)"
-    part = f"loss {number} acc +{number} %"
-    line = rf"epoch +(\d)/3  train {part}  val {part}(.*)"
-    epochs = re.findall(line, out)
-    assert [epoch[0] for epoch in epochs] == ["1", "2", "3"]
-    best = float("inf")
-    for *_, val_loss, _, note in epochs:
-        assert ("improved" in note) == (float(val_loss) < best)
-        best = min(best, float(val_loss))
-    assert f"(val loss {best:.4f})" in out
-    assert "tensorboard --logdir runs" in out
-
-
-def test_epoch_without_validation_prints_no_validation_metrics(run: Run) -> None:
-    every_second = ("--trainer.check_val_every_n_epoch", "2")
-    code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "5", *every_second)
-    assert code == 0
-    lines = [line for line in out.splitlines() if line.startswith("epoch")]
-    validated = ["val loss" in line for line in lines]
-    assert validated == [False, True, False, True, True]  # always in the last
-
-
 def test_best_checkpoint_has_the_lowest_validation_loss(fit: Fit, run: Run) -> None:
     """The learning rate becomes so high that the last epoch is not the best."""
     folder = fit(
@@ -101,24 +75,6 @@ def test_validate_uses_the_split_of_the_checkpoint(fit: Fit, run: Run) -> None:
         predictions = load_classifier("best.ckpt")(data.val_dataset.images).argmax(1)
     correct = int((predictions == data.val_dataset.labels).sum())
     assert f"({correct}/120)" in out
-
-
-def test_predict_writes_probabilities_as_csv(fit: Fit, run: Run) -> None:
-    folder = fit()
-    code, out, _ = run("predict", "--ckpt_path", "best.ckpt")
-    assert code == 0
-    assert f"105 predictions written to {folder}/predictions.csv" in out
-    with (folder / "predictions.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [int(row["index"]) for row in rows] == list(range(105))
-    names = list(rows[0])[3:]
-    for row in rows:
-        probabilities = [float(row[name]) for name in names]
-        assert sum(probabilities) == pytest.approx(1, abs=1e-4)
-        assert row["prediction"] == names[probabilities.index(max(probabilities))]
-    correct = sum(row["prediction"] == row["label"] for row in rows)
-    run("test", "--ckpt_path", "best.ckpt")
-    assert correct == json.loads((folder / "test.json").read_text())["correct"]
 
 
 def test_run_has_its_name_and_is_named_by_what_uses_it(fit: Fit, run: Run) -> None:

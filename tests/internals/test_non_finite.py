@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, Run
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from fmnist_lightning.training.checkpoint import read_checkpoint
@@ -47,28 +47,55 @@ class GradientHook(Callback):
         pass
 
 
+class StepCounter(Callback):
+    """Writes to a file how many steps were done."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        Path("steps").write_text(str(trainer.global_step))
+
+
 @pytest.mark.fault("non_finite")
 @pytest.mark.parametrize("value", [".nan", ".inf"])
-@pytest.mark.parametrize("every", ["3", "10"])
+@pytest.mark.parametrize(
+    ("log_every", "validate_every"),
+    [("3", "1"), ("0", "1"), ("0", "3")],
+    ids=["logging step", "validation", "checkpoint"],  # where the losses are checked
+)
 @pytest.mark.parametrize("callbacks", ["null", "test_non_finite.GradientHook"])
-def test_non_finite_loss_stops_the_run(value: str, every: str, callbacks: str, run: Run) -> None:
+def test_non_finite_loss_stops_the_run(
+    value: str, log_every: str, validate_every: str, callbacks: str, run: Run
+) -> None:
     code, out, err = run(
-        *("fit", *TINY, "--trainer.max_epochs=3", f"--trainer.log_every_n_steps={every}"),
+        *("fit", *TINY, "--trainer.max_epochs=3", f"--trainer.log_every_n_steps={log_every}"),
+        f"--trainer.check_val_every_n_epoch={validate_every}",
         *("--model.network=test_non_finite.UnstableNetwork", "--model.network.step=14"),
         f"--model.network.logit_factor={value}",
         f"--trainer.callbacks={callbacks}",
     )
     assert code == 1
     assert err.splitlines()[-1] == (
-        "error: from step 14 on, in epoch 2, the loss is not finite; no later checkpoint was "
-        "saved. A lower --model.optimizer.lr may help"
+        "error: the loss became NaN or infinite at step 14 (epoch 2); no checkpoint was saved "
+        "after that. A lower --model.optimizer.lr may help"
     )
     (run_dir,) = Path("runs").iterdir()
-    for name in ("last.ckpt", "best.ckpt"):
-        saved = read_checkpoint(run_dir / "checkpoints" / name)
+    saved_paths = list((run_dir / "checkpoints").glob("*.ckpt"))
+    assert len(saved_paths) == (2 if validate_every == "1" else 1)
+    for path in saved_paths:
+        saved = read_checkpoint(path)
         assert saved["global_step"] == 10
         assert all(weight.isfinite().all() for weight in saved["state_dict"].values())
-    assert "epoch  2" not in out
+    assert "val loss nan" not in out
+
+
+def test_run_with_a_non_finite_loss_stops_in_the_next_logging_step(run: Run) -> None:
+    code, _, err = run(
+        *("fit", *TINY, "--data.batch_size=5", "--trainer.log_every_n_steps=4"),
+        *("--model.network=test_non_finite.UnstableNetwork", "--model.network.step=14"),
+        *("--model.network.logit_factor=.nan", "--trainer.callbacks=test_non_finite.StepCounter"),
+    )
+    assert code == 1
+    assert "at step 14 (epoch 1)" in err
+    assert Path("steps").read_text() == "15"
 
 
 @pytest.mark.fault("non_finite")
@@ -79,6 +106,9 @@ def test_non_finite_weights_are_not_saved(run: Run) -> None:
         "--model.network.gradient_factor=.nan",
     )
     assert code == 1
-    assert re.search(r"error: after step 20, the weights \S+ are not finite; no later", err)
+    assert re.search(
+        r"error: the weights network\.layer\.\w+ became NaN or infinite at step 20 \(epoch 2\);",
+        err,
+    )
     (run_dir,) = Path("runs").iterdir()
     assert read_checkpoint(run_dir / "checkpoints" / "last.ckpt")["global_step"] == 10

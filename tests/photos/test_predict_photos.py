@@ -257,7 +257,6 @@ def test_wrong_options_give_one_error_line(
         (("--photos", "photos", "--index", "3"), "--photos and --index are mutually exclusive"),
         (("--photos", "photos", "--trainer.devices", "2"), "on one device, not on 2"),
         (("--trainer.devices", "2"), "on one device, not on 2"),
-        (("--index", "105"), "--index must be 0 to 104, not 105"),
     ):
         code, _, err = run("predict", "--ckpt_path", "best.ckpt", *args)
         assert code == 1
@@ -275,19 +274,6 @@ def test_wrong_options_give_one_error_line(
         assert code == 1
         assert message in err
         assert not (run_dir / "photos").exists()
-
-
-def test_predict_index_shows_one_test_image(fit: Fit, run: Run) -> None:
-    folder = fit()
-    code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--index", "61")
-    assert code == 0, err
-    with (folder / "predictions.csv").open(newline="") as stream:
-        row = list(csv.DictReader(stream))[61]
-    confidence = 100 * float(row[row["prediction"]])
-    title = f"test image 61: predicted {row['prediction']} {confidence:.1f} %, label {row['label']}"
-    assert title in out
-    with Image.open(folder / "image-61.png") as chart:
-        assert chart.width > chart.height
 
 
 def test_report_uses_the_given_class_names_and_writes_nothing_without_a_folder(

@@ -26,6 +26,6 @@ def test_logger_gets_figures(
         "fit", *TINY, "--trainer.max_epochs=2", "--trainer.logger", logger, environment=variable
     )
     assert process.wait() == 0, process.output.read_text()
-    found = [re.sub(r"_\d+_\w+$", "", path.stem) for path in Path().rglob("*.png")]
-    assert set(found) >= FIGURES
-    assert len(found) == len(set(found))  # each once
+    images = [re.sub(r"_\d+_\w+$", "", path.stem) for path in Path().rglob("*.png")]
+    assert set(images) >= FIGURES
+    assert len(images) == len(set(images))  # each once

@@ -16,13 +16,11 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 from torch.utils.data import DataLoader, TensorDataset
 
-from fmnist_lightning import (
-    FashionClassifier,
-    figures,
-)
+from fmnist_lightning import FashionClassifier, figures
+from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.tensorboard import (
-    FixedStepTensorBoardLogger,
-    TensorBoardEvaluation,
+    EvaluationFigures,
+    RunTensorBoardLogger,
     TensorBoardSetup,
 )
 from fmnist_lightning.training.checkpoint import read_checkpoint
@@ -49,29 +47,23 @@ def test_curves(fit: Fit) -> None:
     assert not {"hp_metric", "epoch"} & set(events.Tags()["scalars"])
 
 
-def test_curves_after_the_clock_was_set_back(fit: Fit, run: Run) -> None:
-    folder = fit("--model.lr_schedule", "constant")
-    for path in folder.glob("events.*"):
-        path.rename(re.sub(r"tfevents\.\d", "tfevents.9", str(path)))  # in the far future
-    for num_epochs in ("3", "4"):
-        run("fit", "--ckpt_path", "last", "--trainer.max_epochs", num_epochs)
-    resumed = curves(folder)
-    assert [step for step, _ in resumed["train/loss_step"]] == list(range(4, 40, 5))
-    assert [step for step, _ in resumed["val/loss"]] == [9, 19, 29, 39]
-
-
-def test_training_and_validation_share_a_chart(fit: Fit) -> None:
+def test_charts_of_several_curves(fit: Fit) -> None:
     events = read(fit())
     content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
-    layout = layout_pb2.Layout.FromString(content)
-    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
-    shown = {
-        title: [tag for tag in events.Tags()["scalars"] if any(re.match(p, tag) for p in patterns)]
-        for title, patterns in charts.items()
+    charts = {
+        chart.title: [
+            tag
+            for tag in sorted(events.Tags()["scalars"])
+            if any(re.match(pattern, tag) for pattern in chart.multiline.tag)
+        ]
+        for category in layout_pb2.Layout.FromString(content).category
+        for chart in category.chart
     }
-    assert {title: sorted(tags) for title, tags in shown.items()} == {
+    assert charts == {
         "loss": ["train/loss", "val/loss"],
         "accuracy": ["train/acc", "val/acc"],
+        "precision": [f"val_precision/{name}" for name in sorted(CLASSES)],
+        "recall": [f"val_recall/{name}" for name in sorted(CLASSES)],
     }
 
 
@@ -106,9 +98,10 @@ def session(folder: Path) -> tuple[dict[str, Any], set[str]]:
 
 
 def test_hyperparameters_next_to_the_final_metrics(fit: Fit, run: Run) -> None:
-    folder = fit("--model.optimizer.lr", "0.05")
+    folder = fit("--model.optimizer.lr", "0.05", "--model.optimizer.betas", "[0.8,0.9]")
     values, metrics = session(folder)
     assert values["lr"] == pytest.approx(0.05)
+    assert values["betas"] == "[0.8, 0.9]"
     assert values["network"].startswith("ArticleCNN(")
     assert values["augmentation"] == "none"
     assert values["optimizer"] == "AdamW"
@@ -143,14 +136,14 @@ def test_other_data_modules_and_loggers(
     logger: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier = FashionClassifier(classes=["Süß", "靴", *"abcdefgh"])
-    loggers = [CSVLogger(tmp_path), FixedStepTensorBoardLogger(tmp_path / "run")]
+    loggers = [CSVLogger(tmp_path), RunTensorBoardLogger(tmp_path / "run")]
     if not logger:
         monkeypatch.setattr(figures, "plot_confusion_matrix", None)  # would raise
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
         logger=loggers if logger else False,
-        callbacks=[TensorBoardSetup(), TensorBoardEvaluation()],
+        callbacks=[TensorBoardSetup(), EvaluationFigures()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -159,17 +152,17 @@ def test_other_data_modules_and_loggers(
     trainer.fit(classifier, datamodule=OwnData())
     assert classifier.training
     if logger:
-        found = read(tmp_path / "run").Tags()
-        assert {"val_recall/Süß", "val_precision/靴"} <= set(found["scalars"])
-        assert "val/confusion matrix" in found["images"]
-        assert "training images" not in found["images"]
+        tags = read(tmp_path / "run").Tags()
+        assert {"val_recall/Süß", "val_precision/靴"} <= set(tags["scalars"])
+        assert "val/confusion matrix" in tags["images"]
+        assert "training images" not in tags["images"]
         assert not {"batch_size", "seed"} & session(tmp_path / "run")[0].keys()
 
 
 def test_log_stays_in_its_folder_when_the_current_folder_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logger = FixedStepTensorBoardLogger(Path("run"))
+    logger = RunTensorBoardLogger(Path("run"))
     logger.log_metrics({"a": 1.0}, 0)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from samples import tiny_data
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD, AdamW
+from torch.optim import AdamW
 
 from fmnist_lightning import (
     MLP,
@@ -28,21 +28,15 @@ ROOT = Path(__file__).parents[2]
 
 
 class Recorder(Callback):
-    """Records the loss and the learning rate of every step."""
+    """Records the loss of every step."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
-        self.rates: list[float] = []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.losses.append(float(outputs["loss"]))
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def train(
@@ -145,42 +139,6 @@ def test_validation_accuracy_exceeds_95_percent() -> None:
         FashionClassifier(optimizer=functools.partial(AdamW, lr=0.01)), tiny_data(), 4
     )
     assert trainer.callback_metrics["val/acc"] > 0.95
-
-
-@pytest.mark.usefixtures("data_dir")
-def test_one_cycle_changes_the_learning_rate_every_step() -> None:
-    classifier = FashionClassifier(optimizer=functools.partial(SGD, lr=0.1), warmup_fraction=0.25)
-    _, recorder = train(classifier, tiny_data())
-    assert len(set(recorder.rates)) == 20
-    peak = recorder.rates.index(max(recorder.rates))
-    assert max(recorder.rates) == pytest.approx(0.1)
-    assert peak == 4  # a quarter of the 20 steps
-    assert recorder.rates[-1] < 1e-5
-
-
-@pytest.mark.usefixtures("data_dir")
-@pytest.mark.parametrize("warmup", [0, 0.05, 0.1, 0.9])
-def test_one_cycle_reaches_its_peak_in_a_short_run(warmup: float) -> None:
-    optimizer = functools.partial(SGD, lr=0.1)
-    _, recorder = train(
-        FashionClassifier(optimizer=optimizer, warmup_fraction=warmup), tiny_data(), 1
-    )
-    assert len(recorder.rates) == 10
-    assert 0.09 < max(recorder.rates) <= 0.1
-    assert recorder.rates[-1] < 1e-5
-
-
-@pytest.mark.usefixtures("data_dir")
-def test_constant_schedule_keeps_the_learning_rate() -> None:
-    optimizer = functools.partial(SGD, lr=0.1)
-    _, recorder = train(FashionClassifier(optimizer=optimizer, lr_schedule="constant"), tiny_data())
-    assert set(recorder.rates) == {0.1}
-
-
-@pytest.mark.usefixtures("data_dir")
-def test_one_cycle_without_max_epochs_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"one_cycle .*max_epochs"):
-        train(FashionClassifier(), tiny_data(), epochs=-1)
 
 
 def test_forward_takes_uint8_images() -> None:

@@ -15,7 +15,7 @@ from conftest import TINY
 from lightning.pytorch import Trainer
 from processes import start
 
-from fmnist_lightning.tensorboard import TensorBoardEvaluation
+from fmnist_lightning.tensorboard import EvaluationFigures
 
 CALLBACK = "--trainer.callbacks+=lightning.pytorch.callbacks."
 STOP = (CALLBACK + "EarlyStopping", "--trainer.callbacks.monitor=val/loss")
@@ -107,7 +107,7 @@ class Kill(NamedTuple):
         """Counts the calls of this process; writes their number to ``calls``."""
         calls, fit = 0, Trainer.fit
         # Drawing would be half of all calls.
-        TensorBoardEvaluation._log_figures = lambda *args: None  # type: ignore[method-assign]
+        EvaluationFigures.log_figures = lambda *args: None  # type: ignore[method-assign]
 
         def count(frame: FrameType, event: str, argument: Any) -> None:
             nonlocal calls

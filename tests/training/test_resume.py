@@ -28,10 +28,10 @@ MOMENTS = {
     ],
     "while last.ckpt is written": [Fault("os.fsync", 5)],
     "between two curves": [
-        Fault(f"{PACKAGE}.tensorboard.logger.FixedStepTensorBoardLogger.log_metrics", 9)
+        Fault(f"{PACKAGE}.tensorboard.logger.RunTensorBoardLogger.log_metrics", 9)
     ],
     "before the final charts": [
-        Fault(f"{PACKAGE}.tensorboard.evaluation.TensorBoardEvaluation.on_train_end", 1)
+        Fault(f"{PACKAGE}.tensorboard.evaluation.EvaluationFigures.on_train_end", 1)
     ],
     "on a full disk": [Fault(STEP, 25, signal=0, action=limit_file_size)],
     "three times": [Fault(STEP, 4), Fault(STEP, 15), Fault("os.fsync", 2)],

@@ -1,0 +1,92 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from conftest import TINY, Run
+from lightning.pytorch import seed_everything
+
+from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.training.callbacks import SeedEachEpoch, compute_summary, format_metrics
+
+
+def random_number(epoch: int, batch_idx: int, rank: int = 0) -> float:
+    """The first number that is drawn in a step."""
+    seed_everything(0, verbose=False)
+    torch.manual_seed(batch_idx)  # as if earlier steps had drawn numbers
+    trainer: Any = SimpleNamespace(current_epoch=epoch, global_rank=rank)
+    module: Any = None
+    SeedEachEpoch().on_train_batch_start(trainer, module, None, batch_idx)
+    return torch.rand(()).item()
+
+
+def test_random_numbers_depend_on_epoch_and_rank() -> None:
+    first = random_number(epoch=1, batch_idx=0)
+    assert random_number(epoch=1, batch_idx=0) == first
+    others = {random_number(epoch=2, batch_idx=0), random_number(epoch=1, batch_idx=0, rank=1)}
+    assert len(others | {first}) == 3
+
+
+def test_random_numbers_go_on_within_an_epoch() -> None:
+    assert random_number(epoch=1, batch_idx=1) == random_number(epoch=2, batch_idx=1)
+    assert random_number(epoch=1, batch_idx=1) != random_number(epoch=1, batch_idx=2)
+
+
+def test_fit_prints_one_line_per_epoch(run: Run) -> None:
+    code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "3")
+    assert code == 0
+    number = r"(\d+\.\d+)"
+    part = f"loss {number} acc +{number} %"
+    line = rf"epoch +(\d)/3  train {part}  val {part}(.*)"
+    epochs = re.findall(line, out)
+    assert [epoch[0] for epoch in epochs] == ["1", "2", "3"]
+    best = float("inf")
+    for *_, val_loss, _, note in epochs:
+        assert ("improved" in note) == (float(val_loss) < best)
+        best = min(best, float(val_loss))
+    assert f"(val loss {best:.4f})" in out
+    assert "tensorboard --logdir runs" in out
+
+
+def test_epoch_without_validation_prints_no_validation_metrics(run: Run) -> None:
+    every_second = ("--trainer.check_val_every_n_epoch", "2")
+    code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "5", *every_second)
+    assert code == 0
+    lines = [line for line in out.splitlines() if line.startswith("epoch")]
+    validated = ["val loss" in line for line in lines]
+    assert validated == [False, True, False, True, True]  # always in the last
+
+
+def test_resumed_run_compares_with_the_lowest_loss_of_the_run(
+    fit: Callable[..., Path], run: Run
+) -> None:
+    fit("--model.lr_schedule", "constant", "--model.optimizer.lr", "0.001")
+    validate = run("validate", "--ckpt_path", "best.ckpt")[1]
+    (loss,) = re.findall(r"validate loss (\S+)", validate)
+    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert code == 0, err
+    assert f" %  improved from {loss}\n" in out
+
+
+def test_evaluation_summary_has_counts_per_class() -> None:
+    confusion = torch.diag(torch.tensor([3] * 9 + [0]))
+    confusion[0, 6] = 1  # a T-shirt predicted as a shirt
+    summary = compute_summary(
+        {"loss": torch.tensor(0.25), "confusion": confusion, "ece": torch.tensor(0.0125)}, CLASSES
+    )
+    assert summary["loss"] == 0.25
+    assert (summary["correct"], summary["total"]) == (27, 28)
+    assert summary["accuracy"] == 27 / 28
+    assert summary["classes"]["T-shirt/top"] == {"correct": 3, "total": 4}
+    assert summary["classes"]["Ankle boot"] == {"correct": 0, "total": 0}
+
+    table = format_metrics("test", summary).splitlines()
+    assert table[:4] == [
+        "test loss 0.2500",
+        "test accuracy 96.43 % (27/28)",
+        "test calibration error 1.25 %",
+        "  T-shirt/top   75.00 % (3/4)",
+    ]
+    assert table[-1] == "  Ankle boot        -  (0/0)"

@@ -1,0 +1,63 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Run
+from PIL import Image
+
+from fmnist_lightning.data.dataset import CLASSES
+
+Fit = Callable[..., Path]
+UNTRAINED = ("--model.optimizer.lr", "0.0001")  # many predictions are wrong
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_predict_writes_labels_predictions_and_probabilities(fit: Fit, run: Run) -> None:
+    folder = fit(*UNTRAINED)
+    code, out, _ = run("predict", "--ckpt_path", "best.ckpt")
+    assert code == 0
+    assert f"105 predictions written to {folder}/predictions.csv" in out
+    rows = read_rows(folder)
+    assert list(rows[0]) == ["index", "label", "prediction", *CLASSES]
+    assert [int(row["index"]) for row in rows] == list(range(105))
+    assert [row["label"] for row in rows] == [CLASSES[index % 10] for index in range(105)]
+    for row in rows:
+        probabilities = [float(row[name]) for name in CLASSES]
+        assert sum(probabilities) == pytest.approx(1, abs=1e-4)
+        assert row["prediction"] == CLASSES[probabilities.index(max(probabilities))]
+    num_correct = sum(row["prediction"] == row["label"] for row in rows)
+    assert num_correct < 100
+    run("test", "--ckpt_path", "best.ckpt")
+    assert num_correct == json.loads((folder / "test.json").read_text())["correct"]
+
+
+def test_predict_index_shows_one_test_image(fit: Fit, run: Run) -> None:
+    folder = fit(*UNTRAINED)
+    run("predict", "--ckpt_path", "best.ckpt")
+    row = next(row for row in read_rows(folder)[60:] if row["prediction"] != row["label"])
+    index, predicted, label = row["index"], row["prediction"], row["label"]
+    code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--index", index)
+    assert code == 0, err
+    confidence = 100 * float(row[predicted])
+    assert f"test image {index}: predicted {predicted} {confidence:.1f} %, label {label}\n" in out
+    with Image.open(folder / f"image-{index}.png") as chart:
+        assert chart.width > chart.height
+    _, _, err = run("predict", "--ckpt_path", "best.ckpt", "--index", "105")
+    assert err == "error: --index must be 0 to 104, not 105\n"
+
+
+def test_fast_dev_run_writes_no_predictions(fit: Fit, run: Run) -> None:
+    folder = fit()
+    code, out, err = run(
+        "predict", "--ckpt_path", "best.ckpt", "--index", "3", "--trainer.fast_dev_run", "1"
+    )
+    assert code == 0, err
+    assert "test image 3: predicted" in out
+    assert "written" not in out
+    assert not list(folder.glob("*.csv")) + list(folder.glob("*.png"))
