@@ -76,7 +76,6 @@ SYNONYMS = {
     "network": "model.network",
     "resume": "ckpt_path last",
     "seed": "seed_everything",
-    "workers": "data.num_workers",
     "logdir": "trainer.default_root_dir",
 }
 

@@ -9,7 +9,6 @@ from torch.utils.data import DataLoader
 
 from fmnist_lightning.data.dataset import (
     CLASSES,
-    IMAGE_SIZE,
     Batch,
     TensorImageDataset,
     global_seed,
@@ -18,7 +17,6 @@ from fmnist_lightning.data.dataset import (
 )
 from fmnist_lightning.data.download import DataError, download, raw_folder
 from fmnist_lightning.data.sampler import DistributedBatchSampler
-from fmnist_lightning.internals.workers import check_shared_memory, worker_start_method
 
 # The arguments that decide which images are for training and which for validation.
 SPLIT_KEYS = ("split_seed", "train_size", "val_size")
@@ -36,8 +34,6 @@ class InMemoryDataModule(LightningDataModule):
         batch_size: Images per optimiser step, over all devices together.
         eval_batch_size: Images per validation, test or prediction step, over all devices together.
             It affects only speed and memory.
-        num_workers: Worker processes that slice batches. The images are in memory, so 0 is the
-            fastest, and on a GPU the only possible value.
         split_seed: Seed of the random split.
         train_size: Training images; None takes all that are not for validation.
         val_size: Validation images; None takes a fifth.
@@ -55,7 +51,6 @@ class InMemoryDataModule(LightningDataModule):
         self,
         batch_size: int = 128,
         eval_batch_size: int = 250,
-        num_workers: int = 0,
         split_seed: int = 0,
         train_size: int | None = None,
         val_size: int | None = None,
@@ -64,7 +59,6 @@ class InMemoryDataModule(LightningDataModule):
         for name, value, low in (
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
             ("split_seed", split_seed, 0),
         ):
             if value < low:
@@ -75,8 +69,6 @@ class InMemoryDataModule(LightningDataModule):
         self.save_hyperparameters()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
-        self.resumed_epoch = 0
 
     def read(self, part: str) -> TensorImageDataset | None:
         """Reads the images of ``train``, ``val`` or ``test``; None means to split ``train``.
@@ -113,7 +105,6 @@ class InMemoryDataModule(LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """Moves the images back to the CPU."""
-        self.resumed_epoch = 0
         self._move_datasets(torch.device("cpu"))
 
     def _move_datasets(self, device: torch.device) -> None:
@@ -134,13 +125,6 @@ class InMemoryDataModule(LightningDataModule):
                 f"overfit_batches {overfit} is not supported, because batches are sliced from "
                 "memory; set --data.train_size to the number of images to overfit"
             )
-        if self.num_workers and self._device.type != "cpu":
-            raise ValueError(
-                f"num_workers must be 0 on {self._device.type}, not {self.num_workers}: the images "
-                "are in the memory of the device, where batches are sliced without workers"
-            )
-        largest = max(self.batch_size, self.eval_batch_size)
-        check_shared_memory(self.num_workers, largest * IMAGE_SIZE**2)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training images, shuffled in an order that depends only on seed and epoch."""
@@ -167,16 +151,8 @@ class InMemoryDataModule(LightningDataModule):
             num_replicas=self._world_size,
             rank=self.trainer.global_rank if self.trainer else 0,
         )
-        # Workers of a resumed run start before Lightning tells the sampler the epoch.
-        sampler.set_epoch(max(self.resumed_epoch, self._epochs_done))
-        return DataLoader(
-            dataset,
-            batch_size=None,  # the sampler gives the indices of whole batches
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            multiprocessing_context=worker_start_method(self.num_workers),
-        )
+        # The sampler gives the indices of whole batches, so the loader need not collate images.
+        return DataLoader(dataset, batch_size=None, sampler=sampler)
 
     @property
     def _device(self) -> torch.device:
@@ -186,24 +162,18 @@ class InMemoryDataModule(LightningDataModule):
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
 
-    @property
-    def _epochs_done(self) -> int:
-        progress: Any = self.trainer and self.trainer.fit_loop.epoch_progress.current
-        return int(progress.processed) if progress else 0  # what Lightning tells the sampler
-
     def state_dict(self) -> dict[str, Any]:
-        """The split and the number of epochs done, for the checkpoint."""
-        return self.split | {"epochs": self._epochs_done}
+        """The split, for the checkpoint."""
+        return dict(self.split)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the epoch; raises ValueError for a checkpoint of another split."""
+        """Raises ValueError for a checkpoint of another split."""
         saved = {key: state_dict.get(key) for key in SPLIT_KEYS}
         if saved != self.split:
             raise ValueError(
                 f"the checkpoint was trained on the split {saved}, not on {self.split}: images it "
                 "was trained on would count as validation images"
             )
-        self.resumed_epoch = state_dict.get("epochs", 0)
 
 
 class FashionMNISTDataModule(InMemoryDataModule):
@@ -214,7 +184,6 @@ class FashionMNISTDataModule(InMemoryDataModule):
             downloaded.
         batch_size: See :class:`InMemoryDataModule`, as all other arguments.
         eval_batch_size: Images per validation, test or prediction step.
-        num_workers: Worker processes that slice batches.
         split_seed: Seed of the random split.
         train_size: Training images, of the 60,000 of the official training set.
         val_size: Validation images, of the same 60,000.
@@ -230,12 +199,11 @@ class FashionMNISTDataModule(InMemoryDataModule):
         data_dir: str = "data",
         batch_size: int = 128,
         eval_batch_size: int = 250,
-        num_workers: int = 0,
         split_seed: int = 0,
         train_size: int = 48_000,
         val_size: int = 12_000,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, split_seed, train_size, val_size)
+        super().__init__(batch_size, eval_batch_size, split_seed, train_size, val_size)
         split_indices(60_000, **self.split)  # raises where the sizes don't fit
         self.data_dir = data_dir
 

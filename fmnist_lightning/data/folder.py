@@ -33,7 +33,6 @@ class ImageFolderDataModule(InMemoryDataModule):
         data_dir: The folder.
         batch_size: See :class:`InMemoryDataModule`, as all other arguments.
         eval_batch_size: Images per validation, test or prediction step.
-        num_workers: Worker processes that slice batches.
         split_seed: Seed of the random split.
         train_size: Training images; None takes all that are not for validation.
         val_size: Validation images; None takes a fifth of those in ``train``.
@@ -48,12 +47,11 @@ class ImageFolderDataModule(InMemoryDataModule):
         data_dir: str,
         batch_size: int = 128,
         eval_batch_size: int = 250,
-        num_workers: int = 0,
         split_seed: int = 0,
         train_size: int | None = None,
         val_size: int | None = None,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, split_seed, train_size, val_size)
+        super().__init__(batch_size, eval_batch_size, split_seed, train_size, val_size)
         self.folder = Path(data_dir).expanduser()
         self.train_images: ImageFolder | None = None  # None for IDX files
         if (self.folder / "train").is_dir():

@@ -39,6 +39,8 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
         return len(range(0, self.num_samples, self.batch_size))
 
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
+        # A generator draws the order with the first batch. When Lightning resumes a run, it makes
+        # the iterator before it calls `set_epoch`.
         num: int = len(self.dataset)  # type: ignore[arg-type]
         indices = torch.arange(self.total_size)[self.rank :: self.num_replicas] % num
         if self.shuffle:
@@ -46,4 +48,4 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
             indices = torch.randperm(num, generator=generator)[indices]  # (num_samples,)
         if self.device.type == "cuda":  # one asynchronous copy an epoch
             indices = indices.pin_memory()
-        return iter(torch.split(indices.to(self.device, non_blocking=True), self.batch_size))
+        yield from torch.split(indices.to(self.device, non_blocking=True), self.batch_size)

@@ -102,6 +102,17 @@ def test_ranks_see_each_image_once_without_shuffling(num_replicas: int) -> None:
     assert indices[0] == list(range(0, 7, num_replicas))
 
 
+def test_order_is_that_of_the_epoch_set_before_the_first_batch() -> None:
+    """Lightning resumes a run so."""
+    sampler = DistributedBatchSampler(make_dataset(100), batch_size=100, shuffle=True)
+    (first,) = sampler
+    iterator = iter(sampler)
+    sampler.set_epoch(2)
+    (third,) = iterator
+    assert torch.equal(third, next(iter(sampler)))
+    assert not torch.equal(third, first)
+
+
 def test_batches_are_on_the_device_of_the_dataset() -> None:
     meta = torch.device("meta")  # stands for any device that is not the CPU
     dataset = make_dataset(10).to(meta)
