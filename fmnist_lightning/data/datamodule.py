@@ -10,13 +10,13 @@ from torch.utils.data import DataLoader
 from fmnist_lightning.data.dataset import (
     CLASSES,
     Batch,
+    DistributedBatchSampler,
     TensorImageDataset,
     global_seed,
     read_dataset,
     split_indices,
 )
 from fmnist_lightning.data.download import DataError, download, raw_folder
-from fmnist_lightning.data.sampler import DistributedBatchSampler
 
 # The arguments that decide which images are for training and which for validation.
 SPLIT_KEYS = ("split_seed", "train_size", "val_size")

@@ -2,11 +2,12 @@
 
 import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, DistributedSampler
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
 CLASSES = (
@@ -60,12 +61,6 @@ class TensorImageDataset(Dataset[Batch]):
         return moved
 
 
-def global_seed() -> int | None:
-    """The seed of Lightning's ``seed_everything``; None where it was not called."""
-    seed = os.environ.get("PL_GLOBAL_SEED")
-    return int(seed) if seed else None
-
-
 def read_dataset(folder: Path, *, train: bool) -> TensorImageDataset:
     """Reads the 60,000 training or the 10,000 test images from the IDX files in ``folder``."""
     stem = "train" if train else "t10k"
@@ -89,3 +84,51 @@ def split_indices(
         )
     order = torch.randperm(num, generator=torch.Generator().manual_seed(split_seed))
     return order[:train_size], order[num - val_size :]
+
+
+class DistributedBatchSampler(DistributedSampler[Batch]):
+    """Yields the indices of each batch of a rank, int64, (batch_size,), on the dataset's device.
+
+    For a ``DataLoader`` with ``batch_size=None``, which reads each batch as one item. Lightning
+    keeps a ``DistributedSampler`` on any number of devices, and calls its ``set_epoch``.
+
+    Without ``shuffle``, all ranks together see each image once. With it, the order depends on seed
+    and epoch alone, and each rank has equally many images: up to ``num_replicas - 1`` come twice.
+    """
+
+    def __init__(
+        self,
+        dataset: TensorImageDataset,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle, seed)
+        self.batch_size = batch_size
+        self.device = dataset.images.device
+        if not shuffle:  # the base class would repeat images, which would count twice
+            self.total_size = len(dataset)
+            self.num_samples = len(range(rank, len(dataset), num_replicas))
+
+    def __len__(self) -> int:
+        return len(range(0, self.num_samples, self.batch_size))
+
+    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
+        # A generator draws the order with the first batch. When Lightning resumes a run, it makes
+        # the iterator before it calls `set_epoch`.
+        num: int = len(self.dataset)  # type: ignore[arg-type]
+        indices = torch.arange(self.total_size)[self.rank :: self.num_replicas] % num
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            indices = torch.randperm(num, generator=generator)[indices]  # (num_samples,)
+        if self.device.type == "cuda":  # one asynchronous copy an epoch
+            indices = indices.pin_memory()
+        yield from torch.split(indices.to(self.device, non_blocking=True), self.batch_size)
+
+
+def global_seed() -> int | None:
+    """The seed of Lightning's ``seed_everything``; None where it was not called."""
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    return int(seed) if seed else None

@@ -11,13 +11,13 @@ from torchvision.datasets import FashionMNIST
 from fmnist_lightning.data.dataset import (
     CLASSES,
     Batch,
+    DistributedBatchSampler,
     TensorImageDataset,
     global_seed,
     read_dataset,
     split_indices,
 )
 from fmnist_lightning.data.download import raw_folder
-from fmnist_lightning.data.sampler import DistributedBatchSampler
 
 U8 = torch.zeros(3, 28, 28, dtype=torch.uint8)
 
