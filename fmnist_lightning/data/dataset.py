@@ -1,4 +1,4 @@
-"""Fashion-MNIST in memory: class names, dataset, split. Plain PyTorch."""
+"""Fashion-MNIST in memory: images and labels, split, batches of indices. Plain PyTorch."""
 
 import copy
 import os
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 from torchvision.datasets.mnist import read_image_file, read_label_file
+from typing_extensions import override
 
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -20,7 +21,7 @@ Batch = tuple[Tensor, Tensor]  # images, uint8, (N, H, W), and labels, int64, (N
 
 
 class TensorImageDataset(Dataset[Batch]):
-    """Images and labels as two tensors, decoded once. A whole batch is one indexed read.
+    """Images and labels as two tensors. A whole batch is read at once.
 
     Args:
         images: uint8, shape (N, H, W).
@@ -45,13 +46,13 @@ class TensorImageDataset(Dataset[Batch]):
         return len(self.labels)
 
     def __getitem__(self, index: int | Tensor) -> Batch:
-        """One image (H, W) and label (); or M of them, for an index of shape (M,), int64."""
-        if isinstance(index, Tensor) and index.dim():  # several times faster than indexing
+        """One image, (H, W), and its label; or M of them, for an index of shape (M,), int64."""
+        if isinstance(index, Tensor) and index.dim():  # a batch; indexing would be slower
             return self.images.index_select(0, index), self.labels.index_select(0, index)
         return self.images[index], self.labels[index]
 
     def subset(self, indices: Tensor) -> "TensorImageDataset":
-        """A dataset with copies of the images and labels at ``indices``, int64, shape (M,)."""
+        """Copies the images and labels at ``indices``, int64, shape (M,), to a new dataset."""
         return TensorImageDataset(*self[indices])
 
     def to(self, device: torch.device) -> "TensorImageDataset":
@@ -74,8 +75,8 @@ def split_indices(
 ) -> tuple[Tensor, Tensor]:
     """Splits ``range(num)`` at random: disjoint training and validation indices, both int64.
 
-    They are the start and the end of the shuffled range, so validation does not depend on
-    ``train_size``. Raises ValueError if a part is empty, or they don't fit.
+    They are the start and the end of the shuffled range, so the validation images do not depend on
+    ``train_size``. Raises ValueError if one would be empty, or ``num`` is too small for both.
     """
     if train_size < 1 or val_size < 1 or train_size + val_size > num:
         raise ValueError(
@@ -87,13 +88,13 @@ def split_indices(
 
 
 class DistributedBatchSampler(DistributedSampler[Batch]):
-    """Yields the indices of each batch of a rank, int64, (batch_size,), on the dataset's device.
+    """Yields the indices of each batch, int64, shape (batch_size,), on the dataset's device.
 
-    For a ``DataLoader`` with ``batch_size=None``, which reads each batch as one item. Lightning
-    keeps a ``DistributedSampler`` on any number of devices, and calls its ``set_epoch``.
+    The batch is ``dataset[indices]``, which a ``DataLoader`` with ``batch_size=None`` reads. The
+    order depends on the seed and on the epoch, which Lightning sets, or is that of the dataset.
 
-    Without ``shuffle``, all ranks together see each image once. With it, the order depends on seed
-    and epoch alone, and each rank has equally many images: up to ``num_replicas - 1`` come twice.
+    Of several devices, each has a rank and takes every ``num_replicas``-th index. With ``shuffle``,
+    all take equally many, so up to ``num_replicas - 1`` images come twice.
     """
 
     def __init__(
@@ -112,20 +113,23 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
             self.total_size = len(dataset)
             self.num_samples = len(range(rank, len(dataset), num_replicas))
 
+    @override
     def __len__(self) -> int:
         return len(range(0, self.num_samples, self.batch_size))
 
+    @override
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
-        # A generator draws the order with the first batch. When Lightning resumes a run, it makes
-        # the iterator before it calls `set_epoch`.
+        # The order is drawn when the first batch is asked for, as this is a generator: a resumed
+        # run makes the iterator before Lightning sets the epoch.
         num: int = len(self.dataset)  # type: ignore[arg-type]
-        indices = torch.arange(self.total_size)[self.rank :: self.num_replicas] % num
+        indices = torch.arange(num)
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed + self.epoch)
-            indices = torch.randperm(num, generator=generator)[indices]  # (num_samples,)
-        if self.device.type == "cuda":  # one asynchronous copy an epoch
-            indices = indices.pin_memory()
-        yield from torch.split(indices.to(self.device, non_blocking=True), self.batch_size)
+            indices = torch.randperm(num, generator=generator)
+        if self.num_replicas > 1:
+            positions = torch.arange(self.total_size)[self.rank :: self.num_replicas]
+            indices = indices[positions % num]  # of this rank, (num_samples,)
+        yield from indices.to(self.device).split(self.batch_size)
 
 
 def global_seed() -> int | None:
