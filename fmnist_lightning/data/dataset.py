@@ -129,7 +129,7 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
         if self.num_replicas > 1:
             positions = torch.arange(self.total_size)[self.rank :: self.num_replicas]
             indices = indices[positions % num]  # of this rank, (num_samples,)
-        yield from indices.to(self.device).split(self.batch_size)
+        yield from torch.split(indices.to(self.device), self.batch_size)
 
 
 def global_seed() -> int | None:

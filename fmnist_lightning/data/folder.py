@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from PIL import Image, ImageOps
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from tqdm.auto import tqdm
+from typing_extensions import override
 
 from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.data.dataset import IMAGE_SIZE, TensorImageDataset
@@ -31,49 +33,36 @@ class ImageFolderDataModule(InMemoryDataModule):
 
     Args:
         data_dir: The folder.
-        batch_size: See :class:`InMemoryDataModule`, as all other arguments.
-        eval_batch_size: Images per validation, test or prediction step.
-        split_seed: Seed of the random split.
-        train_size: Training images; None takes all that are not for validation.
-        val_size: Validation images; None takes a fifth of those in ``train``.
+        **kwargs: Of :class:`InMemoryDataModule`, such as ``batch_size``.
 
     Raises:
         DataError: If the folder has no images.
         ValueError: If a number is out of range.
     """
 
-    def __init__(
-        self,
-        data_dir: str,
-        batch_size: int = 128,
-        eval_batch_size: int = 250,
-        split_seed: int = 0,
-        train_size: int | None = None,
-        val_size: int | None = None,
-    ) -> None:
-        super().__init__(batch_size, eval_batch_size, split_seed, train_size, val_size)
+    def __init__(self, data_dir: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.folder = Path(data_dir).expanduser()
         self.train_images: ImageFolder | None = None  # None for IDX files
         if (self.folder / "train").is_dir():
             self.train_images = _find_images(self.folder / "train")
             self.classes = self.train_images.classes
+            self.has_val = (self.folder / "val").is_dir()
         else:
             self.values = read_label_file(str(self._idx_file("train", "labels-idx1"))).unique()
             self.classes = [str(value) for value in self.values.tolist()]
 
-    def read(self, part: str) -> TensorImageDataset | None:
-        """Reads the images of ``train``, ``val`` or ``test``; None where there is no ``val``."""
+    @override
+    def read(self, split: str) -> TensorImageDataset:
         if self.train_images is None:
-            return None if part == "val" else self._read_idx(part)
-        if part == "train":
+            return self._read_idx(split)
+        if split == "train":
             return _read_images(self.train_images, self.classes)
-        if part == "val" and not (self.folder / part).is_dir():
-            return None
-        return _read_images(_find_images(self.folder / part), self.classes)
+        return _read_images(_find_images(self.folder / split), self.classes)
 
-    def _read_idx(self, part: str) -> TensorImageDataset:
-        images = read_image_file(str(self._idx_file(part, "images-idx3")))
-        labels = read_label_file(str(self._idx_file(part, "labels-idx1")))
+    def _read_idx(self, split: str) -> TensorImageDataset:
+        images = read_image_file(str(self._idx_file(split, "images-idx3")))
+        labels = read_label_file(str(self._idx_file(split, "labels-idx1")))
         if images.shape[1:] != SIZE:
             raise DataError(f"the images in {self.folder} have {tuple(images.shape[1:])} pixels")
         unknown = set(labels.unique().tolist()) - set(self.values.tolist())
@@ -81,8 +70,8 @@ class ImageFolderDataModule(InMemoryDataModule):
             raise DataError(f"{self.folder} has labels without training images: {unknown}")
         return TensorImageDataset(images, torch.searchsorted(self.values, labels))
 
-    def _idx_file(self, part: str, kind: str) -> Path:
-        names = ("t10k", "test") if part == "test" else (part,)
+    def _idx_file(self, split: str, kind: str) -> Path:
+        names = ("t10k", "test") if split == "test" else (split,)
         found = [path for name in names for path in self.folder.glob(f"*{name}-{kind}-ubyte")]
         if len(found) != 1:
             raise DataError(

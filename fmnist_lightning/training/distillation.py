@@ -52,7 +52,7 @@ class Distillation(Callback):
             saved = checkpoint.get(type(data).__qualname__, {})
             theirs, ours = (
                 {key: split.get(key) for key in ("split_seed", "val_size")}
-                for split in (saved, data.split)
+                for split in (saved, data.split_args)
             )
             if theirs != ours:
                 raise ValueError(

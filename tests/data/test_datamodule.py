@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from fmnist_lightning import FashionMNISTDataModule
+from fmnist_lightning.__main__ import main
 from fmnist_lightning.data.download import DataError
 
 
@@ -111,6 +112,26 @@ def test_setup_moves_images_to_the_device_of_the_trainer() -> None:
     data.setup("fit")
     assert data.train_dataset.images.device.type == "meta"
     assert images.device.type == "cpu"
+
+
+def test_all_arguments_are_hyperparameters() -> None:
+    """Checkpoints store them, so that evaluation uses the same images."""
+    assert dict(FashionMNISTDataModule("folder", batch_size=7, val_size=9).hparams) == {
+        "data_dir": "folder",
+        "batch_size": 7,
+        "eval_batch_size": 250,
+        "split_seed": 0,
+        "train_size": 48_000,
+        "val_size": 9,
+    }
+
+
+def test_help_lists_the_arguments_of_the_base_class(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--data.help", "FashionMNISTDataModule"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--data.data_dir DATA_DIR Folder in torchvision's layout" in text
+    assert "--data.batch_size BATCH_SIZE Images per optimizer step" in text
 
 
 @pytest.mark.fault("bad_settings")
