@@ -45,10 +45,10 @@ class ImageFolderDataModule(InMemoryDataModule):
         super().__init__(**kwargs)
         self.folder = Path(data_dir).expanduser()
         self.classes = sorted(path.name for path in self.folder.glob("train/*") if path.is_dir())
-        self.has_val = (self.folder / "val").is_dir()
         self.idx_labels: Tensor | None = None  # the labels of the classes in IDX files
-        if not self.classes:
-            self.has_val = False
+        if self.classes:
+            self.has_val = (self.folder / "val").is_dir()
+        else:
             self.idx_labels = read_label_file(self._idx_file("train", "labels-idx1")).unique()
             self.classes = [str(label) for label in self.idx_labels.tolist()]
 
