@@ -48,7 +48,7 @@ KINDS = {
     ),
     "bad_data": (
         "data files truncated, swapped, with a flipped bit, half-written",
-        "correct data or one error, never wrong images; the corrupt file is kept aside",
+        "correct data or one error, never wrong images",
     ),
     "bad_mirror": (
         "a mirror that stalls, trickles, resets the connection, or serves other content",

@@ -48,9 +48,3 @@ def test_training_step_does_not_wait_for_the_gpu(
     from recording import RaiseOnSync  # type: ignore[import-not-found]
 
     assert RaiseOnSync.steps > 0
-
-
-def test_workers_on_a_gpu_are_refused(run: Callable[..., tuple[int, str, str]]) -> None:
-    code, _, err = run("fit", "--trainer.accelerator", "gpu", "--data.num_workers", "2")
-    assert code == 1
-    assert "num_workers must be 0 on cuda, not 2" in err

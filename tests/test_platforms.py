@@ -35,11 +35,9 @@ def become_windows() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_commands_without_what_only_linux_has(num_workers: int, data_dir: Path, run: Run) -> None:
-    workers = f"--data.num_workers={num_workers}"
+def test_commands_without_what_only_linux_has(data_dir: Path, run: Run) -> None:
     for command in (
-        ("fit", *TINY, "--trainer.max_epochs=2", "--model.lr_schedule=constant", workers),
+        ("fit", *TINY, "--trainer.max_epochs=2", "--model.lr_schedule=constant"),
         ("fit", "--ckpt_path", "last", "--trainer.max_epochs=3"),
         ("test", "--ckpt_path", "best.ckpt"),
     ):

@@ -37,7 +37,7 @@ OWN_DATA = (ROOT / "docs" / "own-data.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 MAX_WORDS = 1300
 CORE = (
-    *("data/dataset.py", "data/sampler.py", "data/datamodule.py", "data/augmentation.py"),
+    *("data/dataset.py", "data/datamodule.py", "data/augmentation.py"),
     *("models/cnn.py", "training/module.py", "training/metrics.py"),
     *("training/callbacks.py", "cli.py", "commands.py"),
 )

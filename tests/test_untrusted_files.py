@@ -246,7 +246,7 @@ VALUES = st.one_of(
     st.lists(st.integers(), max_size=3),
     st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
 )
-KEYS = ["batch_size", "eval_batch_size", "num_workers", "split_seed", "train_size", "val_size"]
+KEYS = ["batch_size", "eval_batch_size", "split_seed", "train_size", "val_size"]
 
 
 @pytest.mark.fault("bad_settings")

@@ -6,19 +6,18 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
+from typing_extensions import override
 
 from fmnist_lightning.data.dataset import (
     CLASSES,
-    IMAGE_SIZE,
     Batch,
+    DistributedBatchSampler,
     TensorImageDataset,
     global_seed,
     read_dataset,
     split_indices,
 )
 from fmnist_lightning.data.download import DataError, download, raw_folder
-from fmnist_lightning.data.sampler import DistributedBatchSampler
-from fmnist_lightning.internals.workers import check_shared_memory, worker_start_method
 
 # The arguments that decide which images are for training and which for validation.
 SPLIT_KEYS = ("split_seed", "train_size", "val_size")
@@ -33,11 +32,9 @@ class InMemoryDataModule(LightningDataModule):
     into validation images.
 
     Args:
-        batch_size: Images per optimiser step, over all devices together.
+        batch_size: Images per optimizer step, over all devices together.
         eval_batch_size: Images per validation, test or prediction step, over all devices together.
             It affects only speed and memory.
-        num_workers: Worker processes that slice batches. The images are in memory, so 0 is the
-            fastest, and on a GPU the only possible value.
         split_seed: Seed of the random split.
         train_size: Training images; None takes all that are not for validation.
         val_size: Validation images; None takes a fifth.
@@ -47,6 +44,7 @@ class InMemoryDataModule(LightningDataModule):
     """
 
     classes: Sequence[str]
+    has_val = False  # whether ``read("val")`` works; if not, ``read("train")`` is split
     train_dataset: TensorImageDataset
     val_dataset: TensorImageDataset
     test_dataset: TensorImageDataset
@@ -55,106 +53,93 @@ class InMemoryDataModule(LightningDataModule):
         self,
         batch_size: int = 128,
         eval_batch_size: int = 250,
-        num_workers: int = 0,
         split_seed: int = 0,
         train_size: int | None = None,
         val_size: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value, low in (
+        for name, value, min_value in (
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
             ("split_seed", split_seed, 0),
         ):
-            if value < low:
-                raise ValueError(f"{name} must be at least {low}, not {value}")
-        self.split: dict[str, Any] = dict(
-            zip(SPLIT_KEYS, (split_seed, train_size, val_size), strict=True)
-        )
+            if value < min_value:
+                raise ValueError(f"{name} must be at least {min_value}, not {value}")
         self.save_hyperparameters()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
-        self.resumed_epoch = 0
+        self.split_args: dict[str, Any] = {
+            "split_seed": split_seed,
+            "train_size": train_size,
+            "val_size": val_size,
+        }
 
-    def read(self, part: str) -> TensorImageDataset | None:
-        """Reads the images of ``train``, ``val`` or ``test``; None means to split ``train``.
+    @override
+    def setup(self, stage: str) -> None:
+        """Reads the images that ``fit``, ``validate``, ``test`` or ``predict`` needs."""
+        self._check_trainer()
+        if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
+            self.train_dataset = self.read("train")
+            if self.has_val:
+                self.val_dataset = self.read("val")
+            else:
+                self._split_train_dataset()
+        if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
+            self.test_dataset = self.read("test")
+        self._move_datasets(self._device)
+
+    @override
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The training images, shuffled in an order that depends only on seed and epoch."""
+        return self._loader(self.train_dataset, self.batch_size, shuffle=True)
+
+    @override
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.val_dataset, self.eval_batch_size)
+
+    @override
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.test_dataset, self.eval_batch_size)
+
+    predict_dataloader = test_dataloader
+
+    @override
+    def teardown(self, stage: str) -> None:
+        """Moves the images back to the CPU."""
+        self._move_datasets(torch.device("cpu"))
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """The split, for the checkpoint."""
+        return dict(self.split_args)
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises ValueError for a checkpoint of another split."""
+        saved = {key: state_dict.get(key) for key in SPLIT_KEYS}
+        if saved != self.split_args:
+            raise ValueError(
+                f"the checkpoint was trained on the split {saved}, not on {self.split_args}: "
+                "images it was trained on would count as validation images"
+            )
+
+    def read(self, split: str) -> TensorImageDataset:
+        """Reads the images of ``train``, ``val`` or ``test``.
 
         Raises:
             DataError: If the files are missing.
         """
         raise NotImplementedError
 
-    def setup(self, stage: str) -> None:
-        """Reads what ``fit``, ``validate``, ``test`` or ``predict`` needs to the device.
-
-        Raises:
-            DataError: If the files are missing.
-            ValueError: If a setting can't work with this trainer or these files.
-        """
-        self._check_trainer()
-        if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
-            train, val = self.read("train"), self.read("val")
-            assert train is not None
-            if val is None:
-                num = len(train)
-                if self.split["val_size"] is None:
-                    self.split["val_size"] = num // 5
-                if self.split["train_size"] is None:
-                    self.split["train_size"] = num - self.split["val_size"]
-                train, val = (train.subset(each) for each in split_indices(num, **self.split))
-            self.train_dataset, self.val_dataset = train, val
-        if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
-            test = self.read("test")
-            assert test is not None
-            self.test_dataset = test
-        self._move_datasets(self._device)
-
-    def teardown(self, stage: str) -> None:
-        """Moves the images back to the CPU."""
-        self.resumed_epoch = 0
-        self._move_datasets(torch.device("cpu"))
-
-    def _move_datasets(self, device: torch.device) -> None:
-        for name in ("train_dataset", "val_dataset", "test_dataset"):
-            if hasattr(self, name):
-                setattr(self, name, getattr(self, name).to(device))
-
-    def _check_trainer(self) -> None:
-        """Raises where a setting can't work on this trainer."""
-        if self.batch_size % self._world_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} is for all devices together and can't be divided "
-                f"by {self._world_size} devices; choose a multiple of {self._world_size}"
-            )
-        overfit: Any = getattr(self.trainer, "overfit_batches", 0)
-        if overfit:  # Lightning would replace our sampler by one of single images
-            raise ValueError(
-                f"overfit_batches {overfit} is not supported, because batches are sliced from "
-                "memory; set --data.train_size to the number of images to overfit"
-            )
-        if self.num_workers and self._device.type != "cpu":
-            raise ValueError(
-                f"num_workers must be 0 on {self._device.type}, not {self.num_workers}: the images "
-                "are in the memory of the device, where batches are sliced without workers"
-            )
-        largest = max(self.batch_size, self.eval_batch_size)
-        check_shared_memory(self.num_workers, largest * IMAGE_SIZE**2)
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """The training images, shuffled in an order that depends only on seed and epoch."""
-        return self._loader(self.train_dataset, self.batch_size, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation images, each once."""
-        return self._loader(self.val_dataset, self.eval_batch_size)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """The official test set in its own order, each image once."""
-        return self._loader(self.test_dataset, self.eval_batch_size)
-
-    predict_dataloader = test_dataloader
+    def _split_train_dataset(self) -> None:
+        dataset, args = self.train_dataset, self.split_args
+        if args["val_size"] is None:
+            args["val_size"] = len(dataset) // 5
+        if args["train_size"] is None:
+            args["train_size"] = len(dataset) - args["val_size"]
+        train_indices, val_indices = split_indices(len(dataset), **args)
+        self.train_dataset = dataset.subset(train_indices)
+        self.val_dataset = dataset.subset(val_indices)
 
     def _loader(
         self, dataset: TensorImageDataset, batch_size: int, shuffle: bool = False
@@ -167,16 +152,26 @@ class InMemoryDataModule(LightningDataModule):
             num_replicas=self._world_size,
             rank=self.trainer.global_rank if self.trainer else 0,
         )
-        # Workers of a resumed run start before Lightning tells the sampler the epoch.
-        sampler.set_epoch(max(self.resumed_epoch, self._epochs_done))
-        return DataLoader(
-            dataset,
-            batch_size=None,  # the sampler gives the indices of whole batches
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            multiprocessing_context=worker_start_method(self.num_workers),
-        )
+        return DataLoader(dataset, batch_size=None, sampler=sampler)  # it yields whole batches
+
+    def _move_datasets(self, device: torch.device) -> None:
+        for name in ("train_dataset", "val_dataset", "test_dataset"):
+            if hasattr(self, name):
+                setattr(self, name, getattr(self, name).to(device))
+
+    def _check_trainer(self) -> None:
+        """Raises ValueError where a setting can't work with this trainer."""
+        if self.batch_size % self._world_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is for all devices together and can't be divided "
+                f"by {self._world_size} devices; choose a multiple of {self._world_size}"
+            )
+        overfit_batches: Any = getattr(self.trainer, "overfit_batches", 0)
+        if overfit_batches:  # Lightning would replace our sampler by one of single images
+            raise ValueError(
+                f"overfit_batches {overfit_batches} is not supported, because batches are sliced "
+                "from memory; set --data.train_size to the number of images to overfit"
+            )
 
     @property
     def _device(self) -> torch.device:
@@ -186,25 +181,6 @@ class InMemoryDataModule(LightningDataModule):
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
 
-    @property
-    def _epochs_done(self) -> int:
-        progress: Any = self.trainer and self.trainer.fit_loop.epoch_progress.current
-        return int(progress.processed) if progress else 0  # what Lightning tells the sampler
-
-    def state_dict(self) -> dict[str, Any]:
-        """The split and the number of epochs done, for the checkpoint."""
-        return self.split | {"epochs": self._epochs_done}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the epoch; raises ValueError for a checkpoint of another split."""
-        saved = {key: state_dict.get(key) for key in SPLIT_KEYS}
-        if saved != self.split:
-            raise ValueError(
-                f"the checkpoint was trained on the split {saved}, not on {self.split}: images it "
-                "was trained on would count as validation images"
-            )
-        self.resumed_epoch = state_dict.get("epochs", 0)
-
 
 class FashionMNISTDataModule(InMemoryDataModule):
     """Fashion-MNIST, downloaded and verified.
@@ -212,12 +188,9 @@ class FashionMNISTDataModule(InMemoryDataModule):
     Args:
         data_dir: Folder in torchvision's layout (``FashionMNIST/raw`` below it). Missing files are
             downloaded.
-        batch_size: See :class:`InMemoryDataModule`, as all other arguments.
-        eval_batch_size: Images per validation, test or prediction step.
-        num_workers: Worker processes that slice batches.
-        split_seed: Seed of the random split.
         train_size: Training images, of the 60,000 of the official training set.
         val_size: Validation images, of the same 60,000.
+        **kwargs: Of :class:`InMemoryDataModule`, such as ``batch_size``.
 
     Raises:
         ValueError: If a number is out of range.
@@ -228,26 +201,22 @@ class FashionMNISTDataModule(InMemoryDataModule):
     def __init__(
         self,
         data_dir: str = "data",
-        batch_size: int = 128,
-        eval_batch_size: int = 250,
-        num_workers: int = 0,
-        split_seed: int = 0,
         train_size: int = 48_000,
         val_size: int = 12_000,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, split_seed, train_size, val_size)
-        split_indices(60_000, **self.split)  # raises where the sizes don't fit
+        super().__init__(train_size=train_size, val_size=val_size, **kwargs)
+        split_indices(60_000, **self.split_args)  # raises where the sizes don't fit
         self.data_dir = data_dir
 
+    @override
     def prepare_data(self) -> None:
         """Downloads missing files, in one process per machine."""
         download(self.data_dir)
 
-    def read(self, part: str) -> TensorImageDataset | None:
-        """Reads the official training or test images."""
-        if part == "val":
-            return None
+    @override
+    def read(self, split: str) -> TensorImageDataset:
         try:
-            return read_dataset(raw_folder(self.data_dir), train=part == "train")
+            return read_dataset(raw_folder(self.data_dir), train=split == "train")
         except FileNotFoundError as error:
             raise DataError(f"{error.filename} is missing; call prepare_data() first") from error

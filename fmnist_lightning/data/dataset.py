@@ -1,13 +1,15 @@
-"""Fashion-MNIST in memory: class names, dataset, split. Plain PyTorch."""
+"""Fashion-MNIST in memory: images and labels, split, batches of indices. Plain PyTorch."""
 
 import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, DistributedSampler
 from torchvision.datasets.mnist import read_image_file, read_label_file
+from typing_extensions import override
 
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -19,7 +21,7 @@ Batch = tuple[Tensor, Tensor]  # images, uint8, (N, H, W), and labels, int64, (N
 
 
 class TensorImageDataset(Dataset[Batch]):
-    """Images and labels as two tensors, decoded once. A whole batch is one indexed read.
+    """Images and labels as two tensors. A whole batch is read at once.
 
     Args:
         images: uint8, shape (N, H, W).
@@ -44,13 +46,13 @@ class TensorImageDataset(Dataset[Batch]):
         return len(self.labels)
 
     def __getitem__(self, index: int | Tensor) -> Batch:
-        """One image (H, W) and label (); or M of them, for an index of shape (M,), int64."""
-        if isinstance(index, Tensor) and index.dim():  # several times faster than indexing
+        """One image, (H, W), and its label; or M of them, for an index of shape (M,), int64."""
+        if isinstance(index, Tensor) and index.dim():  # a batch; indexing would be slower
             return self.images.index_select(0, index), self.labels.index_select(0, index)
         return self.images[index], self.labels[index]
 
     def subset(self, indices: Tensor) -> "TensorImageDataset":
-        """A dataset with copies of the images and labels at ``indices``, int64, shape (M,)."""
+        """Copies the images and labels at ``indices``, int64, shape (M,), to a new dataset."""
         return TensorImageDataset(*self[indices])
 
     def to(self, device: torch.device) -> "TensorImageDataset":
@@ -58,12 +60,6 @@ class TensorImageDataset(Dataset[Batch]):
         moved = copy.copy(self)  # without __init__: these tensors need no second check
         moved.images, moved.labels = self.images.to(device), self.labels.to(device)
         return moved
-
-
-def global_seed() -> int | None:
-    """The seed of Lightning's ``seed_everything``; None where it was not called."""
-    seed = os.environ.get("PL_GLOBAL_SEED")
-    return int(seed) if seed else None
 
 
 def read_dataset(folder: Path, *, train: bool) -> TensorImageDataset:
@@ -79,8 +75,8 @@ def split_indices(
 ) -> tuple[Tensor, Tensor]:
     """Splits ``range(num)`` at random: disjoint training and validation indices, both int64.
 
-    They are the start and the end of the shuffled range, so validation does not depend on
-    ``train_size``. Raises ValueError if a part is empty, or they don't fit.
+    They are the start and the end of the shuffled range, so the validation images do not depend on
+    ``train_size``. Raises ValueError if one would be empty, or ``num`` is too small for both.
     """
     if train_size < 1 or val_size < 1 or train_size + val_size > num:
         raise ValueError(
@@ -89,3 +85,54 @@ def split_indices(
         )
     order = torch.randperm(num, generator=torch.Generator().manual_seed(split_seed))
     return order[:train_size], order[num - val_size :]
+
+
+class DistributedBatchSampler(DistributedSampler[Batch]):
+    """Yields the indices of each batch, int64, shape (batch_size,), on the dataset's device.
+
+    The batch is ``dataset[indices]``, which a ``DataLoader`` with ``batch_size=None`` reads. The
+    order depends on the seed and on the epoch, which Lightning sets, or is that of the dataset.
+
+    Of several devices, each has a rank and takes every ``num_replicas``-th index. With ``shuffle``,
+    all take equally many, so up to ``num_replicas - 1`` images come twice.
+    """
+
+    def __init__(
+        self,
+        dataset: TensorImageDataset,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle, seed)
+        self.batch_size = batch_size
+        self.device = dataset.images.device
+        if not shuffle:  # the base class would repeat images, which would count twice
+            self.total_size = len(dataset)
+            self.num_samples = len(range(rank, len(dataset), num_replicas))
+
+    @override
+    def __len__(self) -> int:
+        return len(range(0, self.num_samples, self.batch_size))
+
+    @override
+    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
+        # The order is drawn when the first batch is asked for, as this is a generator: a resumed
+        # run makes the iterator before Lightning sets the epoch.
+        num: int = len(self.dataset)  # type: ignore[arg-type]
+        indices = torch.arange(num)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            indices = torch.randperm(num, generator=generator)
+        if self.num_replicas > 1:
+            positions = torch.arange(self.total_size)[self.rank :: self.num_replicas]
+            indices = indices[positions % num]  # of this rank, (num_samples,)
+        yield from torch.split(indices.to(self.device), self.batch_size)
+
+
+def global_seed() -> int | None:
+    """The seed of Lightning's ``seed_everything``; None where it was not called."""
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    return int(seed) if seed else None

@@ -8,12 +8,10 @@ import functools
 import gzip
 import hashlib
 import http.client
-import io
 import logging
 import math
 import struct
 import tempfile
-import time
 import urllib.error
 import urllib.request
 import zlib
@@ -25,7 +23,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from fmnist_lightning.data.debian import read_from_package
-from fmnist_lightning.internals.files import atomic_write, read_regular
+from fmnist_lightning.internals.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +55,7 @@ MIRRORS: tuple[str, ...] = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
 )
 TIMEOUT = 10.0  # seconds without a byte
-DEADLINE = 600.0  # seconds for a file
-MAX_DOWNLOAD = 64 * 2**20  # bytes; the largest compressed file has 26 MB
+GZIP_MAGIC = b"\x1f\x8b"
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
@@ -69,12 +66,17 @@ def raw_folder(data_dir: str | Path) -> Path:
 
 
 def download(data_dir: str | Path) -> Path:
-    """Verifies the files in ``raw_folder(data_dir)``, which it returns, and downloads bad ones.
+    """Verifies the files in ``raw_folder(data_dir)``, and downloads those that are not valid.
 
-    Nothing is written if all files are valid, so the folder may be read-only. A corrupt file is
-    renamed to ``<name>.bad-<n>`` once its replacement is there. Several processes may call it at
-    once. Raises DataError if there is a complete file of other data, no source has a valid copy, or
-    the folder can't be written to.
+    Nothing is written if all files are valid, so the folder may be read-only. Several processes may
+    call it at once.
+
+    Returns:
+        The folder of the files.
+
+    Raises:
+        DataError: If there is a complete file of other data, no source has a valid copy, or the
+            folder can't be written to.
     """
     raw = raw_folder(data_dir)
     problems = _verify(raw)
@@ -109,7 +111,7 @@ def _verify(raw: Path) -> dict[DataFile, OSError]:
     problems = {}
     for file in FILES:
         try:
-            _check(file, read_regular(raw / file.name, file.size))
+            _check(file, (raw / file.name).read_bytes())
         except OSError as error:
             problems[file] = error
     return problems
@@ -118,7 +120,7 @@ def _verify(raw: Path) -> dict[DataFile, OSError]:
 def _is_complete_idx(path: Path) -> bool:
     """Whether a file is as long as the dimensions in its head say, so not damaged by accident."""
     try:
-        content = read_regular(path, MAX_DOWNLOAD)
+        content = path.read_bytes()
     except OSError:
         return False
     sizes = struct.unpack(">3I", content[4:16].ljust(12, b"\0"))
@@ -137,20 +139,23 @@ def _download_missing(raw: Path, problems: dict[DataFile, OSError]) -> None:
     """Gets each file from the first source that has a valid copy."""
     for file, problem in problems.items():
         if not isinstance(problem, FileNotFoundError):
-            log.warning("Corrupt file in %s: %s: %s; trying other sources", raw, file.name, problem)
+            log.warning("Corrupt file %s: %s; replacing it", raw / file.name, problem)
     missing, tried = list(problems), []
     with tempfile.TemporaryDirectory() as scratch:
         for label, read in _sources(raw, Path(scratch)):
             for file in list(missing):
                 try:
-                    content = _decompress(read(f"{file.name}.gz"), file.size)
+                    content = read(f"{file.name}.gz")
+                    if content[:2] == GZIP_MAGIC:
+                        content = gzip.decompress(content)
                     _check(file, content)
                 except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
                     if isinstance(error, urllib.error.HTTPError):
                         error.close()  # its connection
                     tried.append(f"  {label}: {file.name}: {str(error) or type(error).__name__}")
                     break  # the next source may be nearer and complete
-                _install(raw / file.name, content)
+                with atomic_write(raw / file.name) as stream:
+                    stream.write(content)
                 missing.remove(file)
                 log.info("%s: from %s", file.name, label)
             if not missing:
@@ -166,7 +171,7 @@ def _download_missing(raw: Path, problems: dict[DataFile, OSError]) -> None:
 
 def _sources(raw: Path, scratch: Path) -> Iterator[tuple[str, Callable[[str], bytes]]]:
     """Label and reader of each source, the nearest first; readers raise OSError."""
-    yield f"compressed files in {raw}", lambda name: read_regular(raw / name, MAX_DOWNLOAD)
+    yield f"compressed files in {raw}", lambda name: (raw / name).read_bytes()
     for mirror in MIRRORS:
         yield mirror, functools.partial(_read_url, mirror)
     yield str(DEBIAN_FOLDER), lambda name: (DEBIAN_FOLDER / name).read_bytes()
@@ -175,42 +180,8 @@ def _sources(raw: Path, scratch: Path) -> Iterator[tuple[str, Callable[[str], by
 
 
 def _read_url(mirror: str, name: str) -> bytes:
-    deadline = time.monotonic() + DEADLINE
-    content = bytearray()
     with (
         urllib.request.urlopen(mirror + name, timeout=TIMEOUT) as response,
-        tqdm(total=response.length, unit="B", unit_scale=True, desc=name, leave=False) as bar,
+        tqdm.wrapattr(response, "read", total=response.length, desc=name, leave=False) as stream,
     ):
-        while chunk := response.read1(2**16):  # read() would wait beyond the deadline
-            content += chunk
-            bar.update(len(chunk))
-            if len(content) > MAX_DOWNLOAD:
-                raise OSError(f"more than {MAX_DOWNLOAD:,} bytes")
-            if time.monotonic() > deadline:
-                raise OSError(f"incomplete after {DEADLINE:g} s")
-        if response.length:
-            raise OSError(f"connection closed {response.length:,} bytes early")
-    return bytes(content)
-
-
-def _decompress(content: bytes, size: int) -> bytes:
-    """Decompresses gzip, at most ``size + 1`` bytes, as a bomb would fill the memory."""
-    if content[:2] != b"\x1f\x8b":
-        return content
-    with gzip.open(io.BytesIO(content)) as stream:
-        return stream.read(size + 1)
-
-
-def _install(path: Path, content: bytes) -> None:
-    """Writes a file atomically; a corrupt one in its place is renamed, not deleted."""
-    for leftover in path.parent.glob(f".{path.name}.*"):  # of a process that was killed
-        leftover.unlink()
-    with atomic_write(path) as stream:
-        stream.write(content)
-        stream.flush()  # a full disk is an error here, before the old file is renamed
-        if path.exists() or path.is_symlink():
-            number = 1
-            while (aside := path.with_name(f"{path.name}.bad-{number}")).exists():
-                number += 1
-            path.rename(aside)
-            log.warning("Corrupt file moved to %s", aside)
+        return b"".join(iter(functools.partial(stream.read, 2**16), b""))

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from tqdm.auto import tqdm
+from typing_extensions import override
 
 from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.data.dataset import IMAGE_SIZE, TensorImageDataset
@@ -31,103 +34,77 @@ class ImageFolderDataModule(InMemoryDataModule):
 
     Args:
         data_dir: The folder.
-        batch_size: See :class:`InMemoryDataModule`, as all other arguments.
-        eval_batch_size: Images per validation, test or prediction step.
-        num_workers: Worker processes that slice batches.
-        split_seed: Seed of the random split.
-        train_size: Training images; None takes all that are not for validation.
-        val_size: Validation images; None takes a fifth of those in ``train``.
+        **kwargs: Of :class:`InMemoryDataModule`, such as ``batch_size``.
 
     Raises:
         DataError: If the folder has no images.
         ValueError: If a number is out of range.
     """
 
-    def __init__(
-        self,
-        data_dir: str,
-        batch_size: int = 128,
-        eval_batch_size: int = 250,
-        num_workers: int = 0,
-        split_seed: int = 0,
-        train_size: int | None = None,
-        val_size: int | None = None,
-    ) -> None:
-        super().__init__(batch_size, eval_batch_size, num_workers, split_seed, train_size, val_size)
+    def __init__(self, data_dir: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.folder = Path(data_dir).expanduser()
-        self.train_images: ImageFolder | None = None  # None for IDX files
-        if (self.folder / "train").is_dir():
-            self.train_images = _find_images(self.folder / "train")
-            self.classes = self.train_images.classes
+        self.classes = sorted(path.name for path in self.folder.glob("train/*") if path.is_dir())
+        self.idx_labels: Tensor | None = None  # the labels of the classes in IDX files
+        if self.classes:
+            self.has_val = (self.folder / "val").is_dir()
         else:
-            self.values = read_label_file(str(self._idx_file("train", "labels-idx1"))).unique()
-            self.classes = [str(value) for value in self.values.tolist()]
+            self.idx_labels = read_label_file(self._idx_file("train", "labels-idx1")).unique()
+            self.classes = [str(label) for label in self.idx_labels.tolist()]
 
-    def read(self, part: str) -> TensorImageDataset | None:
-        """Reads the images of ``train``, ``val`` or ``test``; None where there is no ``val``."""
-        if self.train_images is None:
-            return None if part == "val" else self._read_idx(part)
-        if part == "train":
-            return _read_images(self.train_images, self.classes)
-        if part == "val" and not (self.folder / part).is_dir():
-            return None
-        return _read_images(_find_images(self.folder / part), self.classes)
-
-    def _read_idx(self, part: str) -> TensorImageDataset:
-        images = read_image_file(str(self._idx_file(part, "images-idx3")))
-        labels = read_label_file(str(self._idx_file(part, "labels-idx1")))
+    @override
+    def read(self, split: str) -> TensorImageDataset:
+        if self.idx_labels is None:
+            return read_image_folder(self.folder / split, self.classes)
+        images = read_image_file(self._idx_file(split, "images-idx3"))
+        labels = read_label_file(self._idx_file(split, "labels-idx1"))
         if images.shape[1:] != SIZE:
             raise DataError(f"the images in {self.folder} have {tuple(images.shape[1:])} pixels")
-        unknown = set(labels.unique().tolist()) - set(self.values.tolist())
+        unknown = set(labels.tolist()) - set(self.idx_labels.tolist())
         if unknown:
             raise DataError(f"{self.folder} has labels without training images: {unknown}")
-        return TensorImageDataset(images, torch.searchsorted(self.values, labels))
+        return TensorImageDataset(images, torch.searchsorted(self.idx_labels, labels))
 
-    def _idx_file(self, part: str, kind: str) -> Path:
-        names = ("t10k", "test") if part == "test" else (part,)
-        found = [path for name in names for path in self.folder.glob(f"*{name}-{kind}-ubyte")]
-        if len(found) != 1:
+    def _idx_file(self, split: str, kind: str) -> str:
+        names = ("t10k", "test") if split == "test" else (split,)
+        paths = [path for name in names for path in self.folder.glob(f"*{name}-{kind}-ubyte")]
+        if len(paths) != 1:
             raise DataError(
                 f"{self.folder} needs folders train/CLASS and test/CLASS of images, or the four "
-                f"IDX files of one dataset; it has {len(found) or 'no'} *{names[0]}-{kind}-ubyte"
+                f"IDX files of one dataset; it has {len(paths) or 'no'} *{names[0]}-{kind}-ubyte"
                 + (", gunzip its .gz" if any(self.folder.glob(f"*{kind}-ubyte.gz")) else "")
             )
-        return found[0]
+        return str(paths[0])
 
 
-def _find_images(folder: Path) -> ImageFolder:
+def read_image_folder(folder: Path, classes: Sequence[str]) -> TensorImageDataset:
+    """Reads the images in ``folder/CLASS/``; their labels are the positions in ``classes``."""
     try:
-        return ImageFolder(str(folder))
+        files = ImageFolder(str(folder))
     except FileNotFoundError as error:
         raise DataError(str(error)) from error
-
-
-def _read_images(found: ImageFolder, classes: Sequence[str]) -> TensorImageDataset:
-    unknown = set(found.classes) - set(classes)
+    unknown = set(files.classes) - set(classes)
     if unknown:
-        raise DataError(f"{found.root} has classes without training images: {sorted(unknown)}")
-    paths = [path for path, _ in found.samples]
+        raise DataError(f"{folder} has classes without training images: {sorted(unknown)}")
+    paths = [path for path, _ in files.samples]
     with ThreadPoolExecutor() as pool:
-        progress = tqdm(
-            pool.map(read_grayscale, paths), f"reading {found.root}", len(paths), delay=1
-        )
+        progress = tqdm(pool.map(read_grayscale, paths), f"reading {folder}", len(paths), delay=1)
         images = torch.from_numpy(np.stack(list(progress)))  # (N, 28, 28)
-    names = list(classes)
-    labels = [names.index(found.classes[label]) for _, label in found.samples]
+    # A folder without some of the classes numbers the others anew.
+    labels = [classes.index(files.classes[number]) for number in files.targets]
     return TensorImageDataset(images, torch.tensor(labels))
 
 
 def read_grayscale(path: str) -> np.ndarray:
     """Reads an image as uint8, shape (28, 28); DataError for one that can't be read."""
     try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
                 image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
             if image.has_transparency_data:
-                image = Image.alpha_composite(
-                    Image.new("RGBA", image.size, "black"), image.convert("RGBA")
-                )
+                black = Image.new("RGBA", image.size, "black")
+                image = Image.alpha_composite(black, image.convert("RGBA"))
             return np.asarray(image.convert("L").resize(SIZE, Image.Resampling.BICUBIC))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read the image {path}: {error}") from error

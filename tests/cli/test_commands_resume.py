@@ -31,20 +31,17 @@ DROPOUT = ("--model.network.channels", "[8]", "--model.network.dropout", "0.3")
 
 
 @pytest.mark.parametrize(
-    ("network", "num_workers", "more"),
+    ("network", "more"),
     [
-        pytest.param("fmnist_lightning.ArticleCNN", "0", (), marks=pytest.mark.slow),
-        pytest.param("fmnist_lightning.MLP", "2", (), marks=pytest.mark.slow),
-        ("fmnist_lightning.SmallResNet", "0", (*RANDOM, *DROPOUT)),
+        pytest.param("fmnist_lightning.ArticleCNN", (), marks=pytest.mark.slow),
+        pytest.param("fmnist_lightning.MLP", (), marks=pytest.mark.slow),
+        ("fmnist_lightning.SmallResNet", (*RANDOM, *DROPOUT)),
     ],
 )
 def test_resume_after_an_error_is_bit_identical(
-    network: str, num_workers: str, more: tuple[str, ...], fit: Fit, run: Run
+    network: str, more: tuple[str, ...], fit: Fit, run: Run
 ) -> None:
-    options = (
-        *("--trainer.max_epochs", "4", "--model.network", network),
-        *("--data.num_workers", num_workers, *more),
-    )
+    options = ("--trainer.max_epochs", "4", "--model.network", network, *more)
     uninterrupted = fit(*options)
     Path("stopping.py").write_text(STOP)
     code, _, err = run("fit", *TINY, *options, "--trainer.callbacks", "stopping.Stop")

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import seed_everything
-from lightning.pytorch.loops.progress import _Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from fmnist_lightning import FashionMNISTDataModule
+from fmnist_lightning.__main__ import main
 from fmnist_lightning.data.download import DataError
 
 
@@ -23,7 +23,6 @@ def make(
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
         global_rank=world[0],
         world_size=world[1],
-        fit_loop=SimpleNamespace(epoch_progress=_Progress()),
         strategy=SimpleNamespace(root_device=torch.device(device)),
     )
     data.prepare_data()
@@ -71,20 +70,6 @@ def test_order_depends_only_on_seed_and_epoch() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_loader_made_in_a_later_epoch_has_its_order(num_workers: int) -> None:
-    third = order(make().train_dataloader(), epoch=2)
-    data = make(num_workers=num_workers)
-    data.trainer.fit_loop.epoch_progress.current.processed = 2
-    assert same(third, [images.flatten(1) for images, _ in data.train_dataloader()])
-
-
-@pytest.mark.usefixtures("data_dir")
-def test_order_is_the_same_with_workers() -> None:
-    assert same(order(make().train_dataloader()), order(make(num_workers=2).train_dataloader()))
-
-
-@pytest.mark.usefixtures("data_dir")
 def test_two_ranks_split_the_batches_of_one() -> None:
     full = order(make().train_dataloader())
     parts = [order(make(world=(rank, 2)).train_dataloader()) for rank in (0, 1)]
@@ -120,18 +105,6 @@ def test_images_are_only_on_the_device() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_workers_with_images_on_a_device_are_refused() -> None:
-    with pytest.raises(ValueError, match="num_workers must be 0 on meta, not 2"):
-        make(device="meta", num_workers=2)
-
-
-@pytest.mark.usefixtures("data_dir")
-def test_workers_beyond_the_shared_memory_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"workers need [\d,]+ MiB in /dev/shm.*num_workers 0"):
-        make(num_workers=10**9)
-
-
-@pytest.mark.usefixtures("data_dir")
 def test_setup_moves_images_to_the_device_of_the_trainer() -> None:
     data = make()
     images = data.train_dataset.images
@@ -141,10 +114,30 @@ def test_setup_moves_images_to_the_device_of_the_trainer() -> None:
     assert images.device.type == "cpu"
 
 
+def test_all_arguments_are_hyperparameters() -> None:
+    """Checkpoints store them, so that evaluation uses the same images."""
+    assert dict(FashionMNISTDataModule("folder", batch_size=7, val_size=9).hparams) == {
+        "data_dir": "folder",
+        "batch_size": 7,
+        "eval_batch_size": 250,
+        "split_seed": 0,
+        "train_size": 48_000,
+        "val_size": 9,
+    }
+
+
+def test_help_lists_the_arguments_of_the_base_class(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--data.help", "FashionMNISTDataModule"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--data.data_dir DATA_DIR Folder in torchvision's layout" in text
+    assert "--data.batch_size BATCH_SIZE Images per optimizer step" in text
+
+
 @pytest.mark.fault("bad_settings")
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("batch_size", 0), ("eval_batch_size", -1), ("num_workers", -1), ("split_seed", -1)],
+    [("batch_size", 0), ("eval_batch_size", -1), ("split_seed", -1)],
 )
 def test_arguments_out_of_range_are_refused_by_name(argument: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{argument} must be at least .*{value}"):

@@ -11,13 +11,13 @@ from torchvision.datasets import FashionMNIST
 from fmnist_lightning.data.dataset import (
     CLASSES,
     Batch,
+    DistributedBatchSampler,
     TensorImageDataset,
     global_seed,
     read_dataset,
     split_indices,
 )
 from fmnist_lightning.data.download import raw_folder
-from fmnist_lightning.data.sampler import DistributedBatchSampler
 
 U8 = torch.zeros(3, 28, 28, dtype=torch.uint8)
 
@@ -100,6 +100,17 @@ def test_ranks_see_each_image_once_without_shuffling(num_replicas: int) -> None:
     ]
     assert sorted(index for rank in indices for index in rank) == list(range(7))
     assert indices[0] == list(range(0, 7, num_replicas))
+
+
+def test_order_is_that_of_the_epoch_set_before_the_first_batch() -> None:
+    """Lightning resumes a run so."""
+    sampler = DistributedBatchSampler(make_dataset(100), batch_size=100, shuffle=True)
+    (first,) = sampler
+    iterator = iter(sampler)
+    sampler.set_epoch(2)
+    (third,) = iterator
+    assert torch.equal(third, next(iter(sampler)))
+    assert not torch.equal(third, first)
 
 
 def test_batches_are_on_the_device_of_the_dataset() -> None:

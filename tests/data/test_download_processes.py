@@ -94,7 +94,10 @@ def test_sixteen_processes_download_once(
     "function",
     [
         "os.fsync",
-        *(pytest.param(f, marks=pytest.mark.slow) for f in ("gzip.open", "pathlib.Path.replace")),
+        *(
+            pytest.param(f, marks=pytest.mark.slow)
+            for f in ("gzip.decompress", "pathlib.Path.replace")
+        ),
     ],
 )
 def test_other_processes_finish_after_a_sigkill(
@@ -112,7 +115,6 @@ def test_other_processes_finish_after_a_sigkill(
     assert {process.exitcode for process in dying} <= {0, -signal.SIGKILL}
     assert dying[0].exitcode == -signal.SIGKILL
     assert_valid(raw_folder("data"), tiny_files)
-    assert not list(raw_folder("data").glob(".t*"))
 
 
 @pytest.mark.fault("disk")
@@ -173,5 +175,4 @@ def test_file_and_folder_permissions(
         else:
             assert process.exitcode == 0
             assert_valid(raw, tiny_files)
-        assert (raw / f"{name}.bad-1").exists() == bool(name)
         monkeypatch.chdir(data_dir)

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,11 +21,11 @@ from fmnist_lightning.training.checkpoint import read_checkpoint
 CLASSES = ("dark", "light", "mixed")
 
 
-def write_images(part: str, num: int, classes: tuple[str, ...] = CLASSES) -> None:
+def write_images(split: str, num: int, classes: tuple[str, ...] = CLASSES) -> None:
     """Images of one gray value per class, with noise."""
     generator = np.random.default_rng(0)
     for label, name in enumerate(classes):
-        folder = Path("my_images", part, name)
+        folder = Path("my_images", split, name)
         folder.mkdir(parents=True)
         for index in range(num):
             pixels = 80 * label + generator.integers(0, 60, (20, 30, 3))
@@ -58,6 +59,14 @@ def test_classes_split_and_order() -> None:
 
 
 @pytest.mark.usefixtures("images")
+def test_folder_without_some_of_the_classes_has_the_labels_of_the_others() -> None:
+    shutil.rmtree("my_images/test/dark")
+    data = ImageFolderDataModule("my_images")
+    data.setup("test")
+    assert data.test_dataset.labels.tolist() == [1] * 4 + [2] * 4
+
+
+@pytest.mark.usefixtures("images")
 def test_folder_val_is_the_validation() -> None:
     write_images("val", 2)
     data = ImageFolderDataModule("my_images")
@@ -71,7 +80,11 @@ def gray(value: int) -> Image.Image:
 
 RED = round(0.299 * 255)
 TRANSPARENT = Image.new("RGBA", (50, 50), (255, 255, 255, 0))
-DEEP = Image.fromarray(np.full((28, 28), 200 * 256, dtype=np.uint16))
+
+
+def deep(value: int) -> Image.Image:
+    """An image of 16 bits."""
+    return Image.fromarray(np.full((28, 28), value, dtype=np.uint16))
 
 
 @pytest.mark.parametrize(
@@ -82,17 +95,18 @@ DEEP = Image.fromarray(np.full((28, 28), 200 * 256, dtype=np.uint16))
         (Image.new("RGB", (9, 40), "red").convert("P"), RED),
         (TRANSPARENT, 0),
         (TRANSPARENT.convert("LA"), 0),
-        (DEEP, 200),
+        (deep(200 * 256), 200),
+        (deep(65535), 255),
         (Image.new("1", (28, 28), 1), 255),
     ],
-    ids=["gray", "RGB", "palette", "RGBA", "LA", "16 bits", "1 bit"],
+    ids=["gray", "RGB", "palette", "RGBA", "LA", "16 bits", "white of 16 bits", "1 bit"],
 )
 def test_conversion_to_grayscale(image: Image.Image, value: int) -> None:
     image.save("image.png")
     pixels = read_grayscale("image.png")
     assert pixels.shape == (28, 28)
     assert pixels.dtype == np.uint8
-    assert abs(pixels.astype(int) - value).max() <= 1
+    assert abs(pixels.astype(int) - value).max() <= (0 if image.mode.startswith("I") else 1)
 
 
 def test_image_of_the_right_size_is_unchanged() -> None:
@@ -169,6 +183,29 @@ def test_idx_files_of_other_data(letters: Path) -> None:
     assert (len(data.train_dataset), len(data.val_dataset)) == (24, 6)
     assert data.test_dataset.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert data.test_dataset.images[:, 0, 0].tolist() == [80, 160, 240] * 2
+
+
+def test_idx_files_with_other_labels_or_sizes_are_refused(letters: Path) -> None:
+    name = "emnist-letters-test-labels-idx1-ubyte"
+    (letters / name).write_bytes(idx(torch.tensor([1, 2, 3, 4, 7, 1])))
+    with pytest.raises(DataError, match=r"labels without training images: \{4, 7\}"):
+        ImageFolderDataModule(str(letters)).setup("test")
+    name = "emnist-letters-train-images-idx3-ubyte"
+    (letters / name).write_bytes(idx(torch.zeros(30, 32, 28)))
+    with pytest.raises(DataError, match=r"the images in letters have \(32, 28\) pixels"):
+        ImageFolderDataModule(str(letters)).setup("fit")
+
+
+def test_idx_labels_between_those_of_classes_are_refused(letters: Path) -> None:
+    labels = torch.arange(30) % 3 * 2 + 1  # 1, 3, 5
+    name = "emnist-letters-train-labels-idx1-ubyte"
+    (letters / name).write_bytes(idx(labels))
+    data = ImageFolderDataModule(str(letters), val_size=1)
+    data.setup("fit")
+    assert data.classes == ["1", "3", "5"]
+    assert set(data.train_dataset.labels.tolist()) == {0, 1, 2}
+    with pytest.raises(DataError, match=r"labels without training images: \{2\}"):
+        data.setup("test")
 
 
 def test_compressed_or_double_idx_files_are_refused(letters: Path) -> None:

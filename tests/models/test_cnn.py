@@ -40,7 +40,7 @@ def test_initial_weights_for_a_seed_stay_the_same(
     "build",
     [
         *(ArticleCNN, MLP, SmallResNet, ResNetEnsemble),
-        lambda num_classes: PretrainedNetwork("mobilenet_v3_small", None, num_classes=num_classes),
+        lambda num_classes: PretrainedNetwork("test_efficientnet", None, num_classes=num_classes),
     ],
 )
 def test_any_number_of_classes(build: Callable[..., nn.Module]) -> None:

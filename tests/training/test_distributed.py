@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from comparing import assert_close, assert_same_run, curves, free_port
 from conftest import DEVICES, MLP, TINY, Run
 from processes import Fault, Process, start
 from torch import Tensor, nn
-from torchvision import models
+
+from fmnist_lightning.models import pretrained
 
 
 def start_two(
@@ -131,26 +133,27 @@ def test_fit_with_batch_norm_and_uneven_last_batches(data_dir: Path) -> None:
 
 
 def record_downloads() -> None:
-    """Replaces the download of weights by one that writes its URL to a file."""
+    """Replaces the download of weights by one that counts, with a cache as that of timm."""
 
-    def download(url: str, dst: str, hash_prefix: str | None = None, progress: bool = True) -> None:
-        with Path("downloads.txt").open("a") as stream:
-            print(url, file=stream)
-        time.sleep(5)  # long enough for the other rank to start its own
-        torch.save(models.get_model("shufflenet_v2_x0_5").state_dict(), dst)
+    def download(name: str, weights: str) -> dict[str, Tensor]:
+        cache = Path("cache.pth")
+        if not cache.exists():
+            with Path("downloads.txt").open("a") as stream:
+                print(name, weights, file=stream)
+            time.sleep(5)  # long enough for the other rank to start its own
+            torch.save(timm.create_model(name).state_dict(), cache)
+        return torch.load(cache)  # type: ignore[no-any-return]
 
-    torch.hub.download_url_to_file = download
+    pretrained.download_weights = download
 
 
 @pytest.mark.slow
-def test_pretrained_weights_are_downloaded_once(data_dir: Path, tmp_path: Path) -> None:
+def test_pretrained_weights_are_downloaded_once(data_dir: Path) -> None:
     network = ("--model.network", "fmnist_lightning.PretrainedNetwork")
-    name = ("--model.network.name", "shufflenet_v2_x0_5", "--model.network.image_size", "32")
-    environment = {"TORCH_HOME": str(tmp_path / "weights")}
+    name = ("--model.network.name", "test_efficientnet", "--model.network.image_size", "32")
     steps = ("--trainer.max_steps", "1", "--trainer.limit_val_batches", "1")
-    options = (*TINY, *network, *name, *steps)
-    run_two("fit", *options, first=record_downloads, environment=environment)
-    assert len(Path("downloads.txt").read_text().splitlines()) == 1
+    run_two("fit", *TINY, *network, *name, *steps, first=record_downloads)
+    assert Path("downloads.txt").read_text() == "test_efficientnet DEFAULT\n"
 
 
 @pytest.mark.fault("dead_rank")

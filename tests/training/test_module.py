@@ -12,6 +12,7 @@ from samples import tiny_data
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
+from torch.utils.data import DataLoader
 
 from fmnist_lightning import (
     MLP,
@@ -328,7 +329,12 @@ def test_metrics_release_batches_from_workers() -> None:
             kept = [tensor for pair in pl_module.train_metrics.buffer for tensor in pair]
             shared.append((batch[1].is_shared(), any(tensor.is_shared() for tensor in kept)))
 
-    train(FashionClassifier(), tiny_data(num_workers=2), 1, [Probe()])
+    class DataWithWorkers(FashionMNISTDataModule):
+        def train_dataloader(self) -> DataLoader[Any]:
+            return DataLoader(self.train_dataset, batch_size=48, num_workers=2)
+
+    data = DataWithWorkers(train_size=480, val_size=120)
+    train(FashionClassifier(), data, 1, [Probe()])
     assert shared == [(True, False)] * 10
 
 

@@ -73,7 +73,6 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "--model.lr_schedule=constant",
     ),
     "gradient clipping": ("--trainer.gradient_clip_val=0.1",),
-    "two workers": ("--data.num_workers=2",),
     "dropout and augmentation": (
         *("--model.augmentation=fmnist_lightning.RandomAugmentation",),
         *("--model.network=fmnist_lightning.SmallResNet", "--model.network.channels=[8]"),

@@ -105,13 +105,12 @@ def test_curves_are_written_before_the_checkpoint(fit: Callable[..., Path], run:
 
 @pytest.mark.fault("sigkill")
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_resume_of_every_config_is_bit_identical(
-    path: Path, num_workers: int, fit: Callable[..., Path], run: Run
+    path: Path, fit: Callable[..., Path], run: Run
 ) -> None:
     options = (
-        *("--config", str(path), "--data.num_workers", str(num_workers), *TINY_OPTIONS),
+        *("--config", str(path), *TINY_OPTIONS),
         *("--trainer.max_epochs", "3", "--data.batch_size", "150"),
     )
     train_teacher(path, fit)
