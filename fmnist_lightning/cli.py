@@ -190,8 +190,8 @@ class FashionCLI(LightningCLI):
 
         photos = PhotoDataset(self.options.photos)
         self.photo_loader = photo_loader(photos)
-        verbose = self.options.verbose
-        self.photo_report = PhotoReport(photos.paths, run_dir, self.model.classes, verbose)
+        list_skipped = self.options.list_skipped
+        self.photo_report = PhotoReport(photos, run_dir, self.model.classes, list_skipped)
         return self.photo_report
 
     # ---- running -------------------------------------------------------------------------------

@@ -188,7 +188,9 @@ def _add_predict_options(parser: LightningArgumentParser) -> None:
         "quotes. Photos in folders named after classes also give the accuracy.",
     )
     parser.add_argument(
-        "--verbose", action="store_true", help="With --photos, name files that are no images."
+        "--list_skipped",
+        action="store_true",
+        help="With --photos, list the files of folders that are not images.",
     )
     parser.add_argument(
         "--index", type=int | None, metavar="N", help="Show one test image, by its number."
