@@ -49,7 +49,7 @@ def max_abs_diff(classifier: FashionClassifier, path: Path, images: Tensor) -> f
     """Largest difference of a probability between onnxruntime and PyTorch, on uint8 images."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     differences = []
-    for batch in images.split(500):
+    for batch in torch.split(images, 500):
         (probabilities,) = session.run(None, {"images": batch.numpy()})
         difference = classifier.probabilities(batch) - torch.from_numpy(probabilities)
         differences.append(difference.abs().max())

@@ -58,7 +58,7 @@ def test_load_image_reads_any_mode_and_format(name: str, tmp_path: Path) -> None
 def test_load_image_scales_more_than_8_bits_so_that_the_brightest_pixel_is_white(
     dtype: type, tmp_path: Path
 ) -> None:
-    values = np.array([[0, 257, 65535], [32768, 4, 65534]], dtype)
+    values: np.ndarray[Any, Any] = np.array([[0, 257, 65535], [32768, 4, 65534]], dtype)
     Image.fromarray(values).save(tmp_path / "deep.tif")
     image = load_image(tmp_path / "deep.tif")
     assert np.asarray(image)[..., 0].tolist() == [[0, 1, 255], [128, 0, 255]]
