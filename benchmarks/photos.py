@@ -93,7 +93,7 @@ def without_imagenet(classifier: FashionClassifier, photo: PreprocessedPhoto) ->
 def split(folder: Path) -> dict[str, list[Path]]:
     """The photos of each part."""
     parts: dict[str, list[Path]] = {part: [] for part in PARTS}
-    for path in find_photos([str(folder)]):
+    for path in find_photos([str(folder)])[0]:
         if labels_from_folder(path, CLASSES):
             digest = int(hashlib.sha256(path.read_bytes()).hexdigest(), 16)
             parts[PARTS[0] if digest % 3 == 0 else PARTS[1]].append(path)

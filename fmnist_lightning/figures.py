@@ -4,35 +4,30 @@ Figures are small, 3.6 inches wide, so that their text is legible in TensorBoard
 Import this module inside functions only: matplotlib takes long to import.
 """
 
-import functools
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
+import warnings
+from collections.abc import Sequence
+from typing import Any
 
-import matplotlib
 import torch
-from matplotlib import font_manager
+from matplotlib import font_manager, style
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
-
-P = ParamSpec("P")
+from typing_extensions import override
 
 WIDTH, DPI = 3.6, 220  # inches, pixels per inch
 SMALL, MEDIUM, LARGE = 7.5, 8.5, 9.5  # font sizes, points
 NUM_BINS = 15  # of the reliability diagram, the same as of the calibration error
-CORRECT, INCORRECT = "#1f6fb4", "#d95f02"  # distinct in all kinds of colour vision
+CORRECT, INCORRECT = "#1f6fb4", "#d95f02"  # distinct in all kinds of color vision
 MUTED, GRID = "#8c8c8c", "#dcdcdc"
 PERCENT = PercentFormatter(1, decimals=0, symbol=" %")
 # Matplotlib comes with the first one; the others have characters that it lacks.
 FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK JP", "Hiragino Sans", "Microsoft YaHei")
-INSTALLED = [name for name in FONTS if name in font_manager.get_font_names()]
-FILES = [font_manager.get_font(font_manager.findfont(name)) for name in INSTALLED]
-CHARACTERS = {char for file in FILES for char in file.get_charmap()}  # that can be drawn
 STYLE: Any = {
-    "font.family": INSTALLED,
+    "font.family": [name for name in FONTS if name in font_manager.get_font_names()],
     "font.size": MEDIUM,
     "text.parse_math": False,  # the name of a class may contain a dollar sign
     "figure.titlesize": LARGE,
@@ -47,33 +42,31 @@ STYLE: Any = {
     "ytick.major.size": 0,
     "legend.frameon": False,
 }
+# Draws in the style of this module, whatever matplotlib's settings are.
+styled = style.context(STYLE, after_reset=True)
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draws in the style of this module, whatever matplotlib's settings are."""
+class QuietFigure(Figure):
+    """A figure whose characters may be missing from all fonts; they are drawn as boxes."""
 
-    @functools.wraps(draw)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(STYLE)
-            return draw(*args, **kwargs)
-
-    return wrapper
+    @override
+    def draw(self, renderer: Any) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            super().draw(renderer)
 
 
-def _drawable(text: str, max_length: int) -> str:
-    """One line with a mark for each character that no font has, and too long a middle left out."""
-    text = "".join(char if ord(char) in CHARACTERS else "�" for char in text)
+def _shorten(text: str, max_length: int) -> str:
+    """Leaves out the middle of a text that is too long."""
     half = max_length // 2
     return text if len(text) <= max_length else f"{text[: max_length - half - 1]}…{text[-half:]}"
 
 
 def new_figure(height: float, title: str, width: float = WIDTH) -> Figure:
     """An empty figure, sizes in inches, with its title at the top left."""
-    lines = textwrap.wrap(_drawable(title, 114), 38)
+    lines = textwrap.wrap(_shorten(title, 114), 38)
     height += 1.2 * LARGE / 72 * (len(lines) - 1)
-    figure = Figure((width, height), dpi=DPI, layout="constrained")
+    figure = QuietFigure((width, height), dpi=DPI, layout="constrained")
     figure.suptitle("\n".join(lines), x=0.02, ha="left")
     return figure
 
@@ -97,10 +90,8 @@ def plot_confusion_matrix(confusion: Tensor, classes: Sequence[str], title: str)
             axes.text(
                 column + 0.5, row + 0.5, f"{value:.0f}", color=color, ha="center", va="center"
             )
-    centers, names = (
-        [index + 0.5 for index in range(num)],
-        [_drawable(name, 14) for name in classes],
-    )
+    centers = [index + 0.5 for index in range(num)]
+    names = [_shorten(name, 14) for name in classes]
     size = min(MEDIUM, 180 / num)
     axes.set_xticks(centers, names, rotation=90, fontsize=size)
     axes.set_yticks(centers, names, fontsize=size)
@@ -157,7 +148,7 @@ def plot_image_grid(
     colors = colors or ["black"] * len(captions)
     for axes, image, caption, color in zip(all_axes.flat, images, captions, colors, strict=False):
         axes.imshow(image.numpy(), "gray", vmin=0, vmax=255)
-        text = "\n".join(_drawable(line, max_length) for line in caption.splitlines())
+        text = "\n".join(_shorten(line, max_length) for line in caption.splitlines())
         axes.set_title(text, y=-0.04, pad=0, va="top", fontsize=SMALL, color=color)
     return figure
 
@@ -182,7 +173,7 @@ def plot_feature_maps(
         axes.set_axis_off()
         num, height, width = values.shape
         shown = f", first {max_maps} shown" if num > max_maps else ""
-        text = _drawable(f"{name}: {num} of {height}x{width}{shown}", 60)
+        text = _shorten(f"{name}: {num} of {height}x{width}{shown}", 60)
         axes.set_title(text, loc="left", fontsize=SMALL, pad=1)
     return figure
 
@@ -202,6 +193,6 @@ def plot_prediction(
     bars = right.barh(range(num), probabilities.tolist(), color=colors)
     percent = [f"{100 * value:.1f} %" for value in probabilities.tolist()]
     right.bar_label(bars, percent, padding=2, fontsize=SMALL)
-    right.set_yticks(range(num), [_drawable(name, 14) for name in classes])
+    right.set_yticks(range(num), [_shorten(name, 14) for name in classes])
     right.set(xlim=(0, 1.35), ylim=(num - 0.5, -0.5), xticks=[])
     return figure

@@ -1,5 +1,6 @@
 import io
 import itertools
+import warnings
 from collections.abc import Callable
 
 import matplotlib
@@ -48,7 +49,7 @@ def pixels(figure: Figure) -> Tensor:
 
 
 def count(figure: Figure, color: str) -> int:
-    """Pixels of exactly this colour."""
+    """Pixels of exactly this color."""
     rgb = torch.tensor([round(255 * part) for part in matplotlib.colors.to_rgb(color)])
     return int((pixels(figure) == rgb).all(dim=2).sum())
 
@@ -56,8 +57,8 @@ def count(figure: Figure, color: str) -> int:
 def texts(figure: Figure) -> list[Text]:
     """All visible texts."""
     pixels(figure)
-    found = [each for each in figure.findobj(Text) if isinstance(each, Text)]
-    return [each for each in found if each.get_visible() and each.get_text().strip()]
+    artists = [artist for artist in figure.findobj(Text) if isinstance(artist, Text)]
+    return [text for text in artists if text.get_visible() and text.get_text().strip()]
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -65,7 +66,7 @@ def texts(figure: Figure) -> list[Text]:
     "names",
     [
         CLASSES,
-        tuple(f"Süß {each} $x 靴" for each in range(10)),
+        tuple(f"Süß {index} $x 靴\ue000" for index in range(10)),
         ("a very long name of a class",) * 10,
     ],
     ids=["fashion", "non-ascii", "long"],
@@ -73,7 +74,10 @@ def texts(figure: Figure) -> list[Text]:
 def test_text_is_inside_the_figure_and_large_enough(name: str, names: tuple[str, ...]) -> None:
     figure = CHARTS[name](names)
     assert pixels(figure).shape[1] == 792
-    box, width, height = figure.get_tightbbox(), *figure.get_size_inches()
+    width, height = figure.get_size_inches()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a missing character is no warning only where it is drawn
+        box = figure.get_tightbbox()
     assert min(box.x0, box.y0) > -0.01
     assert box.x1 < width + 0.01
     assert box.y1 < height + 0.01
@@ -113,7 +117,7 @@ def test_confusion_matrix_is_in_percent_of_each_label() -> None:
     assert numbers[0, 0] == "100"
     assert numbers[6, 6] == "75"
     assert numbers[6, 0] == "25"
-    many = plot_confusion_matrix(torch.eye(40), [f"class {each}" for each in range(40)], "title")
+    many = plot_confusion_matrix(torch.eye(40), [f"class {index}" for index in range(40)], "title")
     assert not many.axes[0].texts  # too many to read
     pixels(many)
 
@@ -132,7 +136,7 @@ def test_bars_of_the_reliability_diagram_are_accuracies() -> None:
 def test_grid_shows_every_image_and_caption() -> None:
     figure = plot_image_grid(IMAGES, ["one", "two", "three", "four"], "title", columns=3)
     shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
-    assert torch.equal(torch.stack([torch.tensor(each) for each in shown]), IMAGES.long())
+    assert torch.equal(torch.stack([torch.tensor(image) for image in shown]), IMAGES.long())
     assert {"one", "two", "three", "four", "title"} == {text.get_text() for text in texts(figure)}
     cell = torch.zeros(1, 28, 28, dtype=torch.uint8)
     cell[0, 3, 20] = 200

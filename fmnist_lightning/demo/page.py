@@ -4,7 +4,7 @@ import functools
 import os
 import socket
 import tempfile
-import time
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.models.introspection import feature_maps
 from fmnist_lightning.photos.imagenet import imagenet_network
 from fmnist_lightning.photos.images import PhotoError, load_image
-from fmnist_lightning.photos.predict import PhotoClassifier
+from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, PhotoClassifier, is_for_photos
 from fmnist_lightning.photos.preprocessing import import_opencv, preprocess_photo
-from fmnist_lightning.photos.report import NOT_FOR_PHOTOS, is_for_photos
 from fmnist_lightning.training.module import FashionClassifier
 
 try:
@@ -33,18 +32,19 @@ except ImportError as error:
 
 HEIGHT = 460  # pixels, of photo and view
 SCALE = 12  # the 28x28 image is shown larger by this factor
-# Nothing is loaded from elsewhere: no fonts, no statistics.
+# The fonts are those of the browser: nothing is loaded from elsewhere.
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
 CSS = """
 .image-container { padding-top: 2rem }  /* or the label would cover the image */
 #photo img { width: 100%; height: 100%; object-fit: contain }  /* enlarges small images */
 #view img { image-rendering: pixelated }
 """
-Shown = tuple[dict[str, float] | None, Image.Image | None, Any]
 
 
 @torch.inference_mode()
-def classify(classifier: FashionClassifier, uploads: Path, file: Mapping[str, Any] | None) -> Shown:
+def classify(
+    classifier: FashionClassifier, uploads: Path, file: Mapping[str, Any] | None
+) -> tuple[dict[str, float] | None, Image.Image | None, Any]:
     """What the page shows of an image file in the folder ``uploads``; nothing without one.
 
     Returns:
@@ -56,11 +56,11 @@ def classify(classifier: FashionClassifier, uploads: Path, file: Mapping[str, An
     """
     from fmnist_lightning import figures  # matplotlib takes long to import
 
-    if not file or not file["path"]:
+    if file is None:
         return None, None, None
-    path = file["path"]
+    path = str(file["path"])
     try:
-        # A request can name any file, and Gradio does not check all of them.
+        # A request can name any file. Gradio checks only those that the request calls FileData.
         if not Path(path).resolve().is_relative_to(uploads.resolve()):
             raise PhotoError(f"{path}: not an uploaded file")
         photo = preprocess_photo(load_image(path))
@@ -79,38 +79,29 @@ def classify(classifier: FashionClassifier, uploads: Path, file: Mapping[str, An
 
 
 def build_page(
-    classifier: FashionClassifier, uploads: Path, about: str, examples: Sequence[Path] = ()
-) -> Any:
-    """The page, a ``gradio.Blocks``.
-
-    Args:
-        classifier: In evaluation mode.
-        uploads: The folder of Gradio's files.
-        about: What to say of it, in Markdown.
-        examples: Image files that one click chooses.
-    """
+    classifier: FashionClassifier, uploads: Path, about: str, examples: Sequence[Path]
+) -> gr.Blocks:
+    """The page; ``about`` is Markdown, ``examples`` are image files that one click chooses."""
+    every_10_minutes, older_than_1_hour = 600, 3600
     with gr.Blocks(
-        title="fmnist_lightning", analytics_enabled=False, delete_cache=(600, 3600)
+        title="fmnist_lightning",
+        analytics_enabled=False,
+        delete_cache=(every_10_minutes, older_than_1_hour),
     ) as page:
         gr.Markdown(f"# Which garment is it?\n{about}")
         with gr.Row():
-            photo = gr.Image(
-                label="Photo: drop, paste or take one",
-                sources=["upload", "webcam", "clipboard"],
-                elem_id="photo",
-                height=HEIGHT,
-            )
+            photo = gr.Image(label="Photo: drop, paste or take one", elem_id="photo", height=HEIGHT)
             classes = gr.Label(label="Prediction", num_top_classes=10)
             view = gr.Image(
                 label="What the network sees: 28x28 pixels",
+                elem_id="view",
                 format="png",
                 height=HEIGHT,
                 interactive=False,
                 buttons=[],
-                elem_id="view",
             )
         if examples:
-            gr.Examples([[str(path)] for path in examples], photo, label="Images of the test set")
+            gr.Examples(list(map(str, examples)), photo, label="Images of the test set")
         with gr.Accordion("What its layers compute"):
             maps = gr.Plot(label="Feature maps", show_label=False)
         photo.change(
@@ -150,7 +141,16 @@ def serve(
     """
     import_opencv()
     imagenet_network()  # like OpenCV, of the extra `photos`
-    check_address(server_name, server_port)
+    try:  # Gradio would try for minutes
+        socket.create_server((server_name, server_port or 0)).close()
+    except OSError as error:
+        address = f"{server_name}:{server_port}" if server_port else server_name
+        raise ValueError(
+            f"can't serve at {address}: {error}; give --server_name an address of this machine, "
+            "and --server_port a free port"
+        ) from error
+    if not is_for_photos(classifier):
+        about += f"\n\n{NOT_FOR_PHOTOS}"
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # uploads are nobody else's, and end with the server
         try:
@@ -158,42 +158,18 @@ def serve(
         except (DataError, ValueError, OSError) as error:  # the data of the run are not here
             print_line(f"The page has no examples: {str(error).splitlines()[0]}")
             examples = []
-        if not is_for_photos(classifier):
-            about += f"\n\n{NOT_FOR_PHOTOS}"
         page = build_page(classifier.eval(), Path(folder), about, examples)
-        for name in ("NO_PROXY", "no_proxy"):  # Gradio asks its own server whether it runs
-            local = [os.environ.get(name), "127.0.0.1", "localhost", server_name]
-            os.environ[name] = ",".join(filter(None, local))
         _, url, _ = page.launch(
             server_name=server_name,
-            server_port=server_port,
+            server_port=server_port or None,  # None is the first free one
             share=False,
-            enable_monitoring=False,
             theme=THEME,
             css=CSS,
             footer_links=["gradio"],
             quiet=True,
             show_error=True,
-            prevent_thread_lock=True,
+            prevent_thread_lock=True,  # Gradio would end Ctrl+C with exit code 0
             max_file_size="50mb",
         )
         print_line(f"Open {url} in a browser; Ctrl+C stops the server")
-        try:
-            while True:
-                time.sleep(1)
-        finally:
-            page.close(verbose=False)
-
-
-def check_address(server_name: str, server_port: int | None) -> None:
-    """Raises ValueError where a server can't listen; Gradio would try for minutes."""
-    try:
-        if server_port == 0:
-            raise OSError("no port to open in a browser")
-        socket.create_server((server_name, server_port or 0)).close()
-    except (OSError, OverflowError) as error:
-        port = "" if server_port is None else f" --server_port {server_port}"
-        raise ValueError(
-            f"can't serve at --server_name {server_name}{port}: {error}; give an address of this "
-            "machine and a free port, 1 to 65535"
-        ) from error
+        threading.Event().wait()

@@ -51,7 +51,8 @@ class PhotoAugmentation(nn.Module):
             weights = torch.where(_isin(labels, SHOES), SHOE_WEIGHT, 1)
             chosen = (torch.rand(len(images), device=images.device) / weights).argsort()[:num]
             shoes, sleeved, trousers = (
-                _isin(labels[chosen], each)[:, None, None] for each in (SHOES, SLEEVED, TROUSERS)
+                _isin(labels[chosen], classes)[:, None, None]
+                for classes in (SHOES, SLEEVED, TROUSERS)
             )
             pixels = images[chosen].unsqueeze(1).float() / 255  # (M, 1, 28, 28)
             pixels = torch.where(_bernoulli(pixels, 0.5), pixels.flip(3), pixels)
@@ -63,7 +64,7 @@ class PhotoAugmentation(nn.Module):
 
 
 def _isin(labels: Tensor, classes: list[int]) -> Tensor:
-    return torch.stack([labels == each for each in classes]).any(dim=0)
+    return torch.stack([labels == index for index in classes]).any(dim=0)
 
 
 def _uniform(like: Tensor, low: float, high: float) -> Tensor:
@@ -185,7 +186,7 @@ def _color_jitter(pixels: Tensor) -> Tensor:
     contrast = _uniform(pixels, 0.5, 1.6)
     contrast = torch.where(_bernoulli(pixels, 0.25), -contrast, contrast)
     color = mean + _uniform(pixels, -0.3, 0.3) + contrast * (color - mean)
-    x, y = (each[:, None] for each in _coordinates(pixels, 28, 1.0))
+    x, y = (values[:, None] for values in _coordinates(pixels, 28, 1.0))
     color = color + x * _uniform(pixels, -0.2, 0.2) + y * _uniform(pixels, -0.2, 0.2)
     color = color + _uniform(pixels, 0.0, 0.12) * _random_field(pixels, 7)
     color = color + _uniform(pixels, 0.0, 0.06) * torch.randn_like(pixels)
@@ -204,6 +205,6 @@ def _add_texture(color: Tensor, x: Tensor, y: Tensor) -> Tensor:
     patch = (torch.maximum(*sides) < _uniform(x, 0.4, 1.2)).float() * _uniform(x, -2, 2)
     choice = 8 * torch.rand_like(x[:, :1, :1, :1])  # 4 to 8: no texture
     texture = torch.zeros_like(x)
-    for index, each in enumerate((stripes, flowers, halves, patch)):
-        texture = torch.where((choice >= index) & (choice < index + 1), each, texture)
+    for index, pattern in enumerate((stripes, flowers, halves, patch)):
+        texture = torch.where((choice >= index) & (choice < index + 1), pattern, texture)
     return color + _uniform(x, 0.05, 0.3) * texture

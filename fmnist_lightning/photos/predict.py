@@ -9,11 +9,20 @@ import torch
 from lightning.pytorch import LightningModule
 from PIL.Image import Image
 from torch import Tensor
+from typing_extensions import override
 
+from fmnist_lightning.photos.augmentation import PhotoAugmentation
 from fmnist_lightning.photos.imagenet import class_probabilities, imagenet_network
 from fmnist_lightning.photos.images import ImageLike, Photo, load_image
 from fmnist_lightning.photos.preprocessing import PreprocessedPhoto, preprocess_photo
 from fmnist_lightning.training.module import FashionClassifier
+
+NOT_FOR_PHOTOS = "This network was not trained for photos: fit --config photos trains one"
+
+
+def is_for_photos(classifier: FashionClassifier) -> bool:
+    """Whether it was trained on images that look like photos."""
+    return type(classifier.augmentation) is PhotoAugmentation
 
 
 class Prediction(NamedTuple):
@@ -52,10 +61,11 @@ class PhotoClassifier(LightningModule):
             probabilities[has_crop] *= class_probabilities(crops, self.classifier.classes)
         return probabilities / probabilities.sum(dim=1, keepdim=True)
 
+    @override
     def setup(self, stage: str) -> None:
-        """Loads the second network, so that an error comes before the first photo."""
-        imagenet_network()
+        imagenet_network()  # so that an error comes before the first photo
 
+    @override
     def predict_step(self, batch: Sequence[Photo], batch_idx: int) -> Tensor:
         """Class probabilities of a batch, shape (N, C)."""
         probabilities: Tensor = self([photo.preprocessed for photo in batch])

@@ -99,7 +99,7 @@ def segment_foreground(photo: Any) -> Any:
     x, y = (max(1, round(0.03 * size)) for size in (width, height))
     box, models = (x, y, width - 2 * x, height - 2 * y), np.zeros((2, 1, 65))
     cv2.setRNGSeed(0)  # GrabCut draws random numbers
-    smooth = cv2.medianBlur(photo[:, :, ::-1].copy(), 5)
+    smooth = cv2.medianBlur(photo, 5)
     cv2.grabCut(smooth, mask, box, *models, 2, cv2.GC_INIT_WITH_RECT)  # more iterations: no gain
     mask = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))

@@ -1,43 +1,30 @@
 """What ``predict --photos`` prints and writes."""
 
-import collections
 import csv
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
+from typing_extensions import override
 
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.photos.augmentation import PhotoAugmentation
-from fmnist_lightning.photos.images import THUMBNAIL_SIZE, Photo, labels_from_folder
-from fmnist_lightning.photos.predict import PhotoClassifier
+from fmnist_lightning.photos.images import (
+    THUMBNAIL_SIZE,
+    Photo,
+    PhotoDataset,
+    labels_from_folder,
+)
+from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, PhotoClassifier, is_for_photos
 from fmnist_lightning.photos.preprocessing import IMAGE_SIZE
 from fmnist_lightning.training import runs
 
-ROWS, COLUMNS = 10, 4  # of a contact sheet
-
-
-NOT_FOR_PHOTOS = "This network was not trained for photos: fit --config photos trains one"
-
-
-def is_for_photos(classifier: LightningModule) -> bool:
-    """Whether it was trained on images that look like photos."""
-    augmentation = classifier.hparams["augmentation"] or {}
-    return bool(augmentation.get("class_path", "").endswith(PhotoAugmentation.__name__))
-
-
-class Cell(NamedTuple):
-    """A photo on a contact sheet."""
-
-    image: Tensor  # photo and network input side by side, RGB, uint8, shape (112, 224, 3)
-    caption: str
-    correct: bool | None  # None without a label
+SHEET_ROWS, SHEET_COLUMNS = 10, 4
 
 
 class PhotoReport(BasePredictionWriter):
@@ -50,32 +37,33 @@ class PhotoReport(BasePredictionWriter):
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        photos: PhotoDataset,
         run_dir: Path | None,
         classes: Sequence[str],
-        verbose: bool = False,
+        list_skipped: bool = False,
     ) -> None:
         super().__init__("batch")
-        self.paths = paths
-        self.verbose = verbose
+        self.photos = photos
         self.run_dir = run_dir
         self.classes = classes
+        self.list_skipped = list_skipped
         self.folder: Path | None = None
+        self.sheets: dict[str, ContactSheets] = {}
         self.num_skipped = 0
-        self.num_other = 0  # files of another kind beside the photos
         self.counts: dict[str, list[int]] = {}  # by folder: correct predictions, photos
-        self.cells: dict[str, list[Cell]] = {"photos": [], "mistakes": []}
-        self.num_sheets = collections.Counter[str]()
 
+    @override
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Creates the folder and the table."""
         assert isinstance(pl_module, PhotoClassifier)
         if not is_for_photos(pl_module.classifier):
             print_line(NOT_FOR_PHOTOS)
         if self.run_dir:
             self.folder = runs.create_run_dir(self.run_dir / "photos")
+            for name in ("photos", "mistakes"):
+                self.sheets[name] = ContactSheets(self.folder, name)
             self._write_row("file", "folder", "skipped", "prediction", *self.classes)
 
+    @override
     def write_on_batch_end(
         self,
         trainer: Trainer,
@@ -87,87 +75,93 @@ class PhotoReport(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Reports a batch of ``Photo``, from its probabilities, shape (N, C)."""
-        for row, photo in zip(prediction.tolist(), batch, strict=True):
-            path = self.paths[photo.file_index]
+        for photo, probabilities in zip(batch, prediction.tolist(), strict=True):
+            path = self.photos.paths[photo.file_index]
             if photo.error:
-                self._skip(path, photo.error, photo.is_other)
-                continue
-            probabilities = dict(zip(self.classes, row, strict=True))
-            ranked = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
-            top = [f"{name} {100 * probabilities[name]:.1f} %" for name in ranked[:3]]
-            line = "  ".join(f"{text:<19}" for text in top)
-            print_line(f"{printable(path)}  {line}".rstrip())
-            folder, labels = path.absolute().parent.name, labels_from_folder(path, self.classes)
-            correct = ranked[0] in labels if labels else None
-            if correct is not None:
-                counts = self.counts.setdefault(folder, [0, 0])
-                counts[0] += correct
-                counts[1] += 1
-            if self.folder:
-                cells = [f"{probability:.6f}" for probability in probabilities.values()]
-                self._write_row(printable(path), printable(folder), "", ranked[0], *cells)
-                scale = THUMBNAIL_SIZE // IMAGE_SIZE
-                views = photo.preprocessed.views
-                view = views[len(views) // 2].repeat_interleave(scale, 0)
-                view = view.repeat_interleave(scale, 1)[..., None]
-                image = torch.cat([photo.thumbnail, view.expand_as(photo.thumbnail)], dim=1).cpu()
-                lines = [f"predicted {top[0]}", printable(f"{folder}/{path.name}")[-26:]]
-                lines[1:1] = [f"label {' or '.join(labels)}"] if labels else []
-                cell = Cell(image, "\n".join(lines), correct)
-                self._add_to_sheet("photos", cell)
-                if correct is False:
-                    self._add_to_sheet("mistakes", cell)
+                self.num_skipped += 1
+                print_line(f"Skipping {printable(photo.error)}")
+                self._write_row(path, path.absolute().parent.name, photo.error)
+            else:
+                self._report(photo, path, dict(zip(self.classes, probabilities, strict=True)))
 
+    def _report(self, photo: Photo, path: Path, probabilities: dict[str, float]) -> None:
+        ranked = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
+        top = [f"{name} {100 * probabilities[name]:.1f} %" for name in ranked[:3]]
+        line = "  ".join(f"{text:<19}" for text in top)
+        print_line(f"{printable(path)}  {line}".rstrip())
+        folder, labels = path.absolute().parent.name, labels_from_folder(path, self.classes)
+        is_correct = ranked[0] in labels if labels else None
+        if is_correct is not None:
+            counts = self.counts.setdefault(folder, [0, 0])
+            counts[0] += is_correct
+            counts[1] += 1
+        formatted = [f"{probability:.6f}" for probability in probabilities.values()]
+        self._write_row(path, folder, "", ranked[0], *formatted)
+        lines = [f"predicted {top[0]}", printable(f"{folder}/{path.name}")[-26:]]
+        lines[1:1] = [f"label {' or '.join(labels)}"] if labels else []
+        for name, sheets in self.sheets.items():
+            if name == "photos" or is_correct is False:
+                sheets.add(photo, "\n".join(lines), is_correct)
+
+    @override
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the accuracy by folder and saves the last contact sheets."""
         if self.counts:
             print_line(format_accuracy(self.counts))
-        if self.num_other and not self.verbose:
-            print_line(
-                f"Passed over {self.num_other:,} files of other kinds (--verbose names them)"
-            )
+        if self.list_skipped:
+            for path in self.photos.other_files:
+                print_line(f"Skipped {printable(path)}: its suffix is not that of an image")
+        elif self.photos.other_files:
+            num_files = f"{len(self.photos.other_files):,} non-image files"
+            print_line(f"Skipped {num_files} (--list_skipped lists them)")
+        for sheets in self.sheets.values():
+            sheets.save()
         if self.folder:
-            for name in self.cells:
-                self._save_sheet(name)
             print_line(f"Predictions and contact sheets: {os.path.relpath(self.folder)}")
 
-    def _skip(self, path: Path, error: str, is_other: bool) -> None:
-        self.num_other += is_other
-        self.num_skipped += not is_other
-        if not is_other or self.verbose:
-            print_line(f"Skipping {printable(error)}")
+    def _write_row(self, *cells: str | Path) -> None:
         if self.folder:
-            folder = path.absolute().parent.name
-            self._write_row(printable(path), printable(folder), printable(error))
+            with (self.folder / "photos.csv").open("a", newline="", encoding="utf-8") as stream:
+                csv.writer(stream).writerow(map(printable, cells))
 
-    def _write_row(self, *cells: str) -> None:
-        assert self.folder is not None
-        with (self.folder / "photos.csv").open("a", newline="", encoding="utf-8") as stream:
-            # A spreadsheet would take a name that begins like a formula for one.
-            quoted = ["'" + cell if cell[:1] in ("=", "+", "-", "@") else cell for cell in cells]
-            csv.writer(stream).writerow(quoted)
 
-    def _add_to_sheet(self, name: str, cell: Cell) -> None:
-        self.cells[name].append(cell)
-        if len(self.cells[name]) == ROWS * COLUMNS:
-            self._save_sheet(name)
+class ContactSheets:
+    """Images of 40 photos each, ``NAME-1.png``, ``NAME-2.png``, ..., written when they are full."""
 
-    def _save_sheet(self, name: str) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.num_saved = 0
+        self.images: list[Tensor] = []
+        self.captions: list[str] = []
+        self.colors: list[str] = []
+
+    def add(self, photo: Photo, caption: str, is_correct: bool | None) -> None:
+        """Adds a photo, beside the image that the network sees; None is a photo without a label."""
         from fmnist_lightning import figures  # matplotlib takes long to import
 
-        cells = self.cells[name]
-        if not cells or self.folder is None:
+        views, scale = photo.preprocessed.views, THUMBNAIL_SIZE // IMAGE_SIZE
+        view = views[len(views) // 2].repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+        view = view[..., None].expand_as(photo.thumbnail)  # (112, 112, 3)
+        self.images.append(torch.cat([photo.thumbnail, view], dim=1).cpu())
+        self.captions.append(caption)
+        colors = {True: figures.CORRECT, False: figures.INCORRECT, None: "black"}
+        self.colors.append(colors[is_correct])
+        if len(self.images) == SHEET_ROWS * SHEET_COLUMNS:
+            self.save()
+
+    def save(self) -> None:
+        """Writes the photos that were added since the last sheet, if any."""
+        from fmnist_lightning import figures
+
+        if not self.images:
             return
-        images, captions, correct = zip(*cells, strict=True)
-        names = {True: figures.CORRECT, False: figures.INCORRECT, None: "black"}
-        colors = [names[each] for each in correct]
-        self.num_sheets[name] += 1
-        title = f"{name.capitalize()} {self.num_sheets[name]}"
+        self.num_saved += 1
+        title, width = f"{self.name.capitalize()} {self.num_saved}", 2 * figures.WIDTH
         figure = figures.plot_image_grid(
-            torch.stack(images), captions, title, COLUMNS, colors, 2 * figures.WIDTH
+            torch.stack(self.images), self.captions, title, SHEET_COLUMNS, self.colors, width
         )
-        figure.savefig(self.folder / f"{name}-{self.num_sheets[name]}.png")
-        cells.clear()
+        figure.savefig(self.folder / f"{self.name}-{self.num_saved}.png")
+        self.images, self.captions, self.colors = [], [], []
 
 
 def format_accuracy(counts: Mapping[str, Sequence[int]]) -> str:
@@ -192,4 +186,4 @@ def balanced_accuracy(counts: Mapping[str, Sequence[int]]) -> tuple[float, float
 def printable(path: Path | str) -> str:
     """A file name on one line, with undecodable bytes and control characters escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

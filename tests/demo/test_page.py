@@ -1,11 +1,9 @@
-"""The page of ``demo``, called directly, and as a browser shows it."""
+"""The page of ``demo``, its functions called directly."""
 
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import start
 from samples import photo
 
 from fmnist_lightning import MLP, FashionClassifier, FashionMNISTDataModule
@@ -13,7 +11,7 @@ from fmnist_lightning.photos import predict_images
 
 gr = pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[demo]'")
 
-from fmnist_lightning.demo.page import classify, write_examples  # noqa: E402
+from fmnist_lightning.demo.page import classify, serve, write_examples  # noqa: E402
 
 
 def uploaded(path: Path) -> dict[str, str]:
@@ -66,27 +64,16 @@ def test_examples_are_an_image_of_each_class(data_dir: Path, tmp_path: Path) -> 
     assert [file.name for file in files] == [f"{label}.png" for label in range(10)]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--server_name", "300.1.2.3"), "can't serve at --server_name 300.1.2.3: "),
-        (("--server_port", "0"), "can't serve at --server_name 127.0.0.1 --server_port 0"),
-        (("--server_port", "70000"), "can't serve at --server_name 127.0.0.1 --server_port 70000"),
-    ],
-)
-def test_bad_address_is_one_line(
-    options: tuple[str, ...], message: str, fit: Callable[..., Path]
-) -> None:
-    fit("--trainer.max_epochs", "1")
-    server = start("demo", "--ckpt_path", "best.ckpt", *options)
-    assert server.wait() == 1
-    assert message in server.output.read_text().splitlines()[-1]
-
-
-def test_port_in_use_is_one_line(fit: Callable[..., Path]) -> None:
-    fit("--trainer.max_epochs", "1")
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        server = start("demo", "--ckpt_path", "best.ckpt", "--server_port", str(port))
-        assert server.wait() == 1
-    assert "Address already in use" in server.output.read_text().splitlines()[-1]
+def test_address_that_cannot_be_served_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other_server:
+        used_port = other_server.getsockname()[1]
+        for name, port, message in (
+            (
+                "300.1.2.3",
+                None,
+                "can't serve at 300.1.2.3: .*give --server_name an address",
+            ),
+            ("127.0.0.1", used_port, f"can't serve at 127.0.0.1:{used_port}: .*in use"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                serve(FashionClassifier(), FashionMNISTDataModule(), "", name, port)

@@ -21,7 +21,7 @@ from fmnist_lightning.photos.preprocessing import preprocess_photo
 
 
 def probabilities(predictions: list[Prediction]) -> Tensor:
-    return torch.tensor([list(each.probabilities.values()) for each in predictions])
+    return torch.tensor([list(prediction.probabilities.values()) for prediction in predictions])
 
 
 def test_predict_images_takes_files_pillow_images_and_arrays(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_predict_images_takes_files_pillow_images_and_arrays(tmp_path: Path) -> 
     for label, confidence, by_name in predictions:
         assert list(by_name) == list(CLASSES)
         assert confidence == by_name[label] == max(by_name.values())
-    labels = [each.label for each in predict_images(classifier, images.numpy())]
+    labels = [label for label, *_ in predict_images(classifier, images.numpy())]
     assert labels == [CLASSES[index] for index in expected.argmax(dim=1)]
     assert predict_images(classifier, []) == []
 

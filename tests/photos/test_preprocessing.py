@@ -36,7 +36,7 @@ def test_preprocess_photo_gives_views_like_images_of_the_dataset() -> None:
     assert views.dtype == crops.dtype == torch.uint8
     view = views[-1]
     rows, columns = (view > 0).any(dim=1).nonzero(), (view > 0).any(dim=0).nonzero()
-    height, width = (int(each.max() - each.min()) + 1 for each in (rows, columns))
+    height, width = (int(line.max() - line.min()) + 1 for line in (rows, columns))
     assert height == 28
     assert abs(width - 28 * ASPECT_SCALES[-1] * 120 / 160) <= 1  # the shirt is 120x160 pixels
     assert int(view[14, 14]) == pytest.approx(255 - 0x30, abs=12)  # dark became bright
