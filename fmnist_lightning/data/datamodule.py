@@ -18,6 +18,7 @@ from fmnist_lightning.data.dataset import (
     split_indices,
 )
 from fmnist_lightning.data.download import DataError, download, raw_folder
+from fmnist_lightning.internals.specs import find_difference
 
 # The arguments that decide which images are for training and which for validation.
 SPLIT_KEYS = ("split_seed", "train_size", "val_size")
@@ -63,8 +64,8 @@ class InMemoryDataModule(LightningDataModule):
             ("eval_batch_size", eval_batch_size, 1),
             ("split_seed", split_seed, 0),
         ):
-            if value < min_value:
-                raise ValueError(f"{name} must be at least {min_value}, not {value}")
+            if not isinstance(value, int) or value < min_value:
+                raise ValueError(f"{name} must be an integer of at least {min_value}, not {value}")
         self.save_hyperparameters()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -110,17 +111,17 @@ class InMemoryDataModule(LightningDataModule):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """The split, for the checkpoint."""
-        return dict(self.split_args)
+        """The split and the classes, for the checkpoint."""
+        return self.split_args | {"classes": list(self.classes)}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises ValueError for a checkpoint of another split."""
-        saved = {key: state_dict.get(key) for key in SPLIT_KEYS}
-        if saved != self.split_args:
+        """Raises ValueError for a checkpoint of another split, or of other classes."""
+        if difference := find_difference(state_dict, self.state_dict()):
+            name, saved, current = difference
             raise ValueError(
-                f"the checkpoint was trained on the split {saved}, not on {self.split_args}: "
-                "images it was trained on would count as validation images"
+                f"the checkpoint was trained with {name} {saved}, not {current}: images it was "
+                "trained on would count as validation images, or labels mean other classes"
             )
 
     def read(self, split: str) -> TensorImageDataset:
@@ -132,14 +133,19 @@ class InMemoryDataModule(LightningDataModule):
         raise NotImplementedError
 
     def _split_train_dataset(self) -> None:
-        dataset, args = self.train_dataset, self.split_args
-        if args["val_size"] is None:
-            args["val_size"] = len(dataset) // 5
-        if args["train_size"] is None:
-            args["train_size"] = len(dataset) - args["val_size"]
-        train_indices, val_indices = split_indices(len(dataset), **args)
+        dataset = self.train_dataset
+        self._fill_split_args(len(dataset))
+        train_indices, val_indices = split_indices(len(dataset), **self.split_args)
         self.train_dataset = dataset.subset(train_indices)
         self.val_dataset = dataset.subset(val_indices)
+
+    def _fill_split_args(self, num: int) -> None:
+        """Sets the sizes of the split that are None, for ``num`` images."""
+        args = self.split_args
+        if args["val_size"] is None:
+            args["val_size"] = num // 5
+        if args["train_size"] is None:
+            args["train_size"] = num - args["val_size"]
 
     def _loader(
         self, dataset: TensorImageDataset, batch_size: int, shuffle: bool = False
@@ -201,11 +207,12 @@ class FashionMNISTDataModule(InMemoryDataModule):
     def __init__(
         self,
         data_dir: str = "data",
-        train_size: int = 48_000,
-        val_size: int = 12_000,
+        train_size: int | None = 48_000,
+        val_size: int | None = 12_000,
         **kwargs: Any,
     ) -> None:
         super().__init__(train_size=train_size, val_size=val_size, **kwargs)
+        self._fill_split_args(60_000)
         split_indices(60_000, **self.split_args)  # raises where the sizes don't fit
         self.data_dir = data_dir
 
