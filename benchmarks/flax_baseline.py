@@ -1,7 +1,6 @@
 """Times the work of the article in Flax on JAX: a jitted step over images on the device."""
 
 import functools
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from common import baseline_parser, read_arrays, write_times
+from common import Stopwatch, baseline_parser, read_arrays
 from flax.serialization import to_bytes
 from flax.training.train_state import TrainState
 
@@ -63,35 +62,28 @@ def main() -> None:
     assert sum(each.size for each in jax.tree.leaves(params)) == 11_252
     state = TrainState.create(apply_fn=CNN().apply, params=params, tx=optax.sgd(0.04))
     generator = np.random.default_rng(0)
-    first_batch, lowest, epochs = None, float("inf"), []
+    stopwatch, lowest = Stopwatch(), float("inf")
     for epoch in range(1, args.epochs + 1):
-        start = time.perf_counter()
+        stopwatch.start_epoch()
         order = generator.permutation(len(images)).astype(np.int32)
         results = []
         for first in range(0, len(order), args.batch_size):
-            first_batch = first_batch or time.time()
             index = order[first : first + args.batch_size]
             state, result = train_step(state, images, labels, index)
             results.append(result)
         train_loss = float(np.mean([float(loss) for loss, _ in results]))
-        trained = time.perf_counter()
-        values = [evaluate(state, *batch) for batch in val_batches]
-        val_loss = float(np.mean([float(loss) for loss, _ in values]))
-        accuracy = sum(int(correct) for _, correct in values) / len(validation[0])
-        validated = time.perf_counter()
-        print(f"epoch {epoch}: train loss {train_loss:.4f}, val loss {val_loss:.4f}")
+        stopwatch.start_validation()
+        results = [evaluate(state, *batch) for batch in val_batches]
+        val_loss = float(np.mean([float(loss) for loss, _ in results]))
+        accuracy = sum(int(correct) for _, correct in results) / len(validation[0])
+        stopwatch.end_validation()
+        print(
+            f"epoch {epoch}: train loss {train_loss:.4f}, val loss {val_loss:.4f}, {accuracy:.4f}"
+        )
         if val_loss < lowest:
             lowest = val_loss
             Path("best.msgpack").write_bytes(to_bytes(state.params))
-        epochs.append(
-            {
-                "train": trained - start,
-                "validation": validated - trained,
-                "accuracy": accuracy,
-                "epoch": time.perf_counter() - start,
-            }
-        )
-    write_times(first_batch, epochs)
+    stopwatch.write()
 
 
 if __name__ == "__main__":
