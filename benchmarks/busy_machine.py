@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from fmnist_lightning.data.download import download
 
 SAVED = RESULTS / "busy_machine.json"
+SECTION = Section(DOCS / "benchmarks.md", "busy machine", "busy_machine.py")
 NUM_BUSY = (0, 1, 2)  # other programs
 LIMITS = {1: 2.0, 2: 3.5}  # times the quiet time, for the first two commands
 FIT = ["-m", "fmnist_lightning", "fit", "--trainer.enable_progress_bar", "false"]
@@ -62,8 +63,7 @@ def texts() -> Texts:
     table = markdown_table([*columns, "two / quiet:", "runs:"], rows)
     limits = " and ".join(f"{limit:.1f}" for limit in LIMITS.values())
     note = f"Limits for the first two: {limits} times. {common.describe_machine(saved['machine'])}."
-    section = Section(DOCS / "benchmarks.md", "busy machine", "busy_machine.py")
-    return {section: f"{table}\n{note}\n"}
+    return {SECTION: f"{table}\n{note}\n"}
 
 
 def main() -> None:

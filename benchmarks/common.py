@@ -148,39 +148,21 @@ def read_arrays(data_dir: Path) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 
 
 class Stopwatch:
-    """Takes the times of a training for `speed.measure`.
-
-    An epoch lasts until the next one starts, with its checkpoints and all that is printed, unless
-    ``end_epoch`` ends it before. Its training part lasts until its validation starts.
-    """
+    """Takes the times of a training for `speed.measure`."""
 
     def __init__(self) -> None:
-        self.first_batch = 0.0  # when the first batch was about to be used, in seconds since 1970
-        self.epochs: list[dict[str, float]] = []
+        self.epochs: list[list[float]] = []
 
-    def start_epoch(self) -> None:
-        """Ends an epoch, and starts another."""
-        self.end_epoch()
-        self.first_batch = self.first_batch or time.time()
-        self.epochs.append({})
-        self.start = time.perf_counter()
+    def start(self) -> None:
+        """An epoch starts."""
+        self.epochs.append([time.time()])
 
-    def start_validation(self) -> None:
-        """Ends the training part of an epoch."""
-        self.validation_start = time.perf_counter()
-        self.epochs[-1]["train"] = self.validation_start - self.start
-
-    def end_validation(self) -> None:
-        """Ends the validation part."""
-        self.epochs[-1]["validation"] = time.perf_counter() - self.validation_start
-
-    def end_epoch(self) -> None:
-        """Ends the epoch, if there is one that has not ended."""
-        if self.epochs:
-            self.epochs[-1].setdefault("epoch", time.perf_counter() - self.start)
+    def lap(self) -> None:
+        """A part of an epoch ends: first its training, then its validation, then the rest."""
+        if self.epochs:  # Lightning validates before the first, to check the code
+            self.epochs[-1].append(time.time())
 
     def write(self) -> None:
-        """Ends the last epoch, and writes the times to the file that `speed.measure` reads."""
-        self.end_epoch()
-        times = {"first_batch": self.first_batch, "epochs": self.epochs}
-        Path(os.environ["TIMES_FILE"]).write_text(json.dumps(times))
+        """Ends the last epoch, and writes all times to the file that `speed.measure` reads."""
+        self.start()
+        Path(os.environ["TIMES_FILE"]).write_text(json.dumps(self.epochs))

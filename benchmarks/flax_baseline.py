@@ -43,28 +43,25 @@ def train_step(state: TrainState, images: Any, labels: Any, index: Any) -> tuple
     return state.apply_gradients(grads=grads), (loss, correct)
 
 
-@jax.jit
-def evaluate(state: TrainState, images: Any, labels: Any) -> tuple[Any, Any]:
-    """Loss and number of correct predictions of a batch."""
-    return compute_loss(state.params, state, images, labels)
+evaluate = jax.jit(compute_loss)
 
 
 def main() -> None:
     """Trains in the current folder."""
     args = baseline_parser(__doc__).parse_args()
     train, validation = read_arrays(args.data_dir)
-    images, labels = (jnp.asarray(each) for each in train)
+    images, labels = (jnp.asarray(array) for array in train)
     val_batches = [
-        tuple(jnp.asarray(each[start : start + 500]) for each in validation)
+        tuple(jnp.asarray(array[start : start + 500]) for array in validation)
         for start in range(0, len(validation[0]), 500)
     ]
     params = CNN().init(jax.random.PRNGKey(0), images[:1])
-    assert sum(each.size for each in jax.tree.leaves(params)) == 11_252
+    assert sum(array.size for array in jax.tree.leaves(params)) == 11_252
     state = TrainState.create(apply_fn=CNN().apply, params=params, tx=optax.sgd(0.04))
     generator = np.random.default_rng(0)
     stopwatch, lowest = Stopwatch(), float("inf")
     for epoch in range(1, args.epochs + 1):
-        stopwatch.start_epoch()
+        stopwatch.start()
         order = generator.permutation(len(images)).astype(np.int32)
         results = []
         for first in range(0, len(order), args.batch_size):
@@ -72,14 +69,12 @@ def main() -> None:
             state, result = train_step(state, images, labels, index)
             results.append(result)
         train_loss = float(np.mean([float(loss) for loss, _ in results]))
-        stopwatch.start_validation()
-        results = [evaluate(state, *batch) for batch in val_batches]
+        stopwatch.lap()
+        results = [evaluate(state.params, state, *batch) for batch in val_batches]
         val_loss = float(np.mean([float(loss) for loss, _ in results]))
-        accuracy = sum(int(correct) for _, correct in results) / len(validation[0])
-        stopwatch.end_validation()
-        print(
-            f"epoch {epoch}: train loss {train_loss:.4f}, val loss {val_loss:.4f}, {accuracy:.4f}"
-        )
+        num_correct = sum(int(correct) for _, correct in results)
+        stopwatch.lap()
+        print(f"epoch {epoch}: loss {train_loss:.4f}, val loss {val_loss:.4f}, {num_correct} right")
         if val_loss < lowest:
             lowest = val_loss
             Path("best.msgpack").write_bytes(to_bytes(state.params))

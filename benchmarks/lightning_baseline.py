@@ -4,33 +4,21 @@ from typing import Any
 from unittest import mock
 
 from common import Stopwatch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from typing_extensions import override
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 
 
-class EpochTimer(Callback):
+class EpochTimer(LambdaCallback):
     """Times the epochs of a ``fit``, of this project too; to be the first of the callbacks."""
 
     def __init__(self) -> None:
-        self.stopwatch = Stopwatch()
-
-    @override
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.stopwatch.start_epoch()
-
-    @override
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self.stopwatch.start_validation()
-
-    @override
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self.stopwatch.end_validation()
-
-    @override
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.stopwatch.write()
+        stopwatch = Stopwatch()
+        super().__init__(
+            on_train_epoch_start=lambda *_: stopwatch.start(),
+            on_validation_start=lambda *_: stopwatch.lap(),
+            on_validation_end=lambda *_: stopwatch.lap(),
+            on_train_end=lambda *_: stopwatch.write(),
+        )
 
 
 def create_trainer(callbacks: list[Callback], **kwargs: Any) -> Trainer:

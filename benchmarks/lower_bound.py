@@ -26,20 +26,20 @@ def main() -> None:
     for _ in range(args.epochs):
         order = torch.randperm(num_train)
         batches = [train_dataset[index] for index in torch.split(order, args.batch_size)]
-        stopwatch.start_epoch()
+        stopwatch.start()
         network.train()
         for images, labels in batches:
             loss = F.cross_entropy(network(images.unsqueeze(1).float() / 255), labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        stopwatch.start_validation()
+        stopwatch.lap()
         network.eval()
         with torch.no_grad():
             for images in val_batches:
                 network(images.unsqueeze(1).float() / 255)
-        stopwatch.end_validation()
-        stopwatch.end_epoch()
+        stopwatch.lap()
+        stopwatch.lap()  # the epoch ends before the next batches are made
     stopwatch.write()
 
 

@@ -16,21 +16,19 @@ def main() -> None:
     train_epoch, evaluate = plain_pytorch.train_epoch, plain_pytorch.evaluate
 
     def timed_train_epoch(*args: Any) -> float:
-        stopwatch.start_epoch()
+        stopwatch.start()
         loss = train_epoch(*args)
-        stopwatch.start_validation()
+        stopwatch.lap()
         return loss
 
     def timed_evaluate(*args: Any) -> tuple[float, int, int]:
-        if "validation" in stopwatch.epochs[-1]:  # all epochs are over, and it is the test
+        if len(stopwatch.epochs[-1]) == 3:  # training and validation are over: it is the test
             stopwatch.write()
-            return evaluate(*args)
         results = evaluate(*args)
-        stopwatch.end_validation()
+        stopwatch.lap()
         return results
 
-    timed = {"train_epoch": timed_train_epoch, "evaluate": timed_evaluate}
-    with mock.patch.multiple(plain_pytorch, **timed):
+    with mock.patch.multiple(plain_pytorch, train_epoch=timed_train_epoch, evaluate=timed_evaluate):
         plain_pytorch.main()
 
 

@@ -8,7 +8,7 @@ Everything is run by the command line, as a user would run it, in an empty folde
 row of the results tables is a `fit`, a `validate` and a `test`; raw results go to `results/`, or to
 `results/gpu/` where there is a GPU. An experiment is a `fit` and a `validate` of a variant of a
 config, and is added to `results/experiments.jsonl`. The tables go to README.md and the pages of
-docs/, one line to each config. `--table` runs nothing and writes only.
+docs/, one line to each config.
 """
 
 import json
@@ -164,8 +164,7 @@ def footnote(rows: Rows) -> str:
     versions = dict.fromkeys(common.describe_versions(saved["machine"]) for saved in rows.values())
     return (
         f"Mean ± standard deviation over the seeds. {ran_on}. {'; '.join(versions)}. Seconds: the "
-        "whole `fit` command, with validation, TensorBoard and checkpoints, dataset already "
-        "downloaded."
+        "whole command, with validation, TensorBoard and checkpoints, dataset already there."
     )
 
 
@@ -212,14 +211,13 @@ def header(name: str, saved: dict[str, Any]) -> str:
 def texts() -> Texts:
     """The sections of the pages."""
     short = table(load(CONFIGS), ["config", "parameters:", "epochs:", "`fit`:", "test %"])
+    pretrained = ["pretrained", "pretrained-random"]
     log = [json.loads(line) for line in EXPERIMENTS.read_text().splitlines()]
     return {
         Section(README, "results", "results.py"): short,
         Section(PAGE, "results", "results.py"): table(load()),
         Section(PAGE, "results on a GPU", "results.py"): table(load(folder=GPU_RESULTS)),
-        Section(DOCS / "pretrained.md", "results", "results.py"): table(
-            load(["pretrained", "pretrained-random"])
-        ),
+        Section(DOCS / "pretrained.md", "results", "results.py"): table(load(pretrained)),
         Section(DOCS / "experiments.md", "log", "results.py"): experiment_tables(log),
     }
 
@@ -247,7 +245,8 @@ def main() -> None:
         if not args.rows:
             parser.error("give the options of the experiment's `fit` after --")
         download(data_dir)
-        entry = run_experiment(*args.experiment, args.rows, args.seed, data_dir)
+        goal, change = args.experiment
+        entry = run_experiment(goal, change, args.rows, args.seed, data_dir)
         with EXPERIMENTS.open("a") as stream:
             stream.write(json.dumps(entry) + "\n")
     elif not args.table:

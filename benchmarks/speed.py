@@ -10,6 +10,7 @@ Nothing else should run on the machine.
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pty
@@ -65,6 +66,13 @@ def run_in_terminal(command: list[str], folder: str, environment: dict[str, str]
     return usage.ru_maxrss
 
 
+def seconds_of(epoch: list[float], next_epoch: list[float]) -> dict[str, float]:
+    """The seconds of the parts of an epoch, which lasts until the next one if nothing ends it."""
+    start, trained, validated, end, *_ = [*epoch, *next_epoch]
+    seconds = {"train": trained - start, "validation": validated - trained, "epoch": end - start}
+    return {part: round(value, 4) for part, value in seconds.items()}
+
+
 def measure(
     program: str,
     data_dir: Path,
@@ -96,11 +104,9 @@ def measure(
         "program": program,
         "batch_size": batch_size,
         "options": list(options),
-        "first_batch": round(times["first_batch"] - start, 3),
+        "first_batch": round(times[0][0] - start, 3),
         "peak_mib": round(peak / 1024, 1),
-        "epochs": [
-            {part: round(value, 4) for part, value in epoch.items()} for epoch in times["epochs"]
-        ],
+        "epochs": [seconds_of(*pair) for pair in itertools.pairwise(times)],
     }
     seconds = ", ".join(f"{epoch['epoch']:.2f}" for epoch in run["epochs"])
     print(f"{program}, batch size {batch_size}: {seconds} s", *options, flush=True)

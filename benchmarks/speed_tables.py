@@ -96,11 +96,13 @@ def article_table(times: Times) -> str:
 
 def target_table(times: Times) -> str:
     """Each ratio and its target."""
-    ratios = {name: times.ratios(*args) for name, (*args, _) in TARGETS.items()}
-    ratios[HELP] = [run["help"] / run["import"] for run in load("help")]
-    limits = [limit for *_, limit in TARGETS.values()] + [HELP_LIMIT]
+    ratios = {
+        name: (times.ratios(part, other, batch_size), limit)
+        for name, (part, other, batch_size, limit) in TARGETS.items()
+    }
+    ratios[HELP] = ([run["help"] / run["import"] for run in load("help")], HELP_LIMIT)
     rows = []
-    for (name, values), limit in zip(ratios.items(), limits, strict=True):
+    for name, (values, limit) in ratios.items():
         spread = f"{min(values):.2f} to {max(values):.2f}"
         rows.append([name, f"{statistics.median(values):.2f}", spread, f"{limit:.2f}"])
     columns = ["fmnist_lightning / other", "median:", "range of the rounds:", "target: at most:"]
@@ -126,11 +128,19 @@ def versions_table(times: Times) -> str:
     tour = re.search(r"## Code tour\n(?:.*\n)*?((?:\d+\. .*\n)+)", README.read_text())
     assert tour
     core = re.findall(r"`([\w/]+\.py)`", tour[1])  # the files in its first numbered list
-    rows = [["this package", f"about {round(count_lines('fmnist_lightning', core), -2):,} (core)"]]
-    for file in ("minimal_lightning.py", "plain_pytorch.py"):
-        rows.insert(0, [f"[{file}](examples/{file})", str(count_lines("examples", [file]))])
-    for row, (program, adds) in zip(rows, ADDS.items(), strict=True):
-        row += [f"{times.median('epoch', program):.2f}", adds]
+    core_lines = round(count_lines("fmnist_lightning", core), -2)
+    examples = ("plain_pytorch.py", "minimal_lightning.py")
+    versions = [
+        *(
+            [f"[{file}](examples/{file})", str(count_lines("examples", [file]))]
+            for file in examples
+        ),
+        ["this package", f"about {core_lines:,} (core)"],
+    ]
+    rows = (
+        [*version, f"{times.median('epoch', program):.2f}", adds]
+        for version, (program, adds) in zip(versions, ADDS.items(), strict=True)
+    )
     return markdown_table(["version", "lines:", "s/epoch:", "adds"], rows)
 
 

@@ -19,9 +19,9 @@ def test_saved_runs_are_within_the_limits() -> None:
 def test_commands_are_timed_beside_busy_programs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = tmp_path / "benchmarks.md"
-    page.write_text((busy_machine.DOCS / page.name).read_text())
-    monkeypatch.setattr(busy_machine, "DOCS", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(busy_machine.SECTION.page.read_text())
+    monkeypatch.setattr(busy_machine, "SECTION", busy_machine.SECTION._replace(page=page))
     monkeypatch.setattr(busy_machine, "SAVED", tmp_path / "saved.json")
     nap = ["-c", "import time; time.sleep(0.2)"]
     monkeypatch.setattr(busy_machine, "COMMANDS", {"first": nap, "second": nap})
