@@ -44,8 +44,3 @@ def test_missing_comment_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"page\.md has no <!-- speed"):
         SECTION.write("new\n")
     assert SECTION.page.read_text() == text
-
-
-def test_columns_with_a_colon_are_aligned_right() -> None:
-    table = common.markdown_table(["name", "s:"], (["a", "1"], ["b", "22"]))
-    assert table == "| name | s |\n| --- | ---: |\n| a | 1 |\n| b | 22 |\n"

@@ -57,13 +57,6 @@ def test_summary_has_mean_and_standard_deviation_over_the_seeds() -> None:
     }
 
 
-def test_footnote_gives_the_machine_of_each_row() -> None:
-    machine = {"cpu": "A", "cores": 2, "gpu": None, "python": "3", "versions": {"torch": "2"}}
-    rows = {"a": {"machine": machine}, "b": {"machine": machine | {"cpu": "B"}}}
-    text = results.footnote(rows | {"c": {"machine": machine}})
-    assert "a, c: 2 cores of an A; b: 2 cores of an B. Python 3, torch 2. " in text
-
-
 def test_row_trains_its_seeds_with_its_teacher(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
