@@ -1,7 +1,6 @@
 """Trains configs and experiments, and writes the tables of their results.
 
-    python benchmarks/results.py
-    python benchmarks/results.py article
+    python benchmarks/results.py [article ...]
     python benchmarks/results.py --experiment fast "batch 64" -- --config fast --data.batch_size 64
 
 Everything is run by the command line, as a user would run it, in an empty folder. Each seed of a
@@ -92,7 +91,7 @@ def run_seed(
 
 def run_row(name: str, data_dir: Path, folder: Path) -> None:
     """Trains and evaluates the seeds of a row, and saves their raw results in ``folder``."""
-    options, runs = command(name).split()[4:], []
+    options, runs = fit_options(name), []
     with tempfile.TemporaryDirectory() as cwd:
         if name in TEACHERS:
             run_command(cwd, "fit", "--config", TEACHERS[name], "--data.data_dir", str(data_dir))
@@ -103,19 +102,16 @@ def run_row(name: str, data_dir: Path, folder: Path) -> None:
             common.save(folder / f"{name}.json", command=command(name), runs=runs)
 
 
-def run_experiment(
-    goal: str, change: str, options: list[str], seed: int, data_dir: Path
-) -> dict[str, Any]:
-    """Trains and validates, and returns the entry of the log."""
+def run_experiment(options: list[str], seed: int, data_dir: Path, goal: str, change: str) -> None:
+    """Trains and validates a variant of a config, and adds it to the log."""
     run = run_seed(options, seed, data_dir, ["validate"])
-    return {
-        "goal": goal,
-        "change": change,
-        "options": options,
-        "threads": run["num_threads"],
+    entry = {
+        **{"goal": goal, "change": change, "options": options, "threads": run["num_threads"]},
         **{key: run[key] for key in ("seed", "epochs", "parameters", "fit_seconds", "curve")},
         **{key: run["validate"][key] for key in ("accuracy", "loss", "ece")},
     }
+    with EXPERIMENTS.open("a") as stream:
+        stream.write(json.dumps(entry) + "\n")
 
 
 def load(names: Iterable[str] = tuple(NUM_SEEDS), folder: Path = RESULTS) -> Rows:
@@ -124,9 +120,14 @@ def load(names: Iterable[str] = tuple(NUM_SEEDS), folder: Path = RESULTS) -> Row
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
+def fit_options(name: str) -> list[str]:
+    """The options of the ``fit`` of a row."""
+    return OPTIONS.get(name, f"--config {name}").split()
+
+
 def command(name: str) -> str:
     """How to run a row."""
-    return f"python -m fmnist_lightning fit {OPTIONS.get(name, f'--config {name}')}".rstrip()
+    return " ".join(["python -m fmnist_lightning fit", *fit_options(name)])
 
 
 def summarize(name: str, saved: dict[str, Any]) -> dict[str, str]:
@@ -245,10 +246,7 @@ def main() -> None:
         if not args.rows:
             parser.error("give the options of the experiment's `fit` after --")
         download(data_dir)
-        goal, change = args.experiment
-        entry = run_experiment(goal, change, args.rows, args.seed, data_dir)
-        with EXPERIMENTS.open("a") as stream:
-            stream.write(json.dumps(entry) + "\n")
+        run_experiment(args.rows, args.seed, data_dir, *args.experiment)
     elif not args.table:
         if unknown := set(args.rows) - set(NUM_SEEDS):
             parser.error(f"unknown rows {', '.join(sorted(unknown))}; use {', '.join(NUM_SEEDS)}")

@@ -35,7 +35,8 @@ TARGETS = {
 }
 HELP = "`--help` / `import lightning.pytorch.cli`"
 HELP_LIMIT = 1.30
-# What the versions of the program add, for the README.
+EXAMPLES = {PYTORCH: "plain_pytorch.py", LIGHTNING: "minimal_lightning.py"}
+# What the three versions of the program add.
 ADDS = {
     PYTORCH: "nothing: the tutorial as one loop",
     LIGHTNING: "Lightning's loops, devices, checkpoints, logs",
@@ -128,19 +129,15 @@ def versions_table(times: Times) -> str:
     tour = re.search(r"## Code tour\n(?:.*\n)*?((?:\d+\. .*\n)+)", README.read_text())
     assert tour
     core = re.findall(r"`([\w/]+\.py)`", tour[1])  # the files in its first numbered list
-    core_lines = round(count_lines("fmnist_lightning", core), -2)
-    examples = ("plain_pytorch.py", "minimal_lightning.py")
-    versions = [
-        *(
-            [f"[{file}](examples/{file})", str(count_lines("examples", [file]))]
-            for file in examples
-        ),
-        ["this package", f"about {core_lines:,} (core)"],
-    ]
-    rows = (
-        [*version, f"{times.median('epoch', program):.2f}", adds]
-        for version, (program, adds) in zip(versions, ADDS.items(), strict=True)
-    )
+    rows = []
+    for program, adds in ADDS.items():
+        if program in EXAMPLES:
+            file = EXAMPLES[program]
+            name, num_lines = f"[{file}](examples/{file})", f"{count_lines('examples', [file])}"
+        else:
+            name = "this package"
+            num_lines = f"about {round(count_lines('fmnist_lightning', core), -2):,} (core)"
+        rows.append([name, num_lines, f"{times.median('epoch', program):.2f}", adds])
     return markdown_table(["version", "lines:", "s/epoch:", "adds"], rows)
 
 
