@@ -16,7 +16,7 @@ from pathlib import Path
 import common
 from common import DOCS, RESULTS, Section, Texts, markdown_table
 from speed import measure
-from speed_tables import OURS, Times
+from speed_tables import PACKAGE, Times
 
 from fmnist_lightning.data.download import download
 
@@ -26,20 +26,20 @@ BATCH_SIZES = (20, 128)
 COMPILED = "compiled"
 # Each framework: its program and options.
 PROGRAMS: dict[str, tuple[str, list[str]]] = {
-    OURS: (OURS, []),
-    COMPILED: (OURS, ["--model.compile=true"]),
+    PACKAGE: (PACKAGE, []),
+    COMPILED: (PACKAGE, ["--model.compile=true"]),
     "Keras on TensorFlow": ("keras_baseline", ["--backend=tensorflow"]),
     "Keras on JAX": ("keras_baseline", ["--backend=jax"]),
     "Flax on JAX": ("flax_baseline", []),
 }
-PACKAGES = ("keras", "tensorflow", "jax", "flax")
+OTHER_PACKAGES = ("keras", "tensorflow", "jax", "flax")
 
 
 def find_versions(python: str) -> dict[str, str]:
     """The versions of the other frameworks."""
-    code = f"import importlib.metadata as m; print(*map(m.version, {PACKAGES}))"
+    code = f"import importlib.metadata as m; print(*map(m.version, {OTHER_PACKAGES}))"
     output = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
-    return dict(zip(PACKAGES, output.split(), strict=True))
+    return dict(zip(OTHER_PACKAGES, output.split(), strict=True))
 
 
 def table(times: Times) -> str:
@@ -51,14 +51,14 @@ def table(times: Times) -> str:
             for name, (program, options) in PROGRAMS.items()
         }
         medians = {name: statistics.median(values) for name, values in seconds.items()}
-        fastest = min(PROGRAMS.keys() - {OURS, COMPILED}, key=lambda name: medians[name])
+        fastest = min(PROGRAMS.keys() - {PACKAGE, COMPILED}, key=lambda name: medians[name])
         row = [str(batch_size), *(f"{value:.2f}" for value in medians.values())]
-        for name in (OURS, COMPILED):
+        for name in (PACKAGE, COMPILED):
             ratios = [a / b for a, b in zip(seconds[name], seconds[fastest], strict=True)]
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
             row.append(f"{statistics.median(ratios):.2f} ({spread})")
         rows.append(row)
-    ratio_columns = (f"{name} / fastest other" for name in (OURS, COMPILED))
+    ratio_columns = (f"{name} / fastest other" for name in (PACKAGE, COMPILED))
     columns = ("batch size", *PROGRAMS, *ratio_columns)
     return markdown_table((f"{column}:" for column in columns), rows)
 
@@ -86,7 +86,7 @@ def main() -> None:
         for round in range(NUM_ROUNDS):
             for batch_size in BATCH_SIZES:
                 for program, options in PROGRAMS.values():
-                    python = sys.executable if program == OURS else other_python
+                    python = sys.executable if program == PACKAGE else other_python
                     run = measure(program, data_dir, batch_size, 3, options, python)
                     runs.append({"section": "frameworks", "round": round} | run)
         common.save(SAVED, frameworks=find_versions(other_python), runs=runs)

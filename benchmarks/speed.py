@@ -25,7 +25,7 @@ from pathlib import Path
 
 import speed_tables
 from common import BENCHMARKS, ROOT, create_parser, save, time_python
-from speed_tables import BATCH_SIZES, LIGHTNING, LOWER_BOUND, NAMES, OURS, PYTORCH, SAVED, Run
+from speed_tables import BATCH_SIZES, LIGHTNING, LOWER_BOUND, NAMES, PACKAGE, PYTORCH, SAVED, Run
 
 from fmnist_lightning.data.download import download
 
@@ -34,8 +34,8 @@ LARGER = BATCH_SIZES[1:]
 WORK: dict[str, list[tuple[int, Iterable[str], Iterable[int], int]]] = {
     "article": [(5, NAMES, (20,), 3)],
     "batch size": [
-        (5, (OURS, LOWER_BOUND), LARGER, 5),
-        (4, (OURS, LOWER_BOUND), (256,), 5),  # so close to its target that it needs more rounds
+        (5, (PACKAGE, LOWER_BOUND), LARGER, 5),
+        (4, (PACKAGE, LOWER_BOUND), (256,), 5),  # so close to its target that it needs more rounds
         (3, (PYTORCH, LIGHTNING), LARGER, 2),
     ],
 }
@@ -82,7 +82,7 @@ def measure(
     python: str = sys.executable,
 ) -> Run:
     """Runs one of the programs once."""
-    if program == OURS:
+    if program == PACKAGE:
         command = [python, "-m", "fmnist_lightning", "fit", f"--data.data_dir={data_dir}"]
         command += ["--config", str(ROOT / "configs" / "article.yaml")]
         command += [f"--data.batch_size={batch_size}", f"--trainer.max_epochs={epochs}"]

@@ -15,11 +15,11 @@ from fmnist_lightning.figures import SMALL, new_figure, styled
 SAVED = common.RESULTS / "speed.json"
 BATCH_SIZES = (20, 64, 256, 1024, 2048)
 PYTORCH, LIGHTNING = "pytorch_baseline", "lightning_baseline"
-OURS, LOWER_BOUND = "fmnist_lightning", "lower_bound"
+PACKAGE, LOWER_BOUND = "fmnist_lightning", "lower_bound"
 NAMES = {
     PYTORCH: "plain PyTorch",
     LIGHTNING: "textbook Lightning",
-    OURS: "fmnist_lightning",
+    PACKAGE: "fmnist_lightning",
     LOWER_BOUND: "lower bound: computation only",
 }
 # What is divided by the same of another program, at a batch size, and the upper limit of the ratio.
@@ -40,7 +40,7 @@ EXAMPLES = {PYTORCH: "plain_pytorch.py", LIGHTNING: "minimal_lightning.py"}
 ADDS = {
     PYTORCH: "nothing: the tutorial as one loop",
     LIGHTNING: "Lightning's loops, devices, checkpoints, logs",
-    OURS: "images in memory, augmentation, any network and optimizer, more metrics",
+    PACKAGE: "images in memory, augmentation, any network and optimizer, more metrics",
 }
 
 Run = dict[str, Any]
@@ -72,8 +72,8 @@ class Times:
 
     def ratios(self, part: str, other: str, batch_size: int = 20) -> list[float]:
         """This project's time or memory divided by that of another program, for each round."""
-        values = (self.each_round(part, program, batch_size) for program in (OURS, other))
-        return [ours / theirs for ours, theirs in zip(*values, strict=True)]
+        values = (self.each_round(part, program, batch_size) for program in (PACKAGE, other))
+        return [value / other_value for value, other_value in zip(*values, strict=True)]
 
 
 def load(*sections: str) -> list[Run]:

@@ -11,7 +11,7 @@ import pytest
 import pytorch_baseline
 import speed
 from conftest import TINY, Run
-from speed_tables import OURS, PYTORCH, Times
+from speed_tables import PACKAGE, PYTORCH, Times
 
 
 def saved_run(program: str, seconds: list[float], peak_mib: float) -> dict[str, Any]:
@@ -24,8 +24,8 @@ def test_ratios_are_taken_within_a_round_and_leave_out_first_epochs() -> None:
     runs = []
     for round, slow in enumerate((1, 2, 5)):  # the machine is busy in some rounds
         runs.append(saved_run(PYTORCH, [99, 10 * slow, 10 * slow], 500.0))
-        runs.append(saved_run(OURS, [99, 4 * slow, (4 + round) * slow], 600.0))
-    times = Times([*runs, saved_run(OURS, [1, 1], 1) | {"options": ["--other"]}])
+        runs.append(saved_run(PACKAGE, [99, 4 * slow, (4 + round) * slow], 600.0))
+    times = Times([*runs, saved_run(PACKAGE, [1, 1], 1) | {"options": ["--other"]}])
     assert times.median("train", PYTORCH) == 20
     assert times.ratios("train", PYTORCH) == pytest.approx([0.4, 0.45, 0.5])
     assert times.ratios("peak_mib", PYTORCH) == pytest.approx([1.2] * 3)
@@ -47,7 +47,7 @@ def test_command_line_is_measured_with_the_options(
         return 2048
 
     monkeypatch.setattr(speed, "run_in_terminal", run_in_process)
-    measured = speed.measure(OURS, data_dir, 50, 3, TINY)
+    measured = speed.measure(PACKAGE, data_dir, 50, 3, TINY)
     assert measured["options"] == TINY
     assert measured["peak_mib"] == 2.0
     assert measured["first_batch"] > 0
