@@ -62,7 +62,7 @@ audit: .venv/installed  ## check requirements.lock for known vulnerabilities
 results: .venv/installed  ## train all rows of the results tables (over five hours), write tables
 	@$(BIN)/python benchmarks/results.py
 
-bench: .venv/installed  ## compare speed with plain PyTorch and textbook Lightning (half an hour)
+bench: .venv/installed  ## compare speed with plain PyTorch and textbook Lightning (20 minutes)
 	@$(PIP) --quiet --editable '.[bench]'
 	@$(BIN)/python benchmarks/speed.py
 

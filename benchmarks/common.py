@@ -1,10 +1,14 @@
-"""What the benchmarks share: places, the machine, marked parts of pages, the style of charts."""
+"""What the benchmarks share: paths, options, times, the machine, and the sections of pages."""
 
 import argparse
 import json
 import os
 import platform
 import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,39 +20,60 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 
 
-class Marks(NamedTuple):
-    """The two comments of a page between which a program writes.
+class Section(NamedTuple):
+    """The part of a page between two comments, which a program writes; both have its name."""
 
-    Attributes:
-        begin: The first comment, with its line break.
-        end: The second.
-    """
+    page: Path
+    name: str
+    program: str  # its file
 
-    begin: str
-    end: str
-
-    @classmethod
-    def of(cls, name: str, program: str) -> "Marks":
-        """The comments of what ``program`` writes."""
-        return cls(f"<!-- {name}: written by benchmarks/{program} -->\n", f"<!-- end of {name} -->")
-
-    def find(self, path: Path) -> str:
-        """The text between the comments of a page.
+    def read(self) -> str:
+        """The text between the comments.
 
         Raises:
             ValueError: If the page does not have them.
         """
-        _, begin, rest = path.read_text().partition(self.begin)
-        text, end, _ = rest.partition(self.end)
-        if not (begin and end):
-            raise ValueError(f"{path} has no {self.begin.strip()} ... {self.end}")
-        return text
+        return self._split()[1]
 
-    def replace(self, path: Path, text: str) -> None:
-        """Writes ``text`` between the comments of a page."""
-        self.find(path)  # there is a place for it
-        before, _, rest = path.read_text().partition(self.begin)
-        path.write_text(before + self.begin + text + self.end + rest.partition(self.end)[2])
+    def write(self, text: str) -> None:
+        """Replaces the text between the comments."""
+        before, _, after = self._split()
+        self.page.write_text(before + text + after)
+
+    def _split(self) -> tuple[str, str, str]:
+        begin = f"<!-- {self.name}: written by benchmarks/{self.program} -->\n"
+        end = f"<!-- end of {self.name} -->"
+        before, begins, rest = self.page.read_text().partition(begin)
+        text, ends, after = rest.partition(end)
+        if not (begins and ends):
+            raise ValueError(f"{self.page} has no {begin.strip()} ... {end}")
+        return before + begin, text, end + after
+
+
+Texts = dict[Section, str]
+
+
+def write(texts: Texts) -> None:
+    """Writes the sections of a program."""
+    for section, text in texts.items():
+        section.write(text)
+
+
+def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Formats a table; a column whose name ends with a colon is aligned right."""
+    columns = list(columns)
+    names = (name.removesuffix(":") for name in columns)
+    rules = ("---:" if name.endswith(":") else "---" for name in columns)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (names, rules, *rows))
+
+
+def create_parser(description: str | None) -> argparse.ArgumentParser:
+    """The option of all programs that write sections."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--table", action="store_true", help="run nothing, write the pages only")
+    return parser
 
 
 def machine() -> dict[str, Any]:
@@ -57,8 +82,8 @@ def machine() -> dict[str, Any]:
 
     model = platform.processor()
     if Path("/proc/cpuinfo").exists():
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        model = found[1] if found else model
+        name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        model = name[1] if name else model
     packages = ("torch", "torchvision", "lightning", "torchmetrics")
     return {
         "cpu": model,
@@ -69,47 +94,34 @@ def machine() -> dict[str, Any]:
     }
 
 
-def describe_hardware(used: dict[str, Any]) -> str:
+def describe_hardware(machine: dict[str, Any]) -> str:
     """Formats the processors of the result of ``machine``."""
-    gpu = f"one {used['gpu']} and " if used["gpu"] else ""
-    return f"{gpu}{used['cores']} cores of an {used['cpu']}"
+    gpu = f"one {machine['gpu']} and " if machine["gpu"] else ""
+    return f"{gpu}{machine['cores']} cores of an {machine['cpu']}"
 
 
-def describe_versions(used: dict[str, Any]) -> str:
+def describe_versions(machine: dict[str, Any]) -> str:
     """Formats the versions of the result of ``machine``."""
-    versions = {"Python": used["python"]} | used["versions"]
+    versions = {"Python": machine["python"]} | machine["versions"]
     return ", ".join(f"{name} {number}" for name, number in versions.items())
 
 
-def describe_machine(used: dict[str, Any]) -> str:
+def describe_machine(machine: dict[str, Any]) -> str:
     """Formats the result of ``machine``."""
-    return f"{describe_hardware(used)}, {describe_versions(used)}"
+    return f"{describe_hardware(machine)}, {describe_versions(machine)}"
 
 
 def save(path: Path, **content: Any) -> None:
     """Writes raw results, with the machine, as JSON."""
-    first = {"command": content.pop("command")} if "command" in content else {}
-    path.write_text(json.dumps(first | {"machine": machine()} | content, indent=1) + "\n")
+    path.write_text(json.dumps({"machine": machine()} | content, indent=1) + "\n")
 
 
-def pyplot() -> Any:
-    """Matplotlib in the style of these charts."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    plt.rcParams.update(
-        {
-            "font.size": 11,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.color": "#e4e4e4",
-            "axes.axisbelow": True,
-        }
-    )
-    return plt
+def time_python(*args: str, folder: Path = ROOT, **kwargs: Any) -> float:
+    """Runs Python with some arguments in a folder, and returns the seconds that it takes."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *args], cwd=folder, env=environment, check=True, **kwargs)
+    return round(time.perf_counter() - start, 3)
 
 
 def baseline_parser(description: str | None) -> argparse.ArgumentParser:
@@ -135,14 +147,22 @@ def read_arrays(data_dir: Path) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     return (images[:num_train], labels[:num_train]), (images[num_train:], labels[num_train:])
 
 
-def write_times(first_batch: float | None, epochs: list[dict[str, float]]) -> None:
-    """Writes the times of a training to the file that `speed.measure` reads.
+class Stopwatch:
+    """Takes the times of a training for `speed.measure`."""
 
-    Args:
-        first_batch: When the first batch was ready, in seconds since 1970.
-        epochs: For each epoch the seconds of its ``train`` and ``validation`` part and of the whole
-            ``epoch``, and, where it is known, the validation ``accuracy``, 0 to 1.
-    """
-    assert first_batch is not None
-    times = {"first_batch": first_batch, "epochs": epochs}
-    Path(os.environ["TIMES_FILE"]).write_text(json.dumps(times))
+    def __init__(self) -> None:
+        self.epochs: list[list[float]] = []
+
+    def start(self) -> None:
+        """An epoch starts."""
+        self.epochs.append([time.time()])
+
+    def lap(self) -> None:
+        """A part of an epoch ends: first its training, then its validation, then the rest."""
+        if self.epochs:  # Lightning validates before the first, to check the code
+            self.epochs[-1].append(time.time())
+
+    def write(self) -> None:
+        """Ends the last epoch, and writes all times to the file that `speed.measure` reads."""
+        self.start()
+        Path(os.environ["TIMES_FILE"]).write_text(json.dumps(self.epochs))

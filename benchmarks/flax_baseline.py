@@ -1,7 +1,6 @@
 """Times the work of the article in Flax on JAX: a jitted step over images on the device."""
 
 import functools
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from common import baseline_parser, read_arrays, write_times
+from common import Stopwatch, baseline_parser, read_arrays
 from flax.serialization import to_bytes
 from flax.training.train_state import TrainState
 
@@ -44,54 +43,42 @@ def train_step(state: TrainState, images: Any, labels: Any, index: Any) -> tuple
     return state.apply_gradients(grads=grads), (loss, correct)
 
 
-@jax.jit
-def evaluate(state: TrainState, images: Any, labels: Any) -> tuple[Any, Any]:
-    """Loss and number of correct predictions of a batch."""
-    return compute_loss(state.params, state, images, labels)
+evaluate = jax.jit(compute_loss)
 
 
 def main() -> None:
     """Trains in the current folder."""
     args = baseline_parser(__doc__).parse_args()
     train, validation = read_arrays(args.data_dir)
-    images, labels = (jnp.asarray(each) for each in train)
+    images, labels = (jnp.asarray(array) for array in train)
     val_batches = [
-        tuple(jnp.asarray(each[start : start + 500]) for each in validation)
+        tuple(jnp.asarray(array[start : start + 500]) for array in validation)
         for start in range(0, len(validation[0]), 500)
     ]
     params = CNN().init(jax.random.PRNGKey(0), images[:1])
-    assert sum(each.size for each in jax.tree.leaves(params)) == 11_252
+    assert sum(array.size for array in jax.tree.leaves(params)) == 11_252
     state = TrainState.create(apply_fn=CNN().apply, params=params, tx=optax.sgd(0.04))
     generator = np.random.default_rng(0)
-    first_batch, lowest, epochs = None, float("inf"), []
+    stopwatch, lowest = Stopwatch(), float("inf")
     for epoch in range(1, args.epochs + 1):
-        start = time.perf_counter()
+        stopwatch.start()
         order = generator.permutation(len(images)).astype(np.int32)
         results = []
         for first in range(0, len(order), args.batch_size):
-            first_batch = first_batch or time.time()
             index = order[first : first + args.batch_size]
             state, result = train_step(state, images, labels, index)
             results.append(result)
         train_loss = float(np.mean([float(loss) for loss, _ in results]))
-        trained = time.perf_counter()
-        values = [evaluate(state, *batch) for batch in val_batches]
-        val_loss = float(np.mean([float(loss) for loss, _ in values]))
-        accuracy = sum(int(correct) for _, correct in values) / len(validation[0])
-        validated = time.perf_counter()
-        print(f"epoch {epoch}: train loss {train_loss:.4f}, val loss {val_loss:.4f}")
+        stopwatch.lap()
+        results = [evaluate(state.params, state, *batch) for batch in val_batches]
+        val_loss = float(np.mean([float(loss) for loss, _ in results]))
+        num_correct = sum(int(correct) for _, correct in results)
+        stopwatch.lap()
+        print(f"epoch {epoch}: loss {train_loss:.4f}, val loss {val_loss:.4f}, {num_correct} right")
         if val_loss < lowest:
             lowest = val_loss
             Path("best.msgpack").write_bytes(to_bytes(state.params))
-        epochs.append(
-            {
-                "train": trained - start,
-                "validation": validated - trained,
-                "accuracy": accuracy,
-                "epoch": time.perf_counter() - start,
-            }
-        )
-    write_times(first_batch, epochs)
+    stopwatch.write()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Times the work of the article in Keras 3, on TensorFlow or JAX, with `model.fit`."""
 
 import os
-import time
 from typing import Any
 
-from common import baseline_parser, read_arrays, write_times
+from common import Stopwatch, baseline_parser, read_arrays
 
 
 def build_model(keras: Any) -> Any:
@@ -26,41 +25,6 @@ def build_model(keras: Any) -> Any:
     return model
 
 
-def build_stopwatch(keras: Any) -> Any:
-    """A callback that times each epoch, the part before its validation, and the first batch."""
-
-    class Stopwatch(keras.callbacks.Callback):
-        first_batch: float | None = None
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.epochs: list[dict[str, float]] = []
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self.start = time.perf_counter()
-
-        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-            self.first_batch = self.first_batch or time.time()
-
-        def on_test_begin(self, logs: Any = None) -> None:
-            self.trained = time.perf_counter()
-
-        def on_test_end(self, logs: Any = None) -> None:
-            self.validated = time.perf_counter()
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            self.epochs.append(
-                {
-                    "train": self.trained - self.start,
-                    "validation": self.validated - self.trained,
-                    "accuracy": logs["val_accuracy"],
-                    "epoch": time.perf_counter() - self.start,
-                }
-            )
-
-    return Stopwatch()
-
-
 def main() -> None:
     """Trains in the current folder."""
     parser = baseline_parser(__doc__)
@@ -71,7 +35,7 @@ def main() -> None:
 
     keras.utils.set_random_seed(0)
     (images, labels), validation = read_arrays(args.data_dir)
-    model, stopwatch = build_model(keras), build_stopwatch(keras)
+    model, stopwatch = build_model(keras), Stopwatch()
     model.fit(
         images,
         labels,
@@ -79,9 +43,16 @@ def main() -> None:
         epochs=args.epochs,
         validation_data=validation,
         validation_batch_size=500,
-        callbacks=[keras.callbacks.ModelCheckpoint("best.keras", save_best_only=True), stopwatch],
+        callbacks=[
+            keras.callbacks.ModelCheckpoint("best.keras", save_best_only=True),
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda *_: stopwatch.start(),
+                on_test_begin=lambda *_: stopwatch.lap(),
+                on_test_end=lambda *_: stopwatch.lap(),
+            ),
+        ],
     )
-    write_times(stopwatch.first_batch, stopwatch.epochs)
+    stopwatch.write()
 
 
 if __name__ == "__main__":

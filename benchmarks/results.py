@@ -1,86 +1,60 @@
-"""Trains the rows of the results tables, and writes the tables.
+"""Trains configs and experiments, and writes the tables of their results.
 
-    python benchmarks/results.py
+    python benchmarks/results.py [article ...]
+    python benchmarks/results.py --experiment fast "batch 64" -- --config fast --data.batch_size 64
 
-Each seed is a `fit`, a `validate` and a `test` by the command line, as a user would run them, in an
-empty folder. Raw results go to `results/`, or to `results/gpu/` where there is a GPU; the tables to
-README.md and the pages of docs/, one line to each config. `... article` runs this row only;
-`... --table` runs nothing and writes only.
+Everything is run by the command line, as a user would run it, in an empty folder. Each seed of a
+row of the results tables is a `fit`, a `validate` and a `test`; raw results go to `results/`, or to
+`results/gpu/` where there is a GPU. An experiment is a `fit` and a `validate` of a variant of a
+config, and is added to `results/experiments.jsonl`. The tables go to README.md and the pages of
+docs/, one line to each config.
 """
 
-import argparse
 import json
-import os
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import common
 import torch
 import yaml
-from common import DOCS, README, RESULTS, ROOT, Marks, describe_hardware, describe_versions, save
+from common import DOCS, README, RESULTS, ROOT, Section, Texts, markdown_table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import load_classifier
 from fmnist_lightning.data.download import download
 
-MARKS = Marks.of("results", "results.py")
-GPU_MARKS = Marks.of("results on a GPU", "results.py")
 GPU_RESULTS = RESULTS / "gpu"
-# Each row: the options of its `fit`, and its seeds.
-ROWS: dict[str, tuple[list[str], range]] = {
-    "default": ([], range(3)),
-    "article": (["--config", "article"], range(3)),
-    "tiny": (["--config", "tiny"], range(5)),
-    "regularized": (["--config", "regularized"], range(5)),
-    "fast": (["--config", "fast"], range(5)),
-    "best": (["--config", "best"], range(3)),
-    "photos": (["--config", "photos"], range(1)),
-    "photos-without": (
-        [
-            *("--config", "photos"),
-            *("--model.augmentation", "fmnist_lightning.RandomAugmentation"),
-            *("--model.augmentation.erase_prob", "0.5"),
-        ],
-        range(1),
-    ),
-    "smoke": (["--config", "smoke"], range(1)),
-    "pretrained": (["--config", "pretrained"], range(3)),
-    "pretrained-random": (  # with the better of two learning rates
-        [
-            *("--config", "pretrained"),
-            *("--model.network.weights", "null"),
-            *("--model.optimizer.lr", "0.004"),
-        ],
-        range(3),
-    ),
+EXPERIMENTS = RESULTS / "experiments.jsonl"
+PAGE = DOCS / "benchmarks.md"
+# The configs in the README, and their numbers of seeds.
+CONFIGS = {
+    **{"default": 3, "article": 3, "tiny": 5, "regularized": 5, "fast": 5, "best": 3},
+    **{"photos": 1, "pretrained": 3},
+}
+NUM_SEEDS = CONFIGS | {"photos-without": 1, "smoke": 1, "pretrained-random": 3}  # all rows
+# The options of `fit` of the rows that are no config of this name.
+OPTIONS = {
+    "default": "",
+    "photos-without": "--config photos --model.augmentation fmnist_lightning.RandomAugmentation "
+    "--model.augmentation.erase_prob 0.5",
+    # With the better of two learning rates.
+    "pretrained-random": "--config pretrained --model.network.weights null "
+    "--model.optimizer.lr 0.004",
 }
 # The config of the network that a row is distilled from, one for all seeds.
 TEACHERS = {"tiny": "fast"}
-# The rows of the table of each page.
-TABLES = {
-    README: ("default", "article", "tiny", "regularized", "fast", "best", "photos", "pretrained"),
-    DOCS / "pretrained.md": ("pretrained", "pretrained-random"),
-    DOCS / "benchmarks.md": ("photos-without", "smoke"),
-}
+
+Rows = dict[str, dict[str, Any]]  # the saved content of each
 
 
 def run_command(folder: str, *args: str) -> float:
     """Runs the command line in a folder, and returns the seconds that it takes."""
-    start = time.perf_counter()
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    subprocess.run(
-        [sys.executable, "-m", "fmnist_lightning", *args],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": path},
-        check=True,
-    )
-    return time.perf_counter() - start
+    return common.time_python("-m", "fmnist_lightning", *args, folder=Path(folder))
 
 
 def run_seed(
@@ -117,121 +91,169 @@ def run_seed(
 
 def run_row(name: str, data_dir: Path, folder: Path) -> None:
     """Trains and evaluates the seeds of a row, and saves their raw results in ``folder``."""
-    options, seeds = ROWS[name]
-    runs = []
+    options, runs = fit_options(name), []
     with tempfile.TemporaryDirectory() as cwd:
         if name in TEACHERS:
             run_command(cwd, "fit", "--config", TEACHERS[name], "--data.data_dir", str(data_dir))
-            best = os.path.join(cwd, "best.ckpt")
-            options = [*options, "--trainer.callbacks.teacher", best]
-        for seed in seeds:
+            options += ["--trainer.callbacks.teacher", f"{cwd}/best.ckpt"]
+        for seed in range(NUM_SEEDS[name]):
             runs.append(run_seed(options, seed, data_dir))
             # After each: a row can take hours.
-            save(folder / f"{name}.json", command=command(name), runs=runs)
+            common.save(folder / f"{name}.json", command=command(name), runs=runs)
 
 
-def summarize(saved: dict[str, Any]) -> dict[str, str]:
-    """The numbers of a row as text."""
-    runs = saved["runs"]
-    seconds = statistics.mean(run["fit_seconds"] for run in runs)
-    summary = {
-        "parameters": f"{runs[0]['parameters']:,}",
-        "epochs": str(runs[0]["epochs"]),
-        "seconds": f"{seconds:.0f} s",
+def run_experiment(options: list[str], seed: int, data_dir: Path, goal: str, change: str) -> None:
+    """Trains and validates a variant of a config, and adds it to the log."""
+    run = run_seed(options, seed, data_dir, ["validate"])
+    entry = {
+        **{"goal": goal, "change": change, "options": options, "threads": run["num_threads"]},
+        **{key: run[key] for key in ("seed", "epochs", "parameters", "fit_seconds", "curve")},
+        **{key: run["validate"][key] for key in ("accuracy", "loss", "ece")},
     }
-    for stage in ("validate", "test"):
-        values = [100 * run[stage]["accuracy"] for run in runs]
-        mean = f"{statistics.mean(values):.2f}"
-        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        summary[stage] = f"{mean}{spread}"
-        summary[f"{stage}_seeds"] = ", ".join(f"{value:.2f}" for value in values)
-    summary["ece"] = f"{100 * statistics.mean(run['test']['ece'] for run in runs):.2f}"
-    return summary
+    with EXPERIMENTS.open("a") as stream:
+        stream.write(json.dumps(entry) + "\n")
 
 
-def load(names: Iterable[str] = tuple(ROWS), folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+def load(names: Iterable[str] = tuple(NUM_SEEDS), folder: Path = RESULTS) -> Rows:
     """The saved rows, in the order of ``names``."""
     paths = {name: folder / f"{name}.json" for name in names}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
+def fit_options(name: str) -> list[str]:
+    """The options of the ``fit`` of a row."""
+    return OPTIONS.get(name, f"--config {name}").split()
+
+
 def command(name: str) -> str:
     """How to run a row."""
-    return " ".join(["python -m fmnist_lightning fit", *ROWS[name][0]])
+    return " ".join(["python -m fmnist_lightning fit", *fit_options(name)])
 
 
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """The table of some rows."""
-    lines = [
-        "| | parameters | epochs | `fit` | validation % | test % (each seed) | ECE % | command |",
-        "| --- | ---: | ---: | ---: | --- | --- | ---: | --- |",
-    ]
-    for name, saved in rows.items():
-        row = summarize(saved)
-        cells = [
-            name,
-            *(row[key] for key in ("parameters", "epochs", "seconds", "validate")),
-            f"**{row['test']}** ({row['test_seeds']})",
-            row["ece"],
-            f"`{command(name)}`",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    machines: dict[tuple[str, str], list[str]] = {}  # the rows of each
-    for name, saved in rows.items():
-        used = saved["machine"]
-        machines.setdefault((describe_hardware(used), describe_versions(used)), []).append(name)
-    (hardware, versions), *others = machines
-    ran_on = f"{hardware}, {versions}"
-    for other in others:
-        ran_on += f"; {', '.join(machines[other])}: {other[0]}"
-        ran_on += f", {other[1]}" if other[1] != versions else ""
-    lines.append(
-        f"\nMean ± standard deviation over the seeds; {ran_on}. Seconds: the whole `fit` command, "
-        "with validation, TensorBoard and checkpoints, dataset already downloaded. ECE: expected "
-        "calibration error on the test set, 15 bins."
+def summarize(name: str, saved: dict[str, Any]) -> dict[str, str]:
+    """The cells of a row, by column."""
+    runs = saved["runs"]
+    seconds = statistics.mean(run["fit_seconds"] for run in runs)
+    validation, test = (
+        [100 * run[stage]["accuracy"] for run in runs] for stage in ("validate", "test")
     )
-    return "\n".join(lines) + "\n"
+    return {
+        "config": name,
+        "parameters:": f"{runs[0]['parameters']:,}",
+        "epochs:": str(runs[0]["epochs"]),
+        "`fit`:": f"{seconds:.0f} s",
+        "validation %": describe_mean(validation),
+        "test %": f"**{describe_mean(test)}**",
+        "each seed": ", ".join(f"{value:.2f}" for value in test),
+        "ECE %:": f"{100 * statistics.mean(run['test']['ece'] for run in runs):.2f}",
+        "command": f"`{command(name)}`",
+    }
 
 
-def header(saved: dict[str, Any]) -> str:
+def describe_mean(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"
+
+
+def footnote(rows: Rows) -> str:
+    """What the numbers are, and what the rows ran on."""
+    hardware: dict[str, list[str]] = {}
+    for name, saved in rows.items():
+        hardware.setdefault(common.describe_hardware(saved["machine"]), []).append(name)
+    ran_on = "; ".join(f"{', '.join(names)}: {cores}" for cores, names in hardware.items())
+    versions = dict.fromkeys(common.describe_versions(saved["machine"]) for saved in rows.values())
+    return (
+        f"Mean ± standard deviation over the seeds. {ran_on}. {'; '.join(versions)}. Seconds: the "
+        "whole command, with validation, TensorBoard and checkpoints, dataset already there."
+    )
+
+
+def table(rows: Rows, columns: Iterable[str] = ()) -> str:
+    """The table of some rows, with some or all columns."""
+    summaries = [summarize(*row) for row in rows.items()]
+    columns = list(columns or summaries[0])
+    cells = ([summary[column] for column in columns] for summary in summaries)
+    return f"{markdown_table(columns, cells)}\n{footnote(rows)}\n"
+
+
+def experiment_tables(log: list[dict[str, Any]]) -> str:
+    """The log of experiments as one table for each config."""
+    columns = ["change", "parameters:", "epochs:", "`fit` s (threads):", "validation %:", "loss:"]
+    tables = []
+    for goal in dict.fromkeys(entry["goal"] for entry in log):
+        rows = (
+            [
+                entry["change"] + (f", seed {entry['seed']}" if entry["seed"] else ""),
+                f"{entry['parameters']:,}",
+                str(entry["epochs"]),
+                f"{entry['fit_seconds']:.0f} ({entry['threads']})",
+                f"{100 * entry['accuracy']:.2f}",
+                f"{entry['loss']:.4f}",
+                f"{100 * entry['ece']:.2f}",
+            ]
+            for entry in log
+            if entry["goal"] == goal
+        )
+        tables.append(f"### {goal}\n\n{markdown_table([*columns, 'ECE %:'], rows)}")
+    return "\n".join(tables)
+
+
+def header(name: str, saved: dict[str, Any]) -> str:
     """The line of a config that says its result."""
-    row, num_seeds = summarize(saved), len(saved["runs"])
+    row, num_seeds = summarize(name, saved), len(saved["runs"])
     seeds = f"{num_seeds} seeds" if num_seeds > 1 else "1 seed"
     return (
-        f"# Result: {row['test']} % test accuracy ({seeds}), fit in {row['seconds']} "
-        f"on {describe_hardware(saved['machine'])}."
+        f"# Result: {row['test %'].strip('*')} % test accuracy ({seeds}), fit in {row['`fit`:']} "
+        f"on {common.describe_hardware(saved['machine'])}."
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains, saves, and writes tables and configs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("rows", nargs="*", help=f"which to run: {', '.join(ROWS)}; default: all")
-    parser.add_argument("--table", action="store_true", help="run nothing, write the table only")
-    parser.add_argument("--data-dir", default="data", type=Path)
-    args = parser.parse_args(arguments)
-    if unknown := set(args.rows) - set(ROWS):
-        parser.error(f"unknown rows {', '.join(sorted(unknown))}; use {', '.join(ROWS)}")
-    if not args.table:
-        data_dir = args.data_dir.absolute()
-        download(data_dir)
-        folder = GPU_RESULTS if torch.cuda.is_available() else RESULTS
-        for name in args.rows or ROWS:
-            run_row(name, data_dir, folder)
-    write_pages()
+def texts() -> Texts:
+    """The sections of the pages."""
+    short = table(load(CONFIGS), ["config", "parameters:", "epochs:", "`fit`:", "test %"])
+    pretrained = ["pretrained", "pretrained-random"]
+    log = [json.loads(line) for line in EXPERIMENTS.read_text().splitlines()]
+    return {
+        Section(README, "results", "results.py"): short,
+        Section(PAGE, "results", "results.py"): table(load()),
+        Section(PAGE, "results on a GPU", "results.py"): table(load(folder=GPU_RESULTS)),
+        Section(DOCS / "pretrained.md", "results", "results.py"): table(load(pretrained)),
+        Section(DOCS / "experiments.md", "log", "results.py"): experiment_tables(log),
+    }
 
 
 def write_pages() -> None:
     """Writes the tables, and the result of each config into it."""
-    for page, names in TABLES.items():
-        MARKS.replace(page, table(load(names)))
-    GPU_MARKS.replace(DOCS / "benchmarks.md", table(load(folder=GPU_RESULTS)))
+    common.write(texts())
     for name, saved in load().items():
         config = ROOT / "configs" / f"{name}.yaml"
         if config.exists():
-            config.write_text(re.sub(r"# Result:.*", header(saved), config.read_text()))
+            config.write_text(re.sub(r"# Result:.*", header(name, saved), config.read_text()))
+
+
+def main() -> None:
+    """Trains, saves, and writes tables and configs."""
+    parser = common.create_parser(__doc__)
+    parser.add_argument("--data-dir", default="data", type=Path)
+    rows = f"which to run: {', '.join(NUM_SEEDS)}; default: all. Of an experiment: options of fit"
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=rows)
+    parser.add_argument("--experiment", nargs=2, metavar=("CONFIG", "CHANGE"))
+    parser.add_argument("--seed", type=int, default=0, help="of the experiment")
+    args = parser.parse_args()
+    data_dir = args.data_dir.absolute()
+    if args.experiment:
+        if not args.rows:
+            parser.error("give the options of the experiment's `fit` after --")
+        download(data_dir)
+        run_experiment(args.rows, args.seed, data_dir, *args.experiment)
+    elif not args.table:
+        if unknown := set(args.rows) - set(NUM_SEEDS):
+            parser.error(f"unknown rows {', '.join(sorted(unknown))}; use {', '.join(NUM_SEEDS)}")
+        download(data_dir)
+        for name in args.rows or NUM_SEEDS:
+            run_row(name, data_dir, GPU_RESULTS if torch.cuda.is_available() else RESULTS)
+    write_pages()
 
 
 if __name__ == "__main__":

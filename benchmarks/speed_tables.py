@@ -1,250 +1,187 @@
-"""Summary, tables and charts of what `speed.py` measured."""
+"""The tables and the chart of what `speed.py` measured."""
 
+import json
+import re
 import statistics
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-from common import BENCHMARKS, DOCS, README, Marks, describe_machine, pyplot
+import common
+from common import DOCS, README, ROOT, Section, Texts, markdown_table
+from matplotlib.figure import Figure
 
+from fmnist_lightning.figures import SMALL, new_figure, styled
+
+SAVED = common.RESULTS / "speed.json"
 BATCH_SIZES = (20, 64, 256, 1024, 2048)
-TRAIN_SIZES = (6_000, 12_000, 24_000, 48_000)
-OURS, PYTORCH, LIGHTNING, LOWER_BOUND = (
-    *("fmnist_lightning", "pytorch_baseline", "lightning_baseline", "lower_bound"),
-)
+PYTORCH, LIGHTNING = "pytorch_baseline", "lightning_baseline"
+PACKAGE, LOWER_BOUND = "fmnist_lightning", "lower_bound"
 NAMES = {
     PYTORCH: "plain PyTorch",
     LIGHTNING: "textbook Lightning",
-    OURS: "fmnist_lightning",
+    PACKAGE: "fmnist_lightning",
     LOWER_BOUND: "lower bound: computation only",
 }
-# What could be switched on or off, measured with the lower bound. The first is that of the configs.
-SETTINGS: dict[str, list[str]] = {
-    "float32, channels_last, 2 threads": [],
-    "not channels_last": ["--contiguous"],
-    "autocast to bfloat16": ["--bf16"],
-    "torch.compile of the network": ["--compile"],
-    "fused optimizer": ["--fused"],
-    "1 thread": ["--threads", "1"],
+# What is divided by the same of another program, at a batch size, and the upper limit of the ratio.
+TARGETS = {
+    "epoch / plain PyTorch": ("epoch", PYTORCH, 20, 0.70),
+    "epoch / textbook Lightning": ("epoch", LIGHTNING, 20, 0.35),
+    "training / lower bound, batch size 20": ("train", LOWER_BOUND, 20, 1.30),
+    "training / lower bound, batch size 256": ("train", LOWER_BOUND, 256, 1.08),
+    "training / lower bound, batch size 1,024": ("train", LOWER_BOUND, 1024, 1.08),
+    "training / lower bound, batch size 2,048": ("train", LOWER_BOUND, 2048, 1.08),
+    "validation / plain PyTorch": ("validation", PYTORCH, 20, 0.20),
+    "peak memory / plain PyTorch": ("peak_mib", PYTORCH, 20, 1.25),
 }
-SETTINGS_SIZES = (20, 256)  # their batch sizes
-TARGET_ACCURACY = 0.785  # of the validation, 0 to 1
-ARTICLE_EPOCHS = 15
-MARKS = Marks.of("speed", "speed.py")
+HELP = "`--help` / `import lightning.pytorch.cli`"
+HELP_LIMIT = 1.30
+EXAMPLES = {PYTORCH: "plain_pytorch.py", LIGHTNING: "minimal_lightning.py"}
+# What the three versions of the program add.
+ADDS = {
+    PYTORCH: "nothing: the tutorial as one loop",
+    LIGHTNING: "Lightning's loops, devices, checkpoints, logs",
+    PACKAGE: "images in memory, augmentation, any network and optimizer, more metrics",
+}
+
+Run = dict[str, Any]
 
 
-class Summary:
-    """Medians of a saved benchmark, and ratios within a round.
+class Times:
+    """The times of saved runs of the work of the article."""
 
-    Args:
-        saved: The content of `results/speed.json`.
-    """
-
-    def __init__(self, saved: dict[str, Any]) -> None:
-        self.saved = saved
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs = list(runs)
 
     def each_round(
-        self, section: str, part: str, program: str, batch_size: int = 20, **sizes: Any
+        self, part: str, program: str, batch_size: int = 20, options: Iterable[str] = ()
     ) -> list[float]:
         """One value for each round: the median of its epochs but the first, or ``part`` itself."""
-        if section == "batch size" and batch_size == 20:
-            section = "article"
-        wanted = {"section": section, "program": program, "batch_size": batch_size} | sizes
-        runs = [
-            run
-            for run in self.saved["runs"]
-            if all(run.get(key) == value for key, value in wanted.items())
-        ]
+        expected = {"program": program, "batch_size": batch_size, "options": list(options)}
+        runs = [run for run in self.runs if expected.items() <= run.items()]
         if part in ("first_batch", "peak_mib"):
             return [run[part] for run in runs]
-        return [statistics.median(each[part] for each in run["epochs"][1:]) for run in runs]
+        return [statistics.median(epoch[part] for epoch in run["epochs"][1:]) for run in runs]
 
-    def median(self, *args: Any, **kwargs: Any) -> float:
-        """The median over the rounds; arguments as for ``each_round``."""
-        return statistics.median(self.each_round(*args, **kwargs))
+    def median(self, part: str, program: str, batch_size: int = 20) -> float:
+        """The median over the rounds."""
+        return statistics.median(self.each_round(part, program, batch_size))
 
-    def ratios(self, part: str, to: str, batch_size: int = 20) -> list[float]:
+    def images_per_second(self, program: str) -> list[float]:
+        """In training, for each batch size."""
+        return [48_000 / self.median("train", program, size) for size in BATCH_SIZES]
+
+    def ratios(self, part: str, other: str, batch_size: int = 20) -> list[float]:
         """This project's time or memory divided by that of another program, for each round."""
-        ours, theirs = (
-            self.each_round("batch size", part, program, batch_size) for program in (OURS, to)
+        values = (self.each_round(part, program, batch_size) for program in (PACKAGE, other))
+        return [value / other_value for value, other_value in zip(*values, strict=True)]
+
+
+def load(*sections: str) -> list[Run]:
+    """The saved runs of some sections."""
+    return [run for run in json.loads(SAVED.read_text())["runs"] if run["section"] in sections]
+
+
+def article_table(times: Times) -> str:
+    """The work of the article, one line for each program."""
+    rows = []
+    for program, name in NAMES.items():
+        train, validation, epoch, memory, first = (
+            times.median(part, program)
+            for part in ("train", "validation", "epoch", "peak_mib", "first_batch")
         )
-        return [one / two for one, two in zip(ours, theirs, strict=True)]
-
-    def seconds_to_accuracy(self) -> list[float]:
-        """From the start of training with the default config to ``TARGET_ACCURACY``, each run."""
-        times = []
-        for run in self.saved["runs"]:
-            if run["section"] == "default":
-                seconds = 0.0
-                for epoch in run["epochs"]:
-                    seconds += epoch["epoch"]
-                    if epoch["accuracy"] >= TARGET_ACCURACY:
-                        break
-                else:
-                    seconds = float("inf")
-                times.append(seconds)
-        return times
-
-    def targets(self) -> list[tuple[str, list[float], float]]:
-        """What is compared, the ratio in each round, and the upper limit of their median."""
-        article = ARTICLE_EPOCHS * self.median("batch size", "epoch", PYTORCH)
-        helps = [run for run in self.saved["runs"] if run["section"] == "help"]
-        limits = {size: 1.30 if size == 20 else 1.08 for size in BATCH_SIZES if size != 64}
-        return [
-            ("epoch / plain PyTorch", self.ratios("epoch", PYTORCH), 0.70),
-            ("epoch / textbook Lightning", self.ratios("epoch", LIGHTNING), 0.35),
-            *(
-                (
-                    f"training / lower bound, batch size {size:,}",
-                    self.ratios("train", LOWER_BOUND, size),
-                    limit,
-                )
-                for size, limit in limits.items()
-            ),
-            ("validation / plain PyTorch", self.ratios("validation", PYTORCH), 0.20),
-            (
-                f"default config to {100 * TARGET_ACCURACY:.1f} % validation accuracy / "
-                f"{ARTICLE_EPOCHS} epochs of plain PyTorch",
-                [seconds / article for seconds in self.seconds_to_accuracy()],
-                0.04,
-            ),
-            ("peak memory / plain PyTorch", self.ratios("peak_mib", PYTORCH), 1.25),
-            (
-                "`--help` / `import lightning.pytorch.cli`",
-                [run["help"] / run["import"] for run in helps],
-                1.30,
-            ),
-        ]
-
-    def article_table(self) -> str:
-        """The work of the article, one line for each program."""
-        lines = [
-            "| | training s | validation s | epoch s | images/s | memory MiB | first batch s |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        ]
-        for program, name in NAMES.items():
-            train, validation, epoch, memory, first = (
-                self.median("batch size", part, program)
-                for part in ("train", "validation", "epoch", "peak_mib", "first_batch")
-            )
-            lines.append(
-                f"| {name} | {train:.2f} | {validation:.2f} | {epoch:.2f} | "
-                f"{48_000 / train:,.0f} | {memory:.0f} | {first:.1f} |"
-            )
-        return "\n".join(lines) + "\n"
-
-    def target_table(self) -> str:
-        """Each ratio and its target."""
-        lines = [
-            "| fmnist_lightning / other | median | range of the rounds | target: at most |",
-            "| --- | ---: | ---: | ---: |",
-        ]
-        for what, ratios, most in self.targets():
-            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-            lines.append(f"| {what} | {statistics.median(ratios):.2f} | {spread} | {most:.2f} |")
-        return "\n".join(lines) + "\n"
-
-    def batch_table(self) -> str:
-        """Images per second in training, by batch size."""
-        lines = [
-            "| batch size | " + " | ".join(f"{size:,}" for size in BATCH_SIZES) + " |",
-            "| --- |" + " ---: |" * len(BATCH_SIZES),
-        ]
-        for program, name in NAMES.items():
-            rates = (
-                48_000 / self.median("batch size", "train", program, size) for size in BATCH_SIZES
-            )
-            lines.append(f"| {name} | " + " | ".join(f"{rate:,.0f}" for rate in rates) + " |")
-        return "\n".join(lines) + "\n"
-
-    def size_table(self) -> str:
-        """Seconds by the number of training images."""
-        lines = [
-            "| training images | training s | epoch s | first batch s |",
-            "| ---: | ---: | ---: | ---: |",
-        ]
-        for size in TRAIN_SIZES:
-            train, epoch, first = (
-                self.median("train size", part, OURS, train_size=size)
-                for part in ("train", "epoch", "first_batch")
-            )
-            lines.append(f"| {size:,} | {train:.2f} | {epoch:.2f} | {first:.1f} |")
-        return "\n".join(lines) + "\n"
-
-    def settings_table(self) -> str:
-        """Seconds of training of the lower bound with each setting."""
-        head = " | ".join(f"batch size {size}" for size in SETTINGS_SIZES)
-        lines = [f"| lower bound, training s | {head} |"]
-        lines += ["| --- |" + " ---: |" * len(SETTINGS_SIZES)]
-        for name, options in SETTINGS.items():
-            cells = (
-                f"{self.median('settings', 'train', LOWER_BOUND, size, options=options):.2f}"
-                for size in SETTINGS_SIZES
-            )
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-        return "\n".join(lines) + "\n"
-
-    def machine_line(self) -> str:
-        """What it was measured on."""
-        return f"Medians; ratios within a round. {describe_machine(self.saved['machine'])}.\n"
+        seconds = (f"{train:.2f}", f"{validation:.2f}", f"{epoch:.2f}")
+        rows.append([name, *seconds, f"{48_000 / train:,.0f}", f"{memory:.0f}", f"{first:.1f}"])
+    columns = ["program", "training s:", "validation s:", "epoch s:", "images/s:", "memory MiB:"]
+    return markdown_table([*columns, "first batch s:"], rows)
 
 
-def tables(summary: Summary) -> dict[Path, str]:
-    """The text between the marks of each page."""
-    sections = [
+def target_table(times: Times) -> str:
+    """Each ratio and its target."""
+    ratios = {
+        name: (times.ratios(part, other, batch_size), limit)
+        for name, (part, other, batch_size, limit) in TARGETS.items()
+    }
+    ratios[HELP] = ([run["help"] / run["import"] for run in load("help")], HELP_LIMIT)
+    rows = []
+    for name, (values, limit) in ratios.items():
+        spread = f"{min(values):.2f} to {max(values):.2f}"
+        rows.append([name, f"{statistics.median(values):.2f}", spread, f"{limit:.2f}"])
+    columns = ["fmnist_lightning / other", "median:", "range of the rounds:", "target: at most:"]
+    return markdown_table(columns, rows)
+
+
+def batch_table(times: Times) -> str:
+    """Images per second in training, by batch size."""
+    rows = (
+        [name, *(f"{rate:,.0f}" for rate in times.images_per_second(program))]
+        for program, name in NAMES.items()
+    )
+    return markdown_table(["batch size", *(f"{size:,}:" for size in BATCH_SIZES)], rows)
+
+
+def count_lines(folder: str, paths: Iterable[str]) -> int:
+    """The lines of some files of a folder of this repository."""
+    return sum(len((ROOT / folder / path).read_text().splitlines()) for path in paths)
+
+
+def versions_table(times: Times) -> str:
+    """Lines of code and seconds of the same training in three versions."""
+    tour = re.search(r"## Code tour\n(?:.*\n)*?((?:\d+\. .*\n)+)", README.read_text())
+    assert tour
+    core = re.findall(r"`([\w/]+\.py)`", tour[1])  # the files in its first numbered list
+    rows = []
+    for program, adds in ADDS.items():
+        if program in EXAMPLES:
+            file = EXAMPLES[program]
+            name, num_lines = f"[{file}](examples/{file})", f"{count_lines('examples', [file])}"
+        else:
+            name = "this package"
+            num_lines = f"about {round(count_lines('fmnist_lightning', core), -2):,} (core)"
+        rows.append([name, num_lines, f"{times.median('epoch', program):.2f}", adds])
+    return markdown_table(["version", "lines:", "s/epoch:", "adds"], rows)
+
+
+def texts() -> Texts:
+    """The sections of the pages."""
+    times = Times(load("article", "batch size"))
+    machine = common.describe_machine(json.loads(SAVED.read_text())["machine"])
+    page = [
         "### The work of the article: an epoch with batch size 20\n",
-        summary.article_table(),
+        article_table(times),
         "### Ratios and their targets\n",
-        summary.target_table(),
+        target_table(times),
         "### Training: images per second\n",
-        summary.batch_table(),
+        batch_table(times),
         "![Images per second by batch size](../benchmarks/batch_size.png)\n",
-        "### Size of the training set\n",
-        summary.size_table(),
-        "![Seconds by number of training images](../benchmarks/train_size.png)\n",
-        "### Settings that were compared\n",
-        summary.settings_table(),
-        summary.machine_line(),
+        f"Medians; ratios within a round. {machine}.\n",
     ]
     return {
-        README: summary.article_table() + "\n" + summary.machine_line(),
-        DOCS / "benchmarks.md": "\n".join(sections),
+        Section(README, "versions", "speed.py"): versions_table(times),
+        Section(README, "speed", "speed.py"): f"{article_table(times)}\nMedians. {machine}.\n",
+        Section(DOCS / "benchmarks.md", "speed", "speed.py"): "\n".join(page),
     }
 
 
-def write_charts(summary: Summary) -> None:
-    """Draws `batch_size.png` and `train_size.png`."""
-    plt = pyplot()
-    colors = {PYTORCH: "#8a8a8a", LIGHTNING: "#d55e00", OURS: "#0072b2", LOWER_BOUND: "#000000"}
-    figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
+@styled
+def plot_batch_sizes(times: Times) -> Figure:
+    """Images per second by batch size, a line for each program."""
+    figure = new_figure(3.0, "Training: images per second")
+    axes = figure.add_subplot(xlabel="batch size")
     for program, name in NAMES.items():
-        rates = [
-            48_000 / summary.median("batch size", "train", program, size) for size in BATCH_SIZES
-        ]
-        width, style = 2.6 if program == OURS else 1.6, "--" if program == LOWER_BOUND else "-"
-        line = {"color": colors[program], "label": name, "linewidth": width, "linestyle": style}
-        axes.plot(BATCH_SIZES, rates, marker="o", markersize=5, **line)
-    axes.set_xscale("log", base=2)
+        style = "o--" if program == LOWER_BOUND else "o-"
+        rates = times.images_per_second(program)
+        axes.semilogx(BATCH_SIZES, rates, style, markersize=4, label=name)
     axes.set_xticks(BATCH_SIZES, [f"{size:,}" for size in BATCH_SIZES])
+    axes.minorticks_off()
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlabel("batch size")
-    axes.set_title("Training: images per second", loc="left", fontweight="bold")
-    axes.legend(frameon=False)
-    figure.savefig(BENCHMARKS / "batch_size.png", dpi=150)
-    plt.close(figure)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.grid(axis="y")
+    figure.legend(loc="outside lower left", ncols=2, fontsize=SMALL)
+    return figure
 
-    figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
-    for part, name, color in (
-        ("epoch", "epoch, with validation on 12,000 images", "#0072b2"),
-        ("first_batch", "from the command to the first batch", "#8a8a8a"),
-    ):
-        values = [summary.median("train size", part, OURS, train_size=size) for size in TRAIN_SIZES]
-        axes.plot(TRAIN_SIZES, values, marker="o", color=color, linewidth=2, label=name)
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
-    axes.set_xticks(TRAIN_SIZES, [f"{size:,}" for size in TRAIN_SIZES])
-    axes.set_xlabel("training images")
-    axes.set_title("The work of the article: seconds", loc="left", fontweight="bold")
-    axes.legend(frameon=False)
-    figure.savefig(BENCHMARKS / "train_size.png", dpi=150)
-    plt.close(figure)
+
+def write_pages() -> None:
+    """Writes the sections and the chart."""
+    common.write(texts())
+    chart = plot_batch_sizes(Times(load("article", "batch size")))
+    chart.savefig(common.BENCHMARKS / "batch_size.png")

@@ -24,12 +24,12 @@ def test_unmarked(): raise AssertionError
 """
 
 
-def test_fault_table_is_that_of_the_saved_counts() -> None:
+def test_all_injected_faults_were_survived() -> None:
     counts = json.loads(fault_injection.SAVED.read_text())["kinds"]
-    assert fault_injection.MARKS.find(fault_injection.PAGE) == fault_injection.table(counts)
-    for kind in fault_injection.KINDS:
-        assert counts[kind]
-        assert all(survived == injected > 0 for survived, injected in counts[kind].values()), kind
+    assert counts.keys() == fault_injection.read_promises().keys()
+    for kind, files in counts.items():
+        assert files
+        assert all(survived == injected > 0 for survived, injected in files.values()), kind
 
 
 def test_saved_counts_have_the_kinds_and_files_of_the_markers() -> None:
@@ -49,10 +49,7 @@ def test_marked_cases_are_counted_by_kind_and_file(tmp_path: Path) -> None:
     tests.mkdir()
     (tests / "test_disk.py").write_text(MARKED)
     counts = fault_injection.measure(tests)
-    assert {kind: files for kind, files in counts.items() if files} == {
-        "disk": {"test_disk.py": [2, 4]},
-        "signal": {"test_disk.py": [1, 1]},
-    }
+    assert counts == {"disk": {"test_disk.py": [2, 4]}, "signal": {"test_disk.py": [1, 1]}}
     assert "| `test_disk.py` | 4 | 2 |" in fault_injection.table(counts)
 
 

@@ -1,51 +1,120 @@
+import json
 import re
+import sys
+from pathlib import Path
+from typing import Any
 
-import common
+import pytest
 import results
 from samples import CONFIGS
-
-
-def test_results_tables_are_those_of_the_saved_runs() -> None:
-    for page, names in results.TABLES.items():
-        assert results.MARKS.find(page) == results.table(results.load(names))
-    gpu = results.table(results.load(folder=results.GPU_RESULTS))
-    assert results.GPU_MARKS.find(common.DOCS / "benchmarks.md") == gpu
-
-
-def test_each_saved_row_is_in_a_table() -> None:
-    shown = {name for names in results.TABLES.values() for name in names}
-    assert shown == set(results.ROWS)
 
 
 def test_each_config_gives_the_result_of_its_saved_runs() -> None:
     rows = results.load()
     for config in CONFIGS:
-        assert results.header(rows[config.stem]) in config.read_text().splitlines()
+        header = results.header(config.stem, rows[config.stem])
+        assert header in config.read_text().splitlines()
+
+
+def test_each_row_has_saved_runs() -> None:
+    assert results.load().keys() == set(results.NUM_SEEDS)
 
 
 def test_teachers_of_the_rows_are_those_of_their_configs() -> None:
-    found = {
+    teachers = {
         config.stem: teacher
         for config in CONFIGS
         for teacher in re.findall(r"teacher: (\w+)\.ckpt", config.read_text())
     }
-    assert found == results.TEACHERS
+    assert teachers == results.TEACHERS
+
+
+def saved_run(seconds: float = 9.4, accuracy: float = 0.9) -> dict[str, Any]:
+    return {
+        "seed": 3,
+        "parameters": 11252,
+        "epochs": 3,
+        "num_threads": 2,
+        "fit_seconds": seconds,
+        "curve": [],
+        "validate": {"accuracy": accuracy, "loss": 0.3, "ece": 0.01},
+        "test": {"accuracy": accuracy - 0.01, "ece": accuracy - 0.895},
+    }
 
 
 def test_summary_has_mean_and_standard_deviation_over_the_seeds() -> None:
-    runs = [
-        {
-            "parameters": 11252,
-            "epochs": 3,
-            "fit_seconds": seconds,
-            "validate": {"accuracy": accuracy},
-            "test": {"accuracy": accuracy - 0.01, "ece": accuracy - 0.895},
-        }
-        for seconds, accuracy in ((10.0, 0.90), (21.0, 0.91), (20.0, 0.92))
-    ]
-    row = results.summarize({"runs": runs})
-    assert row["seconds"] == "17 s"
-    assert row["validate"] == "91.00 ± 1.00"
-    assert row["test"] == "90.00 ± 1.00"
-    assert row["ece"] == "1.50"
-    assert row["test_seeds"] == "89.00, 90.00, 91.00"
+    runs = [saved_run(10.0, 0.90), saved_run(21.0, 0.91), saved_run(20.0, 0.92)]
+    assert results.summarize("smoke", {"runs": runs}) == {
+        "config": "smoke",
+        "parameters:": "11,252",
+        "epochs:": "3",
+        "`fit`:": "17 s",
+        "validation %": "91.00 ± 1.00",
+        "test %": "**90.00 ± 1.00**",
+        "each seed": "89.00, 90.00, 91.00",
+        "ECE %:": "1.50",
+        "command": "`python -m fmnist_lightning fit --config smoke`",
+    }
+
+
+def test_row_trains_its_seeds_with_its_teacher(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[list[str]] = []
+
+    def run_seed(options: list[str], seed: int, data_dir: Path) -> dict[str, Any]:
+        calls.append(options)
+        return saved_run() | {"seed": seed}
+
+    monkeypatch.setattr(results, "run_seed", run_seed)
+    monkeypatch.setattr(results, "run_command", lambda *args: calls.append(list(args[1:])))
+    results.run_row("tiny", Path("data"), tmp_path)
+    teacher, *fits = calls
+    assert teacher == ["fit", "--config", "fast", "--data.data_dir", "data"]
+    assert [options[:3] for options in fits] == [
+        ["--config", "tiny", "--trainer.callbacks.teacher"]
+    ] * 5
+    saved = json.loads((tmp_path / "tiny.json").read_text())
+    assert [run["seed"] for run in saved["runs"]] == list(range(5))
+
+
+def test_experiment_trains_and_validates_but_does_not_test(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[Any] = []
+
+    def run_seed(*args: Any) -> dict[str, Any]:
+        calls.append(args)
+        return saved_run()
+
+    log = tmp_path / "log.jsonl"
+    monkeypatch.setattr(results, "run_seed", run_seed)
+    monkeypatch.setattr(results, "EXPERIMENTS", log)
+    monkeypatch.setattr(results, "write_pages", lambda: None)
+    options = ["--trainer.max_epochs", "2", "--num_threads", "3"]
+    argv = ["results.py", "--experiment", "tiny", "less", "--seed", "3", "--", *options]
+    monkeypatch.setattr(sys, "argv", argv)
+    results.main()
+    assert calls == [(options, 3, data_dir, ["validate"])]
+    (entry,) = map(json.loads, log.read_text().splitlines())
+    row = "| less, seed 3 | 11,252 | 3 | 9 (2) | 90.00 | 0.3000 | 1.00 |"
+    assert row in results.experiment_tables([entry])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--experiment", "tiny", "less"], "options of the experiment's `fit` after --"),
+        (["articel"], "unknown rows articel; use default, article, "),
+    ],
+)
+def test_wrong_arguments_are_an_error(
+    args: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["results.py", *args])
+    with pytest.raises(SystemExit, match="2"):
+        results.main()
+    assert message in capsys.readouterr().err

@@ -1,100 +1,75 @@
+import itertools
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import common
 import lightning_baseline
 import lower_bound
 import pytest
 import pytorch_baseline
 import speed
-import speed_tables
-
-Times = Callable[[], dict[str, Any]]
-
-
-@pytest.fixture
-def times(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Times:
-    """Reads the times that a program wrote."""
-    path = tmp_path / "times.json"
-    monkeypatch.setenv("TIMES_FILE", str(path))
-    return lambda: dict(json.loads(path.read_text()))
+from conftest import TINY, Run
+from speed_tables import PACKAGE, PYTORCH, Times
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
-def test_speed_tables_are_those_of_the_saved_runs(page: str) -> None:
-    texts = speed_tables.tables(speed_tables.Summary(json.loads(speed.SAVED.read_text())))
-    path = common.ROOT / page
-    assert speed_tables.MARKS.find(path) == texts[path]
-
-
-def run(program: str, round: int, seconds: list[float], **kwargs: Any) -> dict[str, Any]:
-    epochs = [
-        {
-            "train": each,
-            "validation": each / 10,
-            "epoch": 1.1 * each,
-            "accuracy": 0.78 + index / 100,
-        }
-        for index, each in enumerate(seconds)
-    ]
-    return {
-        "section": "article",
-        "round": round,
-        "program": program,
-        "batch_size": 20,
-        "train_size": 48_000,
-        "options": [],
-        "first_batch": 3.0,
-        "peak_mib": 600.0 if program == speed_tables.OURS else 500.0,
-        "epochs": epochs,
-    } | kwargs
+def saved_run(program: str, seconds: list[float], peak_mib: float) -> dict[str, Any]:
+    epochs = [{"train": value, "epoch": 1.1 * value} for value in seconds]
+    times = {"peak_mib": peak_mib, "epochs": epochs}
+    return {"program": program, "batch_size": 20, "options": []} | times
 
 
 def test_ratios_are_taken_within_a_round_and_leave_out_first_epochs() -> None:
     runs = []
     for round, slow in enumerate((1, 2, 5)):  # the machine is busy in some rounds
-        runs.append(run(speed_tables.PYTORCH, round, [99, 10 * slow, 10 * slow]))
-        runs.append(run(speed_tables.OURS, round, [99, 4 * slow, (4 + round) * slow]))
-    runs.append(run("default", 0, [2, 2, 2], section="default", batch_size=128))
-    summary = speed_tables.Summary({"runs": runs})
-    assert summary.median("batch size", "train", speed_tables.PYTORCH) == 20
-    assert summary.ratios("train", speed_tables.PYTORCH) == pytest.approx([0.4, 0.45, 0.5])
-    assert summary.ratios("peak_mib", speed_tables.PYTORCH) == pytest.approx([1.2] * 3)
-    assert summary.seconds_to_accuracy() == pytest.approx([4.4])  # 78 %, then 79 %
+        runs.append(saved_run(PYTORCH, [99, 10 * slow, 10 * slow], 500.0))
+        runs.append(saved_run(PACKAGE, [99, 4 * slow, (4 + round) * slow], 600.0))
+    times = Times([*runs, saved_run(PACKAGE, [1, 1], 1) | {"options": ["--other"]}])
+    assert times.median("train", PYTORCH) == 20
+    assert times.ratios("train", PYTORCH) == pytest.approx([0.4, 0.45, 0.5])
+    assert times.ratios("peak_mib", PYTORCH) == pytest.approx([1.2] * 3)
 
 
-def test_stopwatch_times_each_epoch_of_a_fit(fit: Callable[..., Path], times: Times) -> None:
-    fit("--trainer.callbacks", "stopwatch.Stopwatch", "--trainer.max_epochs", "3")
-    taken = times()
-    assert len(taken["epochs"]) == 3
-    for epoch in taken["epochs"]:
+def test_epoch_lasts_until_the_next_one_unless_it_ends_before() -> None:
+    parts = {"train": 5.0, "validation": 1.0}
+    assert speed.seconds_of([2.0, 7.0, 8.0], [10.0]) == parts | {"epoch": 8.0}
+    assert speed.seconds_of([2.0, 7.0, 8.0, 8.5], [10.0, 15.0]) == parts | {"epoch": 6.5}
+
+
+def test_command_line_is_measured_with_the_options(
+    run: Run, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_in_process(command: list[str], folder: str, environment: dict[str, str]) -> int:
+        monkeypatch.setenv("TIMES_FILE", environment["TIMES_FILE"])
+        code, _, err = run(*command[3:])
+        assert code == 0, err
+        return 2048
+
+    monkeypatch.setattr(speed, "run_in_terminal", run_in_process)
+    measured = speed.measure(PACKAGE, data_dir, 50, 3, TINY)
+    assert measured["options"] == TINY
+    assert measured["peak_mib"] == 2.0
+    assert measured["first_batch"] > 0
+    assert len(measured["epochs"]) == 3
+    for epoch in measured["epochs"]:
         assert 0 < epoch["train"] + epoch["validation"] < epoch["epoch"]
-        assert 0 <= epoch["accuracy"] <= 1
 
 
 @pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
-@pytest.mark.parametrize(
-    ("program", "options"),
-    [
-        (pytorch_baseline, []),
-        (lightning_baseline, []),
-        (lower_bound, ["--contiguous", "--bf16", "--fused", "--threads=1"]),
-    ],
-)
+@pytest.mark.parametrize("program", [pytorch_baseline, lightning_baseline, lower_bound])
 def test_baselines_time_each_epoch(
-    program: Any, options: list[str], data_dir: Path, times: Times, monkeypatch: pytest.MonkeyPatch
+    program: Any, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["program", f"--data-dir={data_dir}", *options])
+    path = tmp_path / "times.json"
+    monkeypatch.setenv("TIMES_FILE", str(path))
+    monkeypatch.setattr(sys, "argv", ["program", f"--data-dir={data_dir}", "--epochs=2"])
     program.main()
-    taken = times()
-    assert taken["first_batch"] > 1e9
-    assert len(taken["epochs"]) == 2
-    assert all(0 < epoch["train"] < epoch["epoch"] for epoch in taken["epochs"])
-    assert all(("accuracy" in epoch) == (program is not lower_bound) for epoch in taken["epochs"])
+    epochs = [speed.seconds_of(*pair) for pair in itertools.pairwise(json.loads(path.read_text()))]
+    assert len(epochs) == 2
+    for epoch in epochs:
+        assert min(epoch.values()) > 0
+        assert epoch["train"] + epoch["validation"] <= epoch["epoch"] + 0.001
 
 
 def test_failed_program_ends_the_benchmark_with_its_output() -> None:
