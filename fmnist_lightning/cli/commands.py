@@ -46,7 +46,8 @@ def run(args: Sequence[str]) -> int:
     checkpoint = None
     if early.ckpt_path is not None:
         checkpoint = Checkpoint.find(early.ckpt_path, runs.find_root(early.root))
-    settings = options.merge_settings(starting_settings(command, checkpoint, early.trust), early)
+    trusted = [*early.trust, early.data]  # a class that an option names is trusted
+    settings = options.merge_settings(starting_settings(command, checkpoint, trusted), early)
     model: Settings = {}
     if command != "fit":  # its config may be given to another command all the same
         model = settings.pop("model", {})

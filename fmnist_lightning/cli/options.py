@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import Namespace, set_dumper
+from jsonargparse import DefaultHelpFormatter, Namespace, set_dumper
 from jsonargparse.typing import register_type
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
@@ -48,7 +48,9 @@ CHECKPOINT_HELP = """
   --ckpt_path PATH               The checkpoint; `last` is that of the latest run.
   --trust CLASS ...              Classes that the checkpoint may name besides this package's and
                                  PyTorch's.
-  --data.data_dir FOLDER         Where the images are now, if they have moved."""
+  --data.data_dir FOLDER         Where the images are now, if they have moved.
+  --num_threads N                CPU threads (default: those that other programs leave free).
+  --debug                        Show the traceback of an error."""
 HELP = {
     "fit": """Trains a network. The options that are used most:
 
@@ -68,6 +70,7 @@ HELP = {
                                  a new run from its weights.
   --seed_everything 0            The same seed gives the same run.
   --num_threads N                CPU threads (default: those that other programs leave free).
+                                 Another number changes the last digits of results.
   --name TEXT                    To tell its folder from others: runs/TIME_TEXT.
   --print_config                 Print all settings, as a config to start from.
   --debug                        Show the traceback of an error.""",
@@ -78,6 +81,7 @@ HELP = {
     "predict": f"""Writes the predictions of a checkpoint for the test images, or for photos.
 {CHECKPOINT_HELP}
   --photos PATH ...              Classify photos instead: files, folders, or patterns in quotes.
+                                 In folders named after classes, they give the accuracy too.
   --list_skipped                 With --photos, name the files that are no images.
   --index N                      Show one test image, by its number.""",
     "demo": f"""Serves a page on which a checkpoint classifies photos, for this machine only.
@@ -146,47 +150,43 @@ def merge_settings(base: Settings, early: argparse.Namespace) -> Settings:
     return base
 
 
+class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of a description."""
+
+
 def build_parser(command: str, settings: Settings) -> LightningArgumentParser:
     """The parser of a command, with the classes in the settings."""
     parser = LightningArgumentParser(
         prog=f"fmnist_lightning {command}",
         usage=f"fmnist_lightning {command} [options]",
-        description=HELP[command].partition("\n")[0],
+        description=HELP[command],
+        formatter_class=HelpFormatter,
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("-c", "--config", action="config", help="A config to start from.")
-    parser.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
-    parser.add_argument(
-        "--seed_everything",
-        type=bool | int,
-        default=0,
-        help="Seed of all random numbers; true draws one.",
-    )
-    parser.add_argument(
-        "--num_threads",
-        type=int | None,
-        metavar="N",
-        help="CPU threads (default: those that other programs leave free). Another number changes "
-        "the last digits of results.",
-    )
+    parser.add_argument("-c", "--config", action="config")
+    parser.add_argument("--debug", action="store_true")
+    parser.add_argument("--seed_everything", type=bool | int, default=0)
+    parser.add_argument("--num_threads", type=int | None)
+    parser.add_argument("--data", type=LightningDataModule)
     if command == "fit":
-        parser.add_argument("--name", type=str | None, help="The end of the run folder's name.")
+        parser.add_argument("--name", type=str | None)
         parser.add_lightning_class_args(FashionClassifier, "model")
-    elif command == "predict":
-        _add_predict_options(parser)
-    elif command == "export":
-        parser.add_argument("--output", type=str, default="model.onnx", help="The file to write.")
-    elif command == "demo":
-        _add_demo_options(parser)
-    parser.add_argument("--data", type=LightningDataModule, help="The data module.")
-    if command == "fit":
         parser.link_arguments(
             "data",
             "model.classes",
             compute_fn=lambda data: getattr(data, "classes", CLASSES),
             apply_on="instantiate",
         )
+    elif command == "predict":
+        parser.add_argument("--photos", nargs="+", type=str)
+        parser.add_argument("--list_skipped", action="store_true")
+        parser.add_argument("--index", type=int | None)
+    elif command == "export":
+        parser.add_argument("--output", type=str, default="model.onnx")
+    elif command == "demo":
+        parser.add_argument("--server_name", type=str, default="127.0.0.1")
+        parser.add_argument("--server_port", type=int | None)
     if command not in NO_TRAINER:
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
@@ -198,37 +198,6 @@ def build_parser(command: str, settings: Settings) -> LightningArgumentParser:
         if is_option and isinstance(spec, dict) and "class_path" in spec:
             parser.set_defaults({option: {"class_path": spec["class_path"]}})
     return parser
-
-
-def _add_predict_options(parser: LightningArgumentParser) -> None:
-    parser.add_argument(
-        "--photos",
-        nargs="+",
-        type=str,
-        metavar="PATH",
-        help="Classify photos instead of the test images: files, folders, or patterns in "
-        "quotes. Photos in folders named after classes also give the accuracy.",
-    )
-    parser.add_argument(
-        "--list_skipped",
-        action="store_true",
-        help="With --photos, list the files of folders that are not images.",
-    )
-    parser.add_argument(
-        "--index", type=int | None, metavar="N", help="Show one test image, by its number."
-    )
-
-
-def _add_demo_options(parser: LightningArgumentParser) -> None:
-    parser.add_argument(
-        "--server_name",
-        type=str,
-        default="127.0.0.1",
-        help="Address to serve at; 0.0.0.0 lets other machines in.",
-    )
-    parser.add_argument(
-        "--server_port", type=int | None, help="Port (default: the first free one from 7860 on)."
-    )
 
 
 def parse(parser: LightningArgumentParser, settings: Settings, args: Sequence[str]) -> Namespace:
