@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,16 +22,6 @@ def atomic_write(target: Path) -> Iterator[BinaryIO]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def read_regular(path: Path, max_size: int) -> bytes:
-    """The content of a file; OSError for more than ``max_size`` bytes, a pipe or a device."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError("not a regular file")
-    if found.st_size > max_size:
-        raise OSError(f"{found.st_size:,} bytes, expected at most {max_size:,}")
-    return path.read_bytes()
 
 
 def safe_load(path: Path, problem: str) -> Any:
