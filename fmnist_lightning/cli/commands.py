@@ -126,10 +126,12 @@ def fit(options: Namespace, checkpoint: Checkpoint | None) -> int:
             data_spec=yaml.safe_load(options.config_text)["data"],
             **options.trainer,
         )
-        saves = trainer.is_global_zero and isinstance(trainer.checkpoint_callback, RunCheckpoint)
+        should_save = trainer.is_global_zero and isinstance(
+            trainer.checkpoint_callback, RunCheckpoint
+        )
         if new_dir:
             (new_dir / runs.CONFIG).write_text(options.config_text, encoding="utf-8")
-        with runs.lock(Path(trainer.default_root_dir)) if saves else contextlib.nullcontext():
+        with runs.lock(Path(trainer.default_root_dir)) if should_save else contextlib.nullcontext():
             ckpt_path = checkpoint.path if checkpoint and is_resumed else None
             trainer.fit(options.model, datamodule=options.data, ckpt_path=ckpt_path)
     except BaseException as error:
@@ -140,7 +142,7 @@ def fit(options: Namespace, checkpoint: Checkpoint | None) -> int:
         raise
     if is_resumed and trainer.is_global_zero and trainer.global_step == first_step:
         print_line(f"The run is already complete (step {first_step:,}); nothing to train")
-    if saves:
+    if should_save:
         print_line(
             messages.format_fit_summary(trainer, runs.find_root(options.trainer.default_root_dir))
         )

@@ -17,14 +17,14 @@ from fmnist_lightning.cli.settings import (
     KNOWN_CLASSES,
     Settings,
     expand_spec,
+    find_class,
     merge,
     read_config,
-    resolve_class,
 )
 from fmnist_lightning.cli.suggestions import closest, explain
 from fmnist_lightning.data.datamodule import FashionMNISTDataModule
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.internals.specs import to_spec
+from fmnist_lightning.internals.specs import class_path, to_spec
 from fmnist_lightning.models.cnn import ArticleCNN
 from fmnist_lightning.trainer import as_list
 from fmnist_lightning.training import runs
@@ -219,7 +219,7 @@ def _resolve_callbacks(args: Sequence[str]) -> list[str]:
             option, name = resolved[-1], arg
         is_callback = option.rstrip("+") == "--trainer.callbacks"
         if is_callback and re.fullmatch(r"[A-Za-z_][\w.]*", name) and name != "null":
-            path = resolve_class("trainer.callbacks", name)
+            path = class_path(find_class("trainer.callbacks", name))
             arg = f"{option}={path}" if equals else path
         resolved.append(arg)
     return resolved

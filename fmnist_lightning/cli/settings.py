@@ -83,30 +83,30 @@ def read_config(name: str) -> Settings:
 def expand_spec(option: str, value: Any) -> Any:
     """A class as ``class_path`` and ``init_args``, where an option or a config is shorter."""
     if isinstance(value, str):
-        return {"class_path": resolve_class(option, value)}
+        cls = find_class(option, value)
+        path = class_path(cls)
+        return {"class_path": path} if isinstance(cls, type) else path  # a function is itself
     if isinstance(value, dict) and "class_path" in value:
-        return value | {"class_path": resolve_class(option, value["class_path"])}
+        return value | {"class_path": class_path(find_class(option, value["class_path"]))}
     if isinstance(value, dict) and "init_args" not in value:
         return {"init_args": value}
     return value
 
 
-def resolve_class(option: str, name: str) -> str:
-    """The path of the class or function that an option names.
+def find_class(option: str, name: str) -> Any:
+    """The class or function that an option names.
 
     Raises:
         argparse.ArgumentError: If there is none; the message has the name that was meant.
     """
     known = {path.rpartition(".")[2]: path for path in KNOWN_CLASSES[option]}
-    if name in known:
-        return known[name]
-    module, _, attribute = name.rpartition(".")
+    module, _, attribute = known.get(name, name).rpartition(".")
     meant = closest(attribute, known)
     problem = f"did you mean {meant}?" if meant else f"choose one of {', '.join(known)}."
     problem += " A class of your own needs its module: my_module.MyClass"
     if module:
         try:
-            return class_path(getattr(importlib.import_module(module), attribute))
+            return getattr(importlib.import_module(module), attribute)
         except ImportError as error:
             problem = str(error)
         except AttributeError as error:

@@ -64,8 +64,8 @@ class InMemoryDataModule(LightningDataModule):
             ("eval_batch_size", eval_batch_size, 1),
             ("split_seed", split_seed, 0),
         ):
-            if not isinstance(value, int) or value < min_value:
-                raise ValueError(f"{name} must be an integer of at least {min_value}, not {value}")
+            if value is None or value < min_value:  # null passes the parser
+                raise ValueError(f"{name} must be at least {min_value}, not {value}")
         self.save_hyperparameters()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
