@@ -66,7 +66,7 @@ def texts(figure: Figure) -> list[Text]:
     "names",
     [
         CLASSES,
-        tuple(f"Süß {index} $x 靴\ue000" for index in range(10)),
+        tuple(f"Süß {index} $\\q$ 靴\ue000" for index in range(10)),
         ("a very long name of a class",) * 10,
     ],
     ids=["fashion", "non-ascii", "long"],

@@ -12,7 +12,12 @@ from torch.nn import functional
 from fmnist_lightning import FashionClassifier
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.photos import imagenet, predict_images
-from fmnist_lightning.photos.imagenet import IMAGENET_CLASSES, class_probabilities, imagenet_network
+from fmnist_lightning.photos.imagenet import (
+    IMAGENET_CLASSES,
+    class_probabilities,
+    imagenet_network,
+    imagenet_to_class_matrix,
+)
 from fmnist_lightning.photos.preprocessing import preprocess_photo
 
 
@@ -26,6 +31,14 @@ def test_classes_are_those_that_imagenet_has_for_garments() -> None:
     assert names["Sandal"] == ["sandal"]
     assert names["Coat"][-1] == names["Shirt"][-1] == "trench coat"
     assert list(names) == list(CLASSES)
+
+
+def test_imagenet_class_of_two_classes_counts_half_for_each() -> None:
+    matrix = imagenet_to_class_matrix(CLASSES)
+    assert matrix.shape == (1000, 10)
+    suit = {CLASSES[index]: float(matrix[834, index]) for index in matrix[834].nonzero().flatten()}
+    assert suit == {"Coat": 0.5, "Shirt": 0.5}
+    assert set(matrix.sum(dim=1).tolist()) == {0.0, 1.0}
 
 
 def test_a_portrait_in_uniform_is_a_suit() -> None:

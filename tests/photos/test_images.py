@@ -236,3 +236,14 @@ def test_photo_loader_gives_views_thumbnails_and_errors(tmp_path: Path) -> None:
     assert [item.thumbnail.shape for item in batch] == 3 * [(112, 112, 3)]
     assert [item.file_index for item in batch] == [0, 1, 2]
     assert [item.error for item in batch] == ["", f"{tmp_path / '2.png'}: not an image file", ""]
+
+
+@pytest.mark.parametrize(("num_photos", "num_workers"), [(15, 0), (40, 1)])
+def test_photo_loader_has_workers_for_many_photos(
+    num_photos: int, num_workers: int, tmp_path: Path
+) -> None:
+    for index in range(num_photos):
+        (tmp_path / f"{index}.png").touch()
+    loader = photo_loader(PhotoDataset([str(tmp_path)]))  # tests run with one thread
+    assert loader.num_workers == num_workers
+    assert sum(len(batch) for batch in loader) == num_photos
