@@ -18,18 +18,18 @@ def feature_maps(
     network: nn.Module, inputs: Tensor, max_layers: int = 12
 ) -> list[tuple[str, Tensor]]:
     """Name and output, (C, H, W), of the first convolutions and poolings, for one image."""
-    found: list[tuple[str, Tensor]] = []
+    maps: list[tuple[str, Tensor]] = []
 
     def keep(name: str, layer: nn.Module, _: tuple[Tensor, ...], output: object) -> None:
         if isinstance(output, Tensor) and output.dim() == 4:  # MaxPool2d may return a tuple
-            found.append((f"{name} {type(layer).__name__}", output[0].float().cpu()))
+            maps.append((f"{name} {type(layer).__name__}", output[0].float().cpu()))
 
     with contextlib.ExitStack() as hooks:
         for name, layer in network.named_modules():
             if isinstance(layer, nn.Conv2d) or "Pool2d" in type(layer).__name__:
                 hooks.enter_context(layer.register_forward_hook(functools.partial(keep, name)))
         network.forward(inputs)  # a compiled `__call__` would bypass the hooks
-    return found[:max_layers]
+    return maps[:max_layers]
 
 
 @torch.inference_mode()
@@ -38,12 +38,13 @@ def embeddings(network: nn.Module, inputs: Tensor) -> Tensor:
 
     A network without one, or whose inputs have another shape, gives its logits.
     """
-    found: list[Tensor] = []
+    points: list[Tensor] = []
     linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     with contextlib.ExitStack() as hooks:
         for layer in linear[-1:]:
-            hook = layer.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+            hook = layer.register_forward_pre_hook(lambda _, inputs: points.append(inputs[0]))
             hooks.enter_context(hook)
         logits: Tensor = network.forward(inputs)
-    points = next((each for each in found[-1:] if each.shape[:-1] == logits.shape[:-1]), logits)
-    return points.float().cpu()
+    if not points or points[-1].shape[:-1] != logits.shape[:-1]:
+        return logits.float().cpu()
+    return points[-1].float().cpu()

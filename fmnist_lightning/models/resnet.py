@@ -13,7 +13,7 @@ from fmnist_lightning.models.pooling import FastMaxPool2d
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, *pooling: nn.Module) -> nn.Sequential:
-    """A 3x3 convolution that keeps height and width, optional pooling, normalisation and ReLU."""
+    """A 3x3 convolution that keeps height and width, optional pooling, normalization and ReLU."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
     return nn.Sequential(conv, *pooling, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 

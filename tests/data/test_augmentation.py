@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fmnist_lightning import RandomAugmentation
+from fmnist_lightning.data.augmentation import random_erasing
 
 
 def padded_images(num: int = 400) -> Tensor:
@@ -88,6 +89,22 @@ def test_erases_rectangles_of_noise() -> None:
     assert 0.27 < max(areas) < 0.33
     assert 120 < augmented[augmented > 0].float().mean() < 136
     assert augmented[augmented > 0].float().std() > 60
+
+
+@pytest.mark.parametrize(("top", "left"), [(0.0, 0.999), (0.999, 0.0), (0.5, 0.5)])
+def test_erased_rectangle_ends_where_it_should(
+    top: float, left: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Half of the range of areas is 16 %, 125 pixels; half of that of aspect ratios is a square.
+    numbers = torch.tensor([0.0, 0.5, 0.5, top, left]).view(5, 1, 1)
+    monkeypatch.setattr(torch, "rand", lambda *size, device: numbers)
+    monkeypatch.setattr(torch, "randint", lambda low, high, size, **_: torch.full(size, high - 1))
+    (image,) = random_erasing(torch.zeros(1, 28, 28, dtype=torch.uint8), erase_prob=0.1)
+    rows, columns = image.any(1).nonzero().flatten(), image.any(0).nonzero().flatten()
+    first_row, first_column = int(18 * top), int(18 * left)
+    assert rows.tolist() == list(range(first_row, first_row + 11))
+    assert columns.tolist() == list(range(first_column, first_column + 11))
+    assert (image == 255).sum() == 11 * 11
 
 
 def test_repeats_with_the_seed_and_differs_between_calls() -> None:
