@@ -44,7 +44,6 @@ class InMemoryDataModule(LightningDataModule):
     """
 
     classes: Sequence[str]
-    has_val = False  # whether ``read("val")`` works; if not, ``read("train")`` is split
     train_dataset: TensorImageDataset
     val_dataset: TensorImageDataset
     test_dataset: TensorImageDataset
@@ -63,7 +62,7 @@ class InMemoryDataModule(LightningDataModule):
             ("eval_batch_size", eval_batch_size, 1),
             ("split_seed", split_seed, 0),
         ):
-            if value < min_value:
+            if value is None or value < min_value:  # null is an option that the parser lets pass
                 raise ValueError(f"{name} must be at least {min_value}, not {value}")
         self.save_hyperparameters()
         self.batch_size = batch_size
@@ -79,13 +78,15 @@ class InMemoryDataModule(LightningDataModule):
         """Reads the images that ``fit``, ``validate``, ``test`` or ``predict`` needs."""
         self._check_trainer()
         if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
-            self.train_dataset = self.read("train")
-            if self.has_val:
-                self.val_dataset = self.read("val")
-            else:
-                self._split_train_dataset()
+            train, val = self.read("train"), self.read("val")
+            assert train is not None
+            self.train_dataset, self.val_dataset = (
+                (train, val) if val is not None else self._split(train)
+            )
         if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
-            self.test_dataset = self.read("test")
+            test = self.read("test")
+            assert test is not None
+            self.test_dataset = test
         self._move_datasets(self._device)
 
     @override
@@ -123,23 +124,22 @@ class InMemoryDataModule(LightningDataModule):
                 "images it was trained on would count as validation images"
             )
 
-    def read(self, split: str) -> TensorImageDataset:
-        """Reads the images of ``train``, ``val`` or ``test``.
+    def read(self, split: str) -> TensorImageDataset | None:
+        """Reads the images of ``train``, ``val`` or ``test``; None means to split ``train``.
 
         Raises:
             DataError: If the files are missing.
         """
         raise NotImplementedError
 
-    def _split_train_dataset(self) -> None:
-        dataset, args = self.train_dataset, self.split_args
+    def _split(self, dataset: TensorImageDataset) -> tuple[TensorImageDataset, TensorImageDataset]:
+        args = self.split_args
         if args["val_size"] is None:
             args["val_size"] = len(dataset) // 5
         if args["train_size"] is None:
             args["train_size"] = len(dataset) - args["val_size"]
         train_indices, val_indices = split_indices(len(dataset), **args)
-        self.train_dataset = dataset.subset(train_indices)
-        self.val_dataset = dataset.subset(val_indices)
+        return dataset.subset(train_indices), dataset.subset(val_indices)
 
     def _loader(
         self, dataset: TensorImageDataset, batch_size: int, shuffle: bool = False
@@ -215,7 +215,9 @@ class FashionMNISTDataModule(InMemoryDataModule):
         download(self.data_dir)
 
     @override
-    def read(self, split: str) -> TensorImageDataset:
+    def read(self, split: str) -> TensorImageDataset | None:
+        if split == "val":
+            return None
         try:
             return read_dataset(raw_folder(self.data_dir), train=split == "train")
         except FileNotFoundError as error:
