@@ -341,8 +341,8 @@ class OwnDataModule(InMemoryDataModule):
 
     classes = ("dark", "bright")
 
-    def read(self, part: str) -> TensorImageDataset | None:
-        if part == "val":
+    def read(self, split: str) -> TensorImageDataset | None:
+        if split == "val":
             return None
         labels = torch.arange(600) % 2
         images = (64 * labels[:, None, None] + torch.arange(28)).expand(-1, 28, -1)

@@ -244,7 +244,7 @@ def test_load_image_of_random_bytes_raises_only_photo_error(head: bytes, rest: b
 VALUES = st.one_of(
     *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=9)),
     st.lists(st.integers(), max_size=3),
-    st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
+    st.dictionaries(st.text(min_size=1, max_size=5), st.integers(), max_size=2),
 )
 KEYS = ["batch_size", "eval_batch_size", "split_seed", "train_size", "val_size"]
 

@@ -45,7 +45,6 @@ class InMemoryDataModule(LightningDataModule):
     """
 
     classes: Sequence[str]
-    has_val = False  # whether ``read("val")`` works; if not, ``read("train")`` is split
     train_dataset: TensorImageDataset
     val_dataset: TensorImageDataset
     test_dataset: TensorImageDataset
@@ -80,13 +79,15 @@ class InMemoryDataModule(LightningDataModule):
         """Reads the images that ``fit``, ``validate``, ``test`` or ``predict`` needs."""
         self._check_trainer()
         if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
-            self.train_dataset = self.read("train")
-            if self.has_val:
-                self.val_dataset = self.read("val")
-            else:
-                self._split_train_dataset()
+            train, val = self.read("train"), self.read("val")
+            assert train is not None
+            self.train_dataset, self.val_dataset = (
+                (train, val) if val is not None else self._split(train)
+            )
         if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
-            self.test_dataset = self.read("test")
+            test = self.read("test")
+            assert test is not None
+            self.test_dataset = test
         self._move_datasets(self._device)
 
     @override
@@ -124,20 +125,18 @@ class InMemoryDataModule(LightningDataModule):
                 "trained on would count as validation images, or labels mean other classes"
             )
 
-    def read(self, split: str) -> TensorImageDataset:
-        """Reads the images of ``train``, ``val`` or ``test``.
+    def read(self, split: str) -> TensorImageDataset | None:
+        """Reads the images of ``train``, ``val`` or ``test``; None means to split ``train``.
 
         Raises:
             DataError: If the files are missing.
         """
         raise NotImplementedError
 
-    def _split_train_dataset(self) -> None:
-        dataset = self.train_dataset
+    def _split(self, dataset: TensorImageDataset) -> tuple[TensorImageDataset, TensorImageDataset]:
         self._fill_split_args(len(dataset))
         train_indices, val_indices = split_indices(len(dataset), **self.split_args)
-        self.train_dataset = dataset.subset(train_indices)
-        self.val_dataset = dataset.subset(val_indices)
+        return dataset.subset(train_indices), dataset.subset(val_indices)
 
     def _fill_split_args(self, num: int) -> None:
         """Sets the sizes of the split that are None, for ``num`` images."""
@@ -222,7 +221,9 @@ class FashionMNISTDataModule(InMemoryDataModule):
         download(self.data_dir)
 
     @override
-    def read(self, split: str) -> TensorImageDataset:
+    def read(self, split: str) -> TensorImageDataset | None:
+        if split == "val":
+            return None
         try:
             return read_dataset(raw_folder(self.data_dir), train=split == "train")
         except FileNotFoundError as error:

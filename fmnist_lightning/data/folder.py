@@ -46,14 +46,14 @@ class ImageFolderDataModule(InMemoryDataModule):
         self.folder = Path(data_dir).expanduser()
         self.classes = sorted(path.name for path in self.folder.glob("train/*") if path.is_dir())
         self.idx_labels: Tensor | None = None  # the labels of the classes in IDX files
-        if self.classes:
-            self.has_val = (self.folder / "val").is_dir()
-        else:
+        if not self.classes:
             self.idx_labels = read_label_file(self._idx_file("train", "labels-idx1")).unique()
             self.classes = [str(label) for label in self.idx_labels.tolist()]
 
     @override
-    def read(self, split: str) -> TensorImageDataset:
+    def read(self, split: str) -> TensorImageDataset | None:
+        if split == "val" and not (self.folder / split).is_dir():
+            return None
         if self.idx_labels is None:
             return read_image_folder(self.folder / split, self.classes)
         images = read_image_file(self._idx_file(split, "images-idx3"))

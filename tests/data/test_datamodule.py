@@ -137,9 +137,9 @@ def test_help_lists_the_arguments_of_the_base_class(capsys: pytest.CaptureFixtur
 @pytest.mark.fault("bad_settings")
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("batch_size", 0), ("eval_batch_size", -1), ("split_seed", -1)],
+    [("batch_size", 0), ("batch_size", None), ("eval_batch_size", -1), ("split_seed", -1)],
 )
-def test_arguments_out_of_range_are_refused_by_name(argument: str, value: int) -> None:
+def test_arguments_out_of_range_are_refused_by_name(argument: str, value: int | None) -> None:
     with pytest.raises(ValueError, match=f"{argument} must be at least .*{value}"):
         FashionMNISTDataModule(**{argument: value})  # type: ignore[arg-type]
 
