@@ -13,8 +13,8 @@ from torch.optim import AdamW, Optimizer
 from fmnist_lightning.data.augmentation import tta_views
 from fmnist_lightning.data.dataset import CLASSES, Batch
 from fmnist_lightning.internals.specs import from_spec, to_spec, with_argument
+from fmnist_lightning.internals.step import CompiledStep, require_compiler
 from fmnist_lightning.models.cnn import ArticleCNN
-from fmnist_lightning.training.compiled_step import CompiledStep, require_compiler
 from fmnist_lightning.training.lr_schedule import one_cycle
 from fmnist_lightning.training.metrics import ClassificationMetrics, cross_entropy
 
