@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fmnist_lightning import ArticleCNN
 from fmnist_lightning.data.dataset import read_dataset, split_indices
 from fmnist_lightning.data.download import raw_folder
-from fmnist_lightning.internals.fast_loop import keep_freed_memory
+from fmnist_lightning.internals.threads import set_malloc_thresholds
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="number of PyTorch's threads")
     args = parser.parse_args()
     torch.manual_seed(0)
-    keep_freed_memory()
+    set_malloc_thresholds()
     if args.threads:
         torch.set_num_threads(args.threads)
     official = read_dataset(raw_folder(args.data_dir), train=True)

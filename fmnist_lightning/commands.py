@@ -65,6 +65,9 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,  # the first validation comes within seconds
     "default_root_dir": runs.ROOT,
 }
+OWN_TRAINER_OPTIONS = {  # arguments of create_trainer
+    "fast_loop": (True, "Leave out Lightning's hooks that do nothing. Results are the same."),
+}
 
 # What people try, and the options that are meant.
 SYNONYMS = {
@@ -149,6 +152,8 @@ def add_options(parser: LightningArgumentParser, command: str) -> None:
         parser.add_argument("--trainer", type=dict | None, help=argparse.SUPPRESS)
     else:
         parser.add_lightning_class_args(Trainer, "trainer")
+        for key, (default, text) in OWN_TRAINER_OPTIONS.items():
+            parser.add_argument(f"--trainer.{key}", type=bool, default=default, help=text)
         parser.set_defaults({f"trainer.{key}": v for key, v in TRAINER_DEFAULTS.items()})
     if command == "fit":
         parser.link_arguments(

@@ -4,18 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
-from fmnist_lightning.internals.console import EpochBar, can_show_bar
-from fmnist_lightning.internals.fast_loop import FitLoop
+from fmnist_lightning.internals.console import EpochBar, can_show_bar, print_line
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.threads import StarvationWarning, set_num_threads
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
 from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, read_checkpoint
+
+LIGHTNING_VERSION = "2.6"  # of the loops that FastFitLoop and CorrectedFitLoop extend
 
 
 def create_trainer(
@@ -26,6 +28,7 @@ def create_trainer(
     callbacks: Callback | Sequence[Callback] | None = None,
     plugins: Any = None,
     num_threads: int | None = None,
+    fast_loop: bool = True,
     **kwargs: Any,
 ) -> Trainer:
     """Builds a ``Trainer`` with everything that the command line gives a run.
@@ -41,6 +44,7 @@ def create_trainer(
         callbacks: Added to those of this function.
         plugins: As in ``Trainer``.
         num_threads: CPU threads of PyTorch; by default, those that other programs leave free.
+        fast_loop: Whether to leave out Lightning's hooks that do nothing. Results are the same.
         **kwargs: Any other argument of ``Trainer``.
 
     Raises:
@@ -63,20 +67,45 @@ def create_trainer(
         from fmnist_lightning import tensorboard  # an option, imported only where it is used
 
         if logger is None or logger is True:
-            last = run_dir / runs.CHECKPOINTS / runs.LAST  # of a run that is resumed
-            step = read_checkpoint(last)["global_step"] if last.is_file() else 0
-            logger = tensorboard.FixedStepTensorBoardLogger(run_dir, purge_step=step)
+            logger = tensorboard.FixedStepTensorBoardLogger(run_dir, purge_step=last_step(run_dir))
         used += [tensorboard.TensorBoardSetup(), tensorboard.TensorBoardEvaluation()]
     if saves:
         used.append(RunCheckpoint(run_dir / runs.CHECKPOINTS))
-    all_plugins = as_list(plugins)
-    if not any(isinstance(plugin, CheckpointIO) for plugin in all_plugins):
-        all_plugins.append(AtomicCheckpointIO())
     kwargs = {"num_sanity_val_steps": 0, "enable_model_summary": False, **kwargs}
-    kwargs["default_root_dir"] = run_dir
-    trainer = Trainer(logger=logger, callbacks=used, plugins=all_plugins, **kwargs)
-    trainer.fit_loop = FitLoop(trainer)
+    kwargs |= {"default_root_dir": run_dir, "plugins": with_checkpoint_io(plugins)}
+    trainer = Trainer(logger=logger, callbacks=used, **kwargs)
+    replace_loop(trainer, fast_loop)
     return trainer
+
+
+def replace_loop(trainer: Trainer, fast_loop: bool) -> None:
+    """Gives a trainer the corrected loop, or the fast one, if it is known to fit Lightning."""
+    if not lightning.__version__.startswith(f"{LIGHTNING_VERSION}."):
+        if trainer.is_global_zero:
+            print_line(
+                f"Lightning {lightning.__version__} runs its own loop, which takes longer and may "
+                f"end without a validation; that of this package extends {LIGHTNING_VERSION} only"
+            )
+        return
+    from fmnist_lightning.internals import fast_loop as fast
+    from fmnist_lightning.internals import loop_fixes
+
+    loop_class = fast.FastFitLoop if fast_loop else loop_fixes.CorrectedFitLoop
+    trainer.fit_loop = loop_class(trainer)
+
+
+def with_checkpoint_io(plugins: Any) -> list[Any]:
+    """Plugins of a ``Trainer``, one of which writes checkpoints: this package's, or another."""
+    plugins = as_list(plugins)
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(AtomicCheckpointIO())
+    return plugins  # type: ignore[no-any-return]
+
+
+def last_step(run_dir: Path) -> int:
+    """The number of steps done of a run, which are more than 0 if it is resumed."""
+    last = run_dir / runs.CHECKPOINTS / runs.LAST
+    return int(read_checkpoint(last)["global_step"]) if last.is_file() else 0
 
 
 def is_rank_zero() -> bool:

@@ -160,3 +160,28 @@ def test_starved_run_says_so_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         code, out, err = run("fit", *TINY, "--trainer.max_epochs", "3")
         assert code == 0, err
         assert out.count(line) == count
+
+
+FAULTS = """
+import resource
+import torch
+from fmnist_lightning.internals.threads import set_malloc_thresholds
+
+def count() -> int:
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        tensors = [torch.ones(2_000_000) for _ in range(10)]
+        del tensors
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(count())
+set_malloc_thresholds()
+print(count())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_freed_memory_is_used_again_without_page_faults() -> None:
+    output = subprocess.check_output([sys.executable, "-c", FAULTS])
+    before, after = map(int, output.split())
+    assert after < 100 < before
