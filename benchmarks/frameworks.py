@@ -31,7 +31,7 @@ COMPILED = "compiled"
 # Each framework: its program and options.
 PROGRAMS: dict[str, tuple[str, list[str]]] = {
     OURS: (OURS, []),
-    COMPILED: (OURS, ["--model.compile=true"]),
+    COMPILED: (OURS, ["--trainer.compile=true"]),
     "Keras on TensorFlow": ("keras_baseline", ["--backend=tensorflow"]),
     "Keras on JAX": ("keras_baseline", ["--backend=jax"]),
     "Flax on JAX": ("flax_baseline", []),

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from fmnist_lightning.internals.console import EpochBar, can_show_bar, print_line
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
+from fmnist_lightning.internals.step import CompileStep
 from fmnist_lightning.internals.threads import StarvationWarning, set_num_threads
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
@@ -28,6 +29,7 @@ def create_trainer(
     callbacks: Callback | Sequence[Callback] | None = None,
     plugins: Any = None,
     num_threads: int | None = None,
+    compile: bool = False,
     fast_loop: bool = True,
     **kwargs: Any,
 ) -> Trainer:
@@ -44,6 +46,7 @@ def create_trainer(
         callbacks: Added to those of this function.
         plugins: As in ``Trainer``.
         num_threads: CPU threads of PyTorch; by default, those that other programs leave free.
+        compile: Whether to train with ``torch.compile``, see :class:`CompileStep`.
         fast_loop: Whether to leave out Lightning's hooks that do nothing. Results are the same.
         **kwargs: Any other argument of ``Trainer``.
 
@@ -59,6 +62,7 @@ def create_trainer(
     if run_dir is None or dry:  # other ranks write nothing, but the checkpoints of rank 0
         run_dir = runs.create_run_dir(root) if is_rank_zero() and not dry else root
     used = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
+    used += [CompileStep()] if compile else []
     has_bar = any(isinstance(callback, ProgressBar) for callback in used)
     if kwargs.get("enable_progress_bar") is not False and not has_bar:
         used.append(EpochBar(refresh_rate=10 if can_show_bar() else 0))

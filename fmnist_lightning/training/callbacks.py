@@ -51,12 +51,11 @@ class EpochSummary(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints one line."""
         assert isinstance(pl_module, FashionClassifier)
-        train = pl_module.train_metrics.compute()
+        train = pl_module.compute_metrics("train")
         of = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
-        line = (
-            f"epoch {trainer.current_epoch + 1:>2}{of}  "
-            f"train loss {train['loss']:.4f} acc {100 * train['acc']:5.2f} %"
-        )
+        line = f"epoch {trainer.current_epoch + 1:>2}{of}"
+        if train:  # a training_step of one's own may keep no outputs
+            line += f"  train loss {train['loss']:.4f} acc {100 * train['acc']:5.2f} %"
         if self.validated:
             self.validated = False
             val = pl_module.val_metrics.compute()
