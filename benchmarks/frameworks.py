@@ -24,10 +24,12 @@ SAVED = RESULTS / "frameworks.json"
 NUM_ROUNDS = 3
 BATCH_SIZES = (20, 128)
 COMPILED = "compiled"
+# The option of the saved runs, and its name today.
+OLD_OPTION, OPTION = "--model.compile=true", "--trainer.compile=true"
 # Each framework: its program and options.
 PROGRAMS: dict[str, tuple[str, list[str]]] = {
     PACKAGE: (PACKAGE, []),
-    COMPILED: (PACKAGE, ["--model.compile=true"]),
+    COMPILED: (PACKAGE, [OPTION]),
     "Keras on TensorFlow": ("keras_baseline", ["--backend=tensorflow"]),
     "Keras on JAX": ("keras_baseline", ["--backend=jax"]),
     "Flax on JAX": ("flax_baseline", []),
@@ -65,7 +67,7 @@ def table(times: Times) -> str:
 
 def texts() -> Texts:
     """The section of the page."""
-    saved = json.loads(SAVED.read_text())
+    saved = json.loads(SAVED.read_text().replace(OLD_OPTION, OPTION))
     versions = ", ".join(f"{name} {number}" for name, number in saved["frameworks"].items())
     machine = common.describe_machine(saved["machine"])
     section = Section(DOCS / "benchmarks.md", "frameworks", "frameworks.py")

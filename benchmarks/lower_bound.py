@@ -7,14 +7,14 @@ from torch.nn import functional as F
 from fmnist_lightning import ArticleCNN
 from fmnist_lightning.data.dataset import read_dataset, split_indices
 from fmnist_lightning.data.download import raw_folder
-from fmnist_lightning.internals.fast_loop import keep_freed_memory
+from fmnist_lightning.internals.threads import set_malloc_thresholds
 
 
 def main() -> None:
     """Trains."""
     args = baseline_parser(__doc__).parse_args()
     torch.manual_seed(0)
-    keep_freed_memory()
+    set_malloc_thresholds()
     official = read_dataset(raw_folder(args.data_dir), train=True)
     num_train = len(official) * 4 // 5
     train, val = split_indices(len(official), num_train, len(official) - num_train, split_seed=0)

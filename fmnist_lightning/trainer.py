@@ -4,19 +4,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
-from fmnist_lightning.internals.console import EpochBar, can_show_bar
-from fmnist_lightning.internals.fast_loop import FitLoop
+from fmnist_lightning.internals.console import EpochBar, can_show_bar, print_line
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
+from fmnist_lightning.internals.step import CompileStep
 from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.training import runs
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
 from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, read_checkpoint
 from fmnist_lightning.training.run_checkpoint import RunCheckpoint, check_best
+
+LIGHTNING_VERSION = "2.6"  # of the loops that FastFitLoop and CorrectedFitLoop extend
 
 
 def create_trainer(
@@ -27,8 +30,8 @@ def create_trainer(
     callbacks: Callback | Sequence[Callback] | None = None,
     plugins: Any = None,
     num_threads: int | None = None,
-    log_step: int | None = None,
-    data_spec: dict[str, Any] | None = None,
+    compile: bool = False,
+    fast_loop: bool = True,
     **kwargs: Any,
 ) -> Trainer:
     """Builds a ``Trainer`` with everything that the command line gives a run.
@@ -44,9 +47,8 @@ def create_trainer(
         callbacks: Added to those of this function.
         plugins: As in ``Trainer``.
         num_threads: CPU threads of PyTorch; by default, those that other programs leave free.
-        log_step: The step of all metrics in the TensorBoard log, for evaluations of a checkpoint.
-        data_spec: ``class_path`` and ``init_args`` of the data module, for the checkpoints; by
-            default its class and the hyperparameters that it has saved.
+        compile: Whether to train with ``torch.compile``, see :class:`CompileStep`.
+        fast_loop: Whether to leave out Lightning's hooks that do nothing. Results are the same.
         **kwargs: Any other argument of ``Trainer``.
 
     Raises:
@@ -61,6 +63,7 @@ def create_trainer(
     if run_dir is None or is_dry:  # other ranks write nothing, but the checkpoints of rank 0
         run_dir = runs.create_run_dir(root) if is_rank_zero() and not is_dry else root
     used = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
+    used += [CompileStep()] if compile else []
     has_bar = any(isinstance(callback, ProgressBar) for callback in used)
     if kwargs.get("enable_progress_bar") is not False and not has_bar:
         used.append(EpochBar(refresh_rate=10 if can_show_bar() else 0))
@@ -69,21 +72,45 @@ def create_trainer(
         from fmnist_lightning import tensorboard  # an option, imported only where it is used
 
         if logger is None or logger is True:
-            last, purge_step = run_dir / runs.CHECKPOINTS / runs.LAST, None
-            if log_step is None:  # a fit, which repeats what the log has of later steps
-                purge_step = read_checkpoint(last)["global_step"] if last.is_file() else 0
-            logger = tensorboard.RunTensorBoardLogger(run_dir, log_step, purge_step)
+            logger = tensorboard.RunTensorBoardLogger(run_dir, purge_step=last_step(run_dir))
         used += [tensorboard.TensorBoardSetup(), tensorboard.EvaluationFigures()]
     if should_save:
-        used.append(RunCheckpoint(run_dir / runs.CHECKPOINTS, data_spec))
-    all_plugins = as_list(plugins)
-    if not any(isinstance(plugin, CheckpointIO) for plugin in all_plugins):
-        all_plugins.append(AtomicCheckpointIO())
+        used.append(RunCheckpoint(run_dir / runs.CHECKPOINTS))
     kwargs = {"num_sanity_val_steps": 0, "enable_model_summary": False, **kwargs}
-    kwargs["default_root_dir"] = run_dir
-    trainer = Trainer(logger=logger, callbacks=used, plugins=all_plugins, **kwargs)
-    trainer.fit_loop = FitLoop(trainer)
+    kwargs |= {"default_root_dir": run_dir, "plugins": with_checkpoint_io(plugins)}
+    trainer = Trainer(logger=logger, callbacks=used, **kwargs)
+    replace_loop(trainer, fast_loop)
     return trainer
+
+
+def replace_loop(trainer: Trainer, fast_loop: bool) -> None:
+    """Gives a trainer the corrected loop, or the fast one, if it is known to fit Lightning."""
+    if not lightning.__version__.startswith(f"{LIGHTNING_VERSION}."):
+        if trainer.is_global_zero:
+            print_line(
+                f"Lightning {lightning.__version__} runs its own loop, which takes longer and may "
+                f"end without a validation; that of this package extends {LIGHTNING_VERSION} only"
+            )
+        return
+    from fmnist_lightning.internals import fast_loop as fast
+    from fmnist_lightning.internals import loop_fixes
+
+    loop_class = fast.FastFitLoop if fast_loop else loop_fixes.CorrectedFitLoop
+    trainer.fit_loop = loop_class(trainer)
+
+
+def with_checkpoint_io(plugins: Any) -> list[Any]:
+    """Plugins of a ``Trainer``, one of which writes checkpoints: this package's, or another."""
+    plugins = as_list(plugins)
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(AtomicCheckpointIO())
+    return plugins  # type: ignore[no-any-return]
+
+
+def last_step(run_dir: Path) -> int:
+    """The number of steps done of a run, which are more than 0 if it is resumed."""
+    last = run_dir / runs.CHECKPOINTS / runs.LAST
+    return int(read_checkpoint(last)["global_step"]) if last.is_file() else 0
 
 
 def is_rank_zero() -> bool:

@@ -27,7 +27,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "trainer": (CORE, {"tensorboard"}),
     "cli": (
         CORE | {"__init__", "__version__", "trainer"},
-        {"photos", "demo", "export"},
+        {"photos", "tensorboard", "demo", "export"},
     ),
     "__main__": (CORE | {"cli"}, set()),
     "__init__": (CORE | {"trainer"}, set()),

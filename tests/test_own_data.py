@@ -39,14 +39,20 @@ class ThreeClasses(LightningDataModule):
     test_dataloader = predict_dataloader = val_dataloader
 """
 FIXED = """
+from collections.abc import Callable
 from torch import nn
 
 def linear() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
 
 class Net(nn.Sequential):
-    def __init__(self, act=nn.ReLU, last: nn.Module = nn.Identity(), num_classes: int = 10) -> None:
-        super().__init__(nn.Flatten(), nn.Linear(784, 8), act(), nn.Linear(8, num_classes), last)
+    def __init__(
+        self,
+        act: type[nn.Module] = nn.ReLU,
+        last: Callable[[], nn.Module] = nn.Identity,
+        num_classes: int = 10,
+    ) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 8), act(), nn.Linear(8, num_classes), last())
 
 class TenOutputs(nn.Sequential):
     def __init__(self) -> None:
@@ -95,7 +101,7 @@ def test_fit_test_and_predict(run: Run) -> None:
         ("Net", ()),
         ("Net", ("--model.network.act=torch.nn.GELU", "--model.network.last=torch.nn.Hardtanh")),
     ],
-    ids=["a function", "a default class", "a class and a module"],
+    ids=["a function", "default classes", "a class and a factory"],
 )
 def test_network_of_a_function_or_with_classes_as_arguments(
     name: str, options: tuple[str, ...], run: Run
@@ -128,8 +134,8 @@ def test_run_is_resumed_with_its_data_module(run: Run) -> None:
     [
         (
             ("--model.network", "three_classes.TenOutputs"),
-            "the network gives an output of shape (10, 10), not (10, 3), for 10 images and 3 "
-            "classes: give it an argument num_classes",
+            "the network returns shape (10, 10) for 3 classes; expected (10, 3). Add an argument "
+            "num_classes to the network: it is filled in automatically",
         ),
         ((*MLP, "--data.first_label=1"), "labels must be 0 to 2 for 3 classes, not 1 to 3"),
         ((*MLP, "--data.first_label=-1"), "labels must be 0 to 2 for 3 classes, not -1 to 1"),

@@ -49,12 +49,9 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "a function": network("evil.function"),
     "a function of the standard library": network("os.system", command="touch mark"),
     "a package whose name begins like an allowed one": network("fmnist_lightning_evil.Net"),
-    "a marked class": network(TRANSFORMER, custom_encoder={"__class__": "evil.Net"}),
-    "a marked module": network(
-        TRANSFORMER, custom_encoder={"__class__": "evil.Net", "init_args": {}}
-    ),
-    "a marked function": network(TRANSFORMER, activation={"__class__": "os.abort"}),
-    "a class as an argument": network(TRANSFORMER, custom_encoder=NET),
+    "a class as an argument": network(TRANSFORMER, custom_encoder={"class_path": "evil.Net"}),
+    "a class with arguments as an argument": network(TRANSFORMER, custom_encoder=NET),
+    "a function as an argument": network(TRANSFORMER, activation={"class_path": "os.abort"}),
     "a class as text": network(TRANSFORMER, activation=json.dumps(NET)),
     "a function as text": network(TRANSFORMER, activation="evil.function"),
     "a classifier in a classifier": network("fmnist_lightning.FashionClassifier", network=NET),

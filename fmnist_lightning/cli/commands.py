@@ -3,11 +3,11 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer, seed_everything
 
@@ -123,7 +123,6 @@ def fit(options: Namespace, checkpoint: Checkpoint | None) -> int:
         trainer = create_trainer(
             run_dir=run_dir or new_dir,
             num_threads=options.num_threads,
-            data_spec=yaml.safe_load(options.config_text)["data"],
             **options.trainer,
         )
         should_save = trainer.is_global_zero and isinstance(
@@ -162,13 +161,14 @@ def evaluation(
         print_line(checkpoint.describe(classifier))
     new_dir = None if checkpoint.run_dir else _create_run_dir(options)
     run_dir = None if options.trainer.fast_dev_run else checkpoint.run_dir or new_dir
+    kwargs = {**options.trainer, "enable_checkpointing": False}
+    if kwargs["logger"] in (None, True) and run_dir:
+        from fmnist_lightning.tensorboard import RunTensorBoardLogger
+
+        # The curves of an epoch are at its last step, which Lightning counts from 0.
+        kwargs["logger"] = RunTensorBoardLogger(run_dir, step=max(checkpoint.step - 1, 0))
     try:
-        trainer = create_trainer(
-            run_dir=run_dir,
-            num_threads=options.num_threads,
-            log_step=max(checkpoint.step - 1, 0),
-            **{**options.trainer, "enable_checkpointing": False},
-        )
+        trainer = create_trainer(run_dir=run_dir, num_threads=options.num_threads, **kwargs)
         yield classifier, trainer, run_dir
     except BaseException:
         runs.remove(new_dir)
@@ -245,4 +245,6 @@ def export(options: Namespace, checkpoint: Checkpoint) -> int:
     return 0
 
 
-COMMANDS = {command.__name__: command for command in (fit, validate, test, predict, demo, export)}
+COMMANDS: dict[str, Callable[[Namespace, Any], int]] = {
+    command.__name__: command for command in (fit, validate, test, predict, demo, export)
+}

@@ -109,6 +109,10 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,  # the first validation comes within seconds
     "default_root_dir": runs.ROOT,
 }
+CREATE_TRAINER_OPTIONS = {
+    "compile": (False, "Train with torch.compile: steps of small networks take a fifth less."),
+    "fast_loop": (True, "Leave out Lightning's hooks that do nothing. Results are the same."),
+}
 
 
 class ConfigDumper(yaml.SafeDumper):
@@ -189,6 +193,8 @@ def build_parser(command: str, settings: Settings) -> LightningArgumentParser:
         parser.add_argument("--server_port", type=int | None)
     if command not in NO_TRAINER:
         parser.add_lightning_class_args(Trainer, "trainer")
+        for name, (default, text) in CREATE_TRAINER_OPTIONS.items():
+            parser.add_argument(f"--trainer.{name}", type=bool, default=default, help=text)
         parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
     # Each class with its own defaults, in place of those that a signature has for another class.
     for option in KNOWN_CLASSES:

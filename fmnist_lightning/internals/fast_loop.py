@@ -1,19 +1,19 @@
-"""Lightning's loops with a faster step and an exact resume. Not a model to copy."""
+"""Lightning's loops with a faster step. Not a model to copy."""
 
-import ctypes
 import gc
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher
-from lightning.pytorch.loops.fit_loop import _FitLoop
-from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
+from typing_extensions import override
+
+from fmnist_lightning.internals.loop_fixes import CorrectedEpochLoop, CorrectedFitLoop
+from fmnist_lightning.internals.threads import set_malloc_thresholds
 
 # The hooks of a training step, except those that this loop calls.
 CALLBACK_HOOKS = (
@@ -30,88 +30,80 @@ MODULE_HOOKS = (
     "optimizer_zero_grad",
 )
 DATA_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-# From malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
-class FitLoop(_FitLoop):
-    """Lightning's loop over epochs, with the faster steps of :class:`FastEpochLoop`.
+class FastFitLoop(CorrectedFitLoop):
+    """The loop over epochs of :class:`FastEpochLoop`. Assign it to ``trainer.fit_loop``."""
 
-    Assign it to ``trainer.fit_loop``.
-    """
+    has_run = False  # one of this process
 
     def __init__(self, trainer: Trainer) -> None:
-        super().__init__(trainer, trainer.min_epochs, trainer.max_epochs)
-        self.epoch_loop = FastEpochLoop(trainer)
+        super().__init__(trainer, FastEpochLoop)
 
-    def _iteration_based_training(self) -> bool:
-        """Where it is true, with ``max_steps``, Lightning ends the epoch of a checkpoint twice."""
-        return False
+    @override
+    def run(self) -> None:
+        set_malloc_thresholds()
+        if FastFitLoop.has_run:
+            gc.collect()  # or what an earlier fit left would be kept during this one
+        FastFitLoop.has_run = True
+        gc.freeze()  # or the garbage collector would go through all modules every few epochs
+        try:
+            super().run()
+        finally:
+            gc.unfreeze()
 
 
-class FastEpochLoop(_TrainingEpochLoop):
+class FastEpochLoop(CorrectedEpochLoop):
     """Runs the steps of a training epoch without the hooks that do nothing.
 
     Lightning calls over a hundred hooks in each step, most of them empty, which takes a third of
     the time of a small network. This loop finds out at the start of each epoch which hooks do
-    anything, and calls only those. Progress, logging, checkpoints and results are bit-identical,
-    but for a validation at the end of each run, which Lightning lacks where ``max_steps`` or
-    ``check_val_every_n_epoch`` do not fall on it.
+    anything, and calls only those. Progress, logging, checkpoints and results are bit-identical.
 
     An epoch that needs more than this loop knows, such as several devices, accumulated gradients,
-    a profiler, or hooks between forward pass and optimiser step, runs Lightning's own steps.
+    a profiler, or hooks between forward pass and optimizer step, runs Lightning's own steps.
     Batches must already be on the device.
     """
 
     def __init__(self, trainer: Trainer) -> None:
-        super().__init__(trainer, trainer.min_steps, trainer.max_steps)
+        super().__init__(trainer)
         self.use_fast_path = False
         self.start_hooks: list[Callable[..., None]] = []
         self.end_hooks: list[Callable[..., None]] = []
 
+    @override
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         """Decides how to run the steps of this epoch."""
         super().on_run_start(data_fetcher)
-        trainer = self.trainer
-        keep_freed_memory()
-        if trainer.current_epoch == 0:
-            gc.freeze()  # or the garbage collector goes through all modules every few epochs
+        trainer, module = self.trainer, self.trainer.lightning_module
         data = trainer.datamodule or LightningDataModule()  # none where fit got data loaders
-        hooks = [
-            *((trainer.lightning_module, LightningModule, hook) for hook in MODULE_HOOKS),
-            *((trainer.lightning_module, LightningModule, hook) for hook in DATA_HOOKS),
-            *((data, LightningDataModule, hook) for hook in DATA_HOOKS),
-            *((each, Callback, hook) for each in trainer.callbacks for hook in CALLBACK_HOOKS),
+        unsupported = [
+            *((module, LightningModule, name) for name in MODULE_HOOKS + DATA_HOOKS),
+            *((data, LightningDataModule, name) for name in DATA_HOOKS),
+            *(
+                (callback, Callback, name)
+                for callback in trainer.callbacks
+                for name in CALLBACK_HOOKS
+            ),
         ]
         self.use_fast_path = (
             type(trainer.strategy) is SingleDeviceStrategy
             and trainer.scaler is None  # of 16-bit floats
             and trainer.accumulate_grad_batches == 1
             and isinstance(trainer.profiler, PassThroughProfiler)
-            and not any(_overrides(*each) for each in hooks)
+            and not any(is_overridden(*hook) for hook in unsupported)
         )
         self.start_hooks, self.end_hooks = (
-            [getattr(each, hook) for each in trainer.callbacks if _overrides(each, Callback, hook)]
-            for hook in ("on_train_batch_start", "on_train_batch_end")
+            [getattr(c, name) for c in trainer.callbacks if is_overridden(c, Callback, name)]
+            for name in ("on_train_batch_start", "on_train_batch_end")
         )
 
-    def _should_check_val_epoch(self) -> bool:
-        """Lightning's rule, and in the last epoch, so that a run ends with a validation."""
-        last = self.trainer.current_epoch + 1 == self.trainer.max_epochs
-        return super()._should_check_val_epoch() or (last and self.trainer.enable_validation)
-
-    def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
-        """Lightning's rule, and at the end of ``max_steps``, as at that of an early stop."""
-        ends = self.global_step == self.max_steps and self._should_check_val_epoch()
-        return ends or super()._should_check_val_fx(data_fetcher)
-
+    @override
     def advance(self, data_fetcher: _DataFetcher) -> None:
-        """Runs one step."""
         if not self.use_fast_path or self.restarting:
             super().advance(data_fetcher)
             return
         trainer, progress = self.trainer, self.batch_progress
-        self.val_loop.restarting = False
         batch, _, _ = next(data_fetcher)
         batch_idx = self.batch_idx + 1
         progress.is_last_batch = data_fetcher.done
@@ -132,7 +124,7 @@ class FastEpochLoop(_TrainingEpochLoop):
         trainer._logger_connector.update_train_step_metrics()
 
     def _optimize(self, batch: Any, batch_idx: int) -> Tensor:
-        """Forward pass, backward pass and optimiser step; returns the loss, shape ()."""
+        """Forward pass, backward pass and optimizer step; returns the loss, shape ()."""
         trainer, module = self.trainer, self.trainer.lightning_module
         optimizer = trainer.optimizers[0]
         progress = self.automatic_optimization.optim_progress.optimizer
@@ -173,20 +165,7 @@ class FastEpochLoop(_TrainingEpochLoop):
         module._current_fx_name = None
 
 
-def keep_freed_memory() -> None:
-    """Tells glibc to keep the memory that a step frees for the next step.
-
-    Otherwise it returns most of it, and the kernel clears it anew, which takes a tenth of the
-    training time of a residual network. The process keeps its largest memory until it ends. See
-    https://man7.org/linux/man-pages/man3/mallopt.3.html.
-    """
-    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        return  # not glibc
-    if libc.mallopt(M_MMAP_THRESHOLD, 2**25):  # the largest value; it also ends an adaptive rule
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def _overrides(instance: object, base: type, method: str) -> bool:
+def is_overridden(instance: object, base: type, method: str) -> bool:
     """Whether the class of ``instance``, or the instance itself, overrides ``method``."""
-    own = getattr(instance, method)
-    return getattr(own, "__func__", own) is not getattr(base, method)
+    attribute = getattr(instance, method)
+    return getattr(attribute, "__func__", attribute) is not getattr(base, method)

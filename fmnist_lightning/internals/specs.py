@@ -4,8 +4,8 @@ A spec is ``{"class_path": "package.Class", "init_args": {...}}``, the form that
 Checkpoints hold specs in place of classes, so that they load with ``weights_only=True``. What a
 spec names is imported only if it is allowed or trusted by name.
 
-An argument that is a class or function is ``{"__class__": "package.Class"}``; one that is a module,
-such as an activation, has ``init_args`` in addition. All other arguments are data.
+An argument that is a class or function is a spec as well: without ``init_args``, it is the class
+itself; with ``init_args``, a ``functools.partial`` of it. All other arguments are data.
 """
 
 import functools
@@ -13,58 +13,66 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator
-from enum import Enum
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torchvision import models
 
-ALLOWED_PACKAGES = ("fmnist_lightning", "torch.nn", "torch.optim", "torchvision.models")
-MARK = "__class__"  # of an argument that is to be imported
+ALLOWED_PACKAGES = ("fmnist_lightning", "torch.nn", "torch.optim")
+CLASS_KEY, ARGS_KEY = "class_path", "init_args"
 
 
-def with_argument(factory: Callable[..., Any], name: str, value: Any) -> Callable[..., Any]:
-    """The factory with an argument set, if its class has it."""
-    if name in inspect.signature(_find_class(factory)).parameters:
-        return functools.partial(factory, **{name: value})
-    return factory
+def resolve(
+    factory: Callable[..., Any] | dict[str, Any], num_classes: int | None = None
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """A factory, such as a class, and its spec.
+
+    Args:
+        factory: A class or function, a ``functools.partial`` of one, or a spec.
+        num_classes: Set as the argument of this name, if the class has it.
+    """
+    if isinstance(factory, dict):
+        factory = from_spec(factory)
+    if num_classes is not None:
+        parameters = inspect.signature(_unwrap_partial(factory)).parameters
+        if "num_classes" in parameters:
+            factory = functools.partial(factory, num_classes=num_classes)
+    return factory, to_spec(factory)
 
 
 def to_spec(factory: Callable[..., Any]) -> dict[str, Any]:
     """The spec of a class or function, or of a ``functools.partial`` of one."""
-    called = _find_class(factory)
-    if not _has_path(called):
+    called = _unwrap_partial(factory)
+    if not _is_importable(called):
         raise ValueError(
             f"a checkpoint can't store how to build {factory!r}; give a class or function that can "
             "be imported, or functools.partial of one with its arguments"
         )
-    given: dict[str, Any] = {}
+    init_args: dict[str, Any] = {}
     if isinstance(factory, functools.partial):
         args = () if called is not factory.func else factory.args
         bound = inspect.signature(called).bind_partial(*args, **factory.keywords)
         for name, value in bound.arguments.items():
             kind = bound.signature.parameters[name].kind
-            given |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
-    init_args = {name: _to_builtin(name, value) for name, value in given.items()}
-    return {"class_path": class_path(called), "init_args": init_args}
+            init_args |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+    init_args = {name: _to_builtin(name, value) for name, value in init_args.items()}
+    return {CLASS_KEY: class_path(called), ARGS_KEY: init_args}
 
 
 def from_spec(spec: object, trusted: Collection[str] = ()) -> Callable[..., Any]:
-    """The constructor that a spec, maybe of an untrusted file, describes; see ``is_allowed``."""
+    """The factory that a spec, maybe of an untrusted file, describes; see ``is_allowed``."""
     if (
         not isinstance(spec, dict)
-        or not {"class_path"} <= spec.keys() <= {"class_path", "init_args"}
-        or not isinstance(spec["class_path"], str)
-        or not isinstance(spec.get("init_args", {}), dict)
+        or not {CLASS_KEY} <= spec.keys() <= {CLASS_KEY, ARGS_KEY}
+        or not isinstance(spec[CLASS_KEY], str)
+        or not isinstance(spec.get(ARGS_KEY, {}), dict)
     ):
         raise ValueError(f"expected a class_path with init_args, got {spec!r}")
-    path = spec["class_path"]
-    found = _import(path, trusted)
-    init_args = {k: _from_builtin(v, trusted) for k, v in spec.get("init_args", {}).items()}
-    if path.startswith("torchvision.models."):  # weights come from the checkpoint
-        init_args = {k: v for k, v in init_args.items() if not k.startswith("weights")}
-    return functools.partial(found, **init_args)
+    factory: Callable[..., Any] = _import(spec[CLASS_KEY], trusted)
+    if ARGS_KEY not in spec:
+        return factory
+    init_args = {name: _from_builtin(v, trusted) for name, v in spec[ARGS_KEY].items()}
+    return functools.partial(factory, **init_args)
 
 
 def require_trust(spec: object, trusted: Collection[str]) -> None:
@@ -94,9 +102,9 @@ def is_allowed(path: str) -> bool:
 
 
 def find_untrusted(spec: object) -> Iterator[str]:
-    """The paths in a spec, arguments included, that are not allowed without trust."""
+    """The class paths in a spec, those of its arguments included, that need ``--trust``."""
     for key, value in spec.items() if isinstance(spec, dict) else ():
-        if key in ("class_path", MARK) and not is_allowed(value):
+        if key == CLASS_KEY and not is_allowed(value):
             yield value
         yield from find_untrusted(value)
 
@@ -104,8 +112,6 @@ def find_untrusted(spec: object) -> Iterator[str]:
 def class_path(cls: Any) -> str:
     """The shortest import path of a class or function, such as ``torch.optim.SGD``."""
     parts, name = cls.__module__.split("."), cls.__qualname__
-    if getattr(nn.functional, name, None) is cls:  # some are written in C, in a hidden module
-        return f"torch.nn.functional.{name}"
     for num in range(1, len(parts)):
         package = ".".join(parts[:num])
         if getattr(sys.modules.get(package), name, None) is cls:
@@ -117,10 +123,9 @@ def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings with dotted names; None is left out, lists become text."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        if isinstance(value, dict) and MARK in value:  # as configs have it
-            path, init_args = value[MARK], value.get("init_args")
-            value = path if init_args is None else {"class_path": path, "init_args": init_args}
-        if _has_path(value):
+        if isinstance(value, dict) and value.keys() == {CLASS_KEY}:  # as configs have it
+            value = value[CLASS_KEY]
+        if _is_importable(value):
             value = class_path(value)
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
@@ -129,7 +134,7 @@ def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _find_class(factory: Any) -> Any:
+def _unwrap_partial(factory: Any) -> Any:
     """What a factory calls: a class or a function."""
     if not isinstance(factory, functools.partial):
         return factory
@@ -138,14 +143,14 @@ def _find_class(factory: Any) -> Any:
     return factory.args[-1] if is_parsed else factory.func
 
 
-def _has_path(value: Any) -> bool:
+def _is_importable(value: Any) -> bool:
     """Whether a value is a class or function that can be imported."""
     name = getattr(value, "__qualname__", "<")
     return (isinstance(value, type) or inspect.isroutine(value)) and "<" not in name
 
 
 def _import(path: str, trusted: Collection[str]) -> Any:
-    """Imports a class of modules or optimisers, or a function, that is allowed or trusted."""
+    """Imports a class of modules or optimizers, or a function, that is allowed or trusted."""
     if path not in trusted and not is_allowed(path):
         raise ValueError(
             f"the checkpoint names the class {path}, which belongs neither to this package nor to "
@@ -153,18 +158,15 @@ def _import(path: str, trusted: Collection[str]) -> Any:
         )
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        value = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"cannot import {path}: {error}") from error
-    is_class = isinstance(found, type) and issubclass(found, nn.Module | Optimizer)
-    is_function = inspect.isroutine(found) and (
-        path in trusted
-        or (module == "torchvision.models" and name in models.list_models(models))
-        or (module == "torch.nn.functional" and found.__module__ in (module, "torch._C._nn"))
-    )
-    if not is_class and not is_function:
+    is_class = isinstance(value, type) and issubclass(value, nn.Module | Optimizer)
+    is_activation = inspect.isfunction(value) and value.__module__ == "torch.nn.functional"
+    is_trusted_function = inspect.isroutine(value) and path in trusted
+    if not is_class and not is_activation and not is_trusted_function:
         raise ValueError(f"{path} is neither an nn.Module nor an Optimizer")
-    return found
+    return value
 
 
 def _to_builtin(key: str, value: object) -> Any:
@@ -173,20 +175,15 @@ def _to_builtin(key: str, value: object) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_to_builtin(key, item) for item in value]
-    if isinstance(value, dict) and MARK not in value:
+    if isinstance(value, dict) and CLASS_KEY not in value:
         return {str(name): _to_builtin(key, item) for name, item in value.items()}
-    if isinstance(value, Enum):
-        return value.name
-    if _has_path(value):
-        return {MARK: class_path(value)}
-    if isinstance(value, nn.Module) and _has_path(type(value)):
-        names = inspect.signature(type(value)).parameters
-        init_args = {name: getattr(value, name) for name in names if hasattr(value, name)}
-        if not list(value.parameters()) and repr(type(value)(**init_args)) == repr(value):
-            return {MARK: class_path(type(value)), "init_args": _to_builtin(key, init_args)}
+    if _is_importable(value):
+        return {CLASS_KEY: class_path(value)}
+    if isinstance(value, functools.partial):
+        return to_spec(value)
     raise ValueError(
-        f"{key} is {value!r}; a checkpoint can store numbers, text, lists, dicts, classes, "
-        "functions, and modules without weights that have their arguments as attributes"
+        f"{key} is {value!r}; a checkpoint can store numbers, text, lists, dicts, and classes and "
+        "functions that can be imported, with functools.partial for their arguments"
     )
 
 
@@ -196,11 +193,6 @@ def _from_builtin(value: object, trusted: Collection[str]) -> Any:
         return [_from_builtin(item, trusted) for item in value]
     if not isinstance(value, dict):
         return value
-    if MARK not in value:
-        return {key: _from_builtin(item, trusted) for key, item in value.items()}
-    path, init_args = value[MARK], value.get("init_args")
-    if not isinstance(path, str) or not value.keys() <= {MARK, "init_args"}:
-        raise ValueError(f"expected {MARK} with init_args, got {value!r}")
-    if init_args is None:
-        return _import(path, trusted)
-    return from_spec({"class_path": path, "init_args": init_args}, trusted)()
+    if CLASS_KEY in value:
+        return from_spec(value, trusted)
+    return {key: _from_builtin(item, trusted) for key, item in value.items()}

@@ -55,12 +55,11 @@ class EpochSummary(Callback):
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, FashionClassifier)
-        train = pl_module.train_metrics.compute()
+        train = pl_module.compute_metrics("train")
         total = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
-        line = (
-            f"epoch {trainer.current_epoch + 1:>2}{total}  "
-            f"train loss {train['loss']:.4f} acc {100 * train['acc']:5.2f} %"
-        )
+        line = f"epoch {trainer.current_epoch + 1:>2}{total}"
+        if train:  # a training_step of one's own may keep no outputs
+            line += f"  train loss {train['loss']:.4f} acc {100 * train['acc']:5.2f} %"
         if self.is_validated:
             self.is_validated = False
             val = pl_module.val_metrics.compute()

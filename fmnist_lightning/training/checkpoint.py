@@ -76,7 +76,7 @@ def load_classifier(
     Args:
         path: The checkpoint, trained on any device and in any precision.
         trusted: Full class paths, such as ``my_package.MyNetwork``, that the checkpoint may name in
-            addition to this package, ``torch.nn``, ``torch.optim`` and ``torchvision.models``.
+            addition to this package, ``torch.nn`` and ``torch.optim``.
 
     Returns:
         The classifier on the CPU, in evaluation mode.

@@ -1,4 +1,4 @@
-"""The LightningModule: steps, metrics, optimiser."""
+"""The LightningModule: steps, metrics, optimizer."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -13,9 +13,8 @@ from typing_extensions import override
 
 from fmnist_lightning.data.augmentation import tta_views
 from fmnist_lightning.data.dataset import CLASSES, Batch
-from fmnist_lightning.internals.specs import find_difference, from_spec, to_spec, with_argument
+from fmnist_lightning.internals.specs import find_difference, resolve
 from fmnist_lightning.models.cnn import ArticleCNN
-from fmnist_lightning.training.compiled_step import CompiledStep, require_compiler
 from fmnist_lightning.training.lr_schedule import one_cycle
 from fmnist_lightning.training.metrics import ClassificationMetrics, cross_entropy
 
@@ -26,7 +25,7 @@ DEFAULT_OPTIMIZER = functools.partial(AdamW, lr=0.01, weight_decay=0.05)
 class FashionClassifier(LightningModule):
     """Trains and evaluates an image classifier.
 
-    A network, optimiser or augmentation is given as a class, or as ``functools.partial(Class,
+    A network, optimizer or augmentation is given as a class, or as ``functools.partial(Class,
     argument=value)``, so that a checkpoint can store how to build it again.
 
     Args:
@@ -40,11 +39,9 @@ class FashionClassifier(LightningModule):
         translation_tta: The same with the image and its translations by a pixel to each side: five
             times the time, ten with both.
         lr_schedule: ``constant``, or ``one_cycle`` (https://arxiv.org/abs/1708.07120), which rises
-            to the optimiser's learning rate, then falls to almost 0, step by step.
+            to the optimizer's learning rate, then falls to almost 0, step by step.
         warmup_fraction: The part of a ``one_cycle`` run in which the learning rate rises, 0 to
             below 1.
-        compile: Whether to train with ``torch.compile``: forward and backward pass as one graph on
-            a single device, otherwise, or with a ``training_step`` of your own, the network.
         channels_last: Whether to keep convolution weights in the channels-last memory format, which
             is faster on most machines.
         classes: Names of the C classes, in the order of the labels.
@@ -62,63 +59,174 @@ class FashionClassifier(LightningModule):
         translation_tta: bool = False,
         lr_schedule: Literal["constant", "one_cycle"] = "one_cycle",
         warmup_fraction: float = 0.1,
-        compile: bool = False,
         channels_last: bool = True,
         classes: Sequence[str] = CLASSES,
     ) -> None:
         super().__init__()
-        # `load_from_checkpoint` gives what the checkpoint holds: specs.
-        if isinstance(network, dict):
-            network = from_spec(network)
-        network = with_argument(network, "num_classes", len(classes))
-        if isinstance(optimizer, dict):
-            optimizer = from_spec(optimizer)
-        if isinstance(augmentation, dict):
-            augmentation = from_spec(augmentation)
         if not 0 <= warmup_fraction < 1:
             raise ValueError(f"warmup_fraction must be 0 to below 1, not {warmup_fraction}")
         if lr_schedule not in ("constant", "one_cycle"):
             raise ValueError(f"lr_schedule must be constant or one_cycle, not {lr_schedule}")
-        hparams: dict[str, Any] = {"network": to_spec(network), "optimizer": to_spec(optimizer)}
-        hparams |= {"augmentation": augmentation and to_spec(augmentation)}
-        self.save_hyperparameters(ignore=[*hparams, "classes"])
-        self.save_hyperparameters(hparams | {"classes": list(classes)})
+        build_network, network_spec = resolve(network, num_classes=len(classes))
+        self.build_optimizer, optimizer_spec = resolve(optimizer)
+        build_augmentation, augmentation_spec = (
+            resolve(augmentation) if augmentation else (None, None)
+        )
+        self.save_hyperparameters(
+            {
+                "network": network_spec,
+                "optimizer": optimizer_spec,
+                "augmentation": augmentation_spec,
+                "hflip_tta": hflip_tta,
+                "translation_tta": translation_tta,
+                "lr_schedule": lr_schedule,
+                "warmup_fraction": warmup_fraction,
+                "channels_last": channels_last,
+                "classes": list(classes),
+            }
+        )
         self.classes = tuple(classes)
-        self.network: nn.Module = network()
+        self.network: nn.Module = build_network()
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
-        self.augmentation = augmentation and augmentation()
-        self.build_optimizer = optimizer
+        self.augmentation = build_augmentation and build_augmentation()
         # Class probabilities of augmented images, instead of labels in the loss: see Distillation.
         self.soft_labels: Callable[[Tensor], Tensor] | None = None
-        self.compiled_step: CompiledStep | None = None
-        self.train_metrics = ClassificationMetrics(len(classes), evaluation=False)
+        self.train_metrics = ClassificationMetrics(len(classes), ("loss", "acc"))
         self.val_metrics = ClassificationMetrics(len(classes))
         self.test_metrics = ClassificationMetrics(len(classes))
-        # Images, labels and logits of the latest validation or test on this rank.
+        # Of the steps of the latest epoch on this rank: labels and logits of training steps, and
+        # images, labels and logits of a validation or test.
+        self.train_outputs: list[tuple[Tensor, Tensor]] = []
         self.eval_outputs: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def setup(self, stage: str) -> None:
-        """Compiles the training step, or the network in place, which keeps its weights' names."""
-        if stage != "fit" or not self.hparams["compile"]:
-            return
-        if self.trainer.strategy.root_device.type == "cpu":
-            require_compiler()
-        own = type(self).training_step is not FashionClassifier.training_step
-        self.compiled_step = None if own else CompiledStep.create(self, self._checked_logits)
-        if self.compiled_step is None:
-            self.network.compile()
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Network inputs, float, 0 to 1, shape (N, 1, 28, 28), from uint8 images (N, 28, 28)."""
+        return images.unsqueeze(1).to(self.dtype) / 255
 
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, shape (N, C), of uint8 images, shape (N, 28, 28)."""
+        if self.training:
+            return self.network(self.preprocess(images))  # type: ignore[no-any-return]
+        views = tta_views(images, self.hparams["hflip_tta"], self.hparams["translation_tta"])
+        return torch.stack([self.network(self.preprocess(view)) for view in views]).mean(dim=0)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Class probabilities, shape (N, C), of uint8 images, shape (N, 28, 28)."""
+        logits: Tensor = self(images)
+        return logits.float().softmax(dim=1)
+
+    @override
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The cross-entropy of a batch, shape ()."""
+        images, labels = batch
+        if self.augmentation is not None:
+            images = self.augmentation(images, labels)
+        targets = self.soft_labels(images) if self.soft_labels else labels
+        loss, logits = self.compute_loss(images, targets)
+        # A clone: each tensor that comes from a worker process keeps a file open.
+        self.train_outputs.append((labels.clone(), logits.detach()))
+        log_every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if log_every and (self.global_step + 1) % log_every == 0:  # self.log takes time
+            self.log("train/loss_step", loss)
+            self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def compute_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, shape (), and the logits, shape (N, C), of training images.
+
+        Other ways to run a step, such as a compiled one, replace this method of an instance. They
+        return a loss whose ``backward()`` gives the parameters their gradients.
+        """
+        logits = self._checked_logits(images)
+        return cross_entropy(logits, targets), logits
+
+    @override
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keeps the logits of a batch for the metrics and charts of the epoch."""
+        images, labels = batch
+        logits = self._checked_logits(images)
+        self.eval_outputs.append((images.clone(), labels.clone(), logits))
+
+    test_step = validation_step
+
+    @override
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Class probabilities of a batch, shape (N, C)."""
+        return self.probabilities(batch[0])
+
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Builds the optimizer of all trainable parameters, and its schedule."""
+        optimizer = self.build_optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.hparams["lr_schedule"] == "constant":
+            return optimizer  # type: ignore[no-any-return]
+        warmup_fraction = float(self.hparams["warmup_fraction"])
+        schedule: Any = one_cycle(optimizer, self.trainer, warmup_fraction)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    @override
+    def on_train_epoch_start(self) -> None:
+        self.train_outputs.clear()
+
+    @override
+    def on_train_epoch_end(self) -> None:
+        """Logs the means over the epoch, in which the weights changed with every step."""
+        values = self._log_epoch("train", logger=False)
+        # Lightning would write them after the checkpoint of the epoch: a run killed in between
+        # and resumed would lack them.
+        for logger in self.loggers:
+            logger.log_metrics(values | {"epoch": self.current_epoch}, self.global_step - 1)
+
+    @override
+    def on_validation_epoch_start(self) -> None:
+        self.eval_outputs.clear()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch("val")
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch("test")
+
+    def compute_metrics(self, stage: Literal["train", "val", "test"]) -> dict[str, Tensor]:
+        """The metrics of the images of this epoch so far, over all ranks; all ranks must call it.
+
+        They are those of :class:`ClassificationMetrics`; none if the steps kept no outputs.
+        """
+        metrics = {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}
+        outputs = self.train_outputs if stage == "train" else self.eval_outputs
+        metrics[stage].reset()
+        if not outputs:
+            return {}
+        labels, logits = map(torch.cat, list(zip(*outputs, strict=True))[-2:])
+        metrics[stage].update(logits, labels)
+        return metrics[stage].compute()
+
+    def _log_epoch(
+        self, stage: Literal["train", "val", "test"], logger: bool | None = None
+    ) -> dict[str, float]:
+        """Logs the metrics of an epoch that are numbers, and returns them."""
+        metrics = self.compute_metrics(stage)
+        values = {f"{stage}/{name}": value for name, value in metrics.items() if value.dim() == 0}
+        self.log_dict(values, logger=logger, sync_dist=True)  # the same on all ranks already
+        return {name: float(value) for name, value in values.items()}
+
+    @override
+    def prepare_data(self) -> None:
+        """Downloads the pretrained weights that a network starts from, once per machine."""
+        self.on_fit_start()
+
+    @override
     def on_fit_start(self) -> None:
-        """Loads the pre-trained weights that a network starts from, downloaded once per machine."""
+        """Loads the pretrained weights, unless a run is resumed."""
         load = getattr(self.network, "load_pretrained", None)
-        if load is None or self.trainer.ckpt_path:
-            return
-        if self.trainer.local_rank == 0:
+        if load and self.trainer.training and not self.trainer.ckpt_path:
             load()
-        self.trainer.strategy.barrier()
-        if self.trainer.local_rank != 0:
-            load()  # from the cache that local rank 0 filled
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -141,117 +249,14 @@ class FashionClassifier(LightningModule):
             raise ValueError(f"{name} has no backbone to freeze; PretrainedNetwork has")
         return self.network.get_submodule("backbone")
 
-    def preprocess(self, images: Tensor) -> Tensor:
-        """Network inputs, float, 0 to 1, shape (N, 1, 28, 28), from uint8 images (N, 28, 28)."""
-        return images.unsqueeze(1).to(self.dtype) / 255
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (N, C), of uint8 images, shape (N, 28, 28)."""
-        if self.training:
-            return self.network(self.preprocess(images))  # type: ignore[no-any-return]
-        views = tta_views(images, self.hparams["hflip_tta"], self.hparams["translation_tta"])
-        return torch.stack([self.network(self.preprocess(view)) for view in views]).mean(dim=0)
-
-    def probabilities(self, images: Tensor) -> Tensor:
-        """Class probabilities, shape (N, C), of uint8 images, shape (N, 28, 28)."""
-        logits: Tensor = self(images)
-        return logits.float().softmax(dim=1)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The cross-entropy of a batch, shape ()."""
-        images, labels = batch
-        if self.augmentation is not None:
-            images = self.augmentation(images, labels)
-        targets = self.soft_labels(images) if self.soft_labels else labels
-        if self.compiled_step:
-            loss, logits = self.compiled_step(images, targets)
-        else:
-            logits = self._checked_logits(images)
-            loss = cross_entropy(logits, targets)
-        self.train_metrics.update(logits, labels)
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and (self.global_step + 1) % every == 0:  # self.log costs time in every step
-            self.log("train/loss_step", loss)
-            self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return loss
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Computes the gradients, unless the compiled step already has."""
-        if self.compiled_step:
-            self.compiled_step.backward(self.trainer.accumulate_grad_batches)
-        else:
-            super().backward(loss, *args, **kwargs)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Stores the logits of a batch for the metrics and charts of the epoch."""
-        images, labels = batch
-        logits = self._checked_logits(images)
-        # Clones: each tensor that comes from a worker process keeps a file open.
-        self.eval_outputs.append((images.clone(), labels.clone(), logits))
-
-    test_step = validation_step
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Class probabilities of a batch, shape (N, C)."""
-        return self.probabilities(batch[0])
-
     def _checked_logits(self, images: Tensor) -> Tensor:
         """Raises if network and class names do not agree on the number of classes."""
         logits: Tensor = self(images)
         expected = (len(images), len(self.classes))
         if logits.shape != expected:
             raise ValueError(
-                f"the network gives an output of shape {tuple(logits.shape)}, not {expected}, for "
-                f"{expected[0]} images and {expected[1]} classes: "
-                "give it an argument num_classes, which is set to their number"
+                f"the network returns shape {tuple(logits.shape)} for {expected[1]} classes; "
+                f"expected {expected}. Add an argument num_classes to the network: it is filled in "
+                "automatically"
             )
         return logits
-
-    def on_train_epoch_start(self) -> None:
-        """Resets the training metrics."""
-        self.train_metrics.reset()
-
-    def on_train_epoch_end(self) -> None:
-        """Logs the means over the epoch, in which the weights changed with every step."""
-        values = self._log_metrics("train", self.train_metrics, logger=False)
-        # Lightning would write them after the checkpoint of the epoch: a run killed in between
-        # and resumed would lack them.
-        for logger in self.loggers:
-            logger.log_metrics(values | {"epoch": self.current_epoch}, self.global_step - 1)
-
-    def on_validation_epoch_start(self) -> None:
-        """Resets the outputs of the previous evaluation."""
-        self.eval_outputs.clear()
-
-    on_test_epoch_start = on_validation_epoch_start
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the metrics of the validation images."""
-        self._finish_evaluation("val", self.val_metrics)
-
-    def on_test_epoch_end(self) -> None:
-        """Logs the metrics of the test images."""
-        self._finish_evaluation("test", self.test_metrics)
-
-    def _finish_evaluation(self, stage: str, metrics: ClassificationMetrics) -> None:
-        metrics.reset()
-        for _, labels, logits in self.eval_outputs:
-            metrics.update(logits, labels)
-        self._log_metrics(stage, metrics)
-
-    def _log_metrics(
-        self, stage: str, metrics: ClassificationMetrics, logger: bool | None = None
-    ) -> dict[str, float]:
-        """Logs the metrics that are numbers, and returns them."""
-        values = {f"{stage}/{k}": v for k, v in metrics.compute().items() if v.dim() == 0}
-        self.log_dict(values, logger=logger, sync_dist=True)  # the same on all ranks already
-        return {name: float(value) for name, value in values.items()}
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Builds the optimiser of all trainable parameters, and its schedule."""
-        optimizer = self.build_optimizer(p for p in self.parameters() if p.requires_grad)
-        if self.hparams["lr_schedule"] == "constant":
-            return optimizer
-        warmup_fraction = float(self.hparams["warmup_fraction"])
-        schedule: Any = one_cycle(optimizer, self.trainer, warmup_fraction)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}

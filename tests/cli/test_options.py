@@ -49,7 +49,7 @@ def test_checkpoint_trained_in_bf16_can_be_tested(precision: str, fit: Fit, run:
 
 @pytest.mark.slow
 def test_checkpoint_of_a_compiled_network_can_be_tested(fit: Fit, run: Run) -> None:
-    fit("--model.compile", "true")
+    fit("--trainer.compile", "true")
     assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
 
 

@@ -1,179 +1,212 @@
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import contextlib
+import copy
+import functools
+import gc
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
-from comparing import assert_equal, curves
-
-from fmnist_lightning.internals import fast_loop
-from fmnist_lightning.internals.fast_loop import FastEpochLoop
-from fmnist_lightning.training.checkpoint import read_checkpoint
-
-Fit = Callable[..., Path]
-
-CALLBACKS = """
 import torch
-from lightning.pytorch import Callback
+from comparing import assert_same_run
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from samples import tiny_data
+from torch.optim import LBFGS, SGD
+from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
+
+from fmnist_lightning import FashionClassifier, SmallResNet, create_trainer
+from fmnist_lightning.internals.fast_loop import FastEpochLoop
+
+pytestmark = pytest.mark.usefixtures("data_dir")
+CPU: dict[str, Any] = {"accelerator": "cpu", "num_threads": 1, "log_every_n_steps": 5}
+
 
 class Steps(Callback):
-    calls = []
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.calls.append(("start", batch_idx, trainer.global_step, len(batch[1])))
+    """Records steps, and logs a value in each of them."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self.calls.append(("start", batch_idx, trainer.global_step, len(batch[1]), rate))
         pl_module.log("mine", float(batch_idx))
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         self.calls.append(("end", batch_idx, trainer.global_step, float(outputs["loss"])))
 
-class ClosureWithoutLoss(torch.optim.SGD):
+
+class ClosureWithoutLoss(SGD):
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         closure()
         super().step()
 
-class GradientHook(Callback):
-    calls = []
-    def on_after_backward(self, trainer, pl_module):
-        self.calls.append(trainer.global_step)
-"""
+
+class EpochSchedules(FashionClassifier):
+    """Halves the learning rate in each epoch, or where the validation loss does not improve."""
+
+    def __init__(self, plateau: bool = False) -> None:
+        super().__init__()
+        self.plateau = plateau
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = SGD(self.parameters(), lr=0.1)
+        if not self.plateau:
+            return [optimizer], [StepLR(optimizer, step_size=1, gamma=0.5)]
+        scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=100)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"},
+        }
 
 
-@pytest.fixture(autouse=True)
-def _recording_module() -> Iterator[None]:
-    """``recording.py`` in the current folder, imported anew by each test."""
-    Path("recording.py").write_text(CALLBACKS)
-    yield
-    sys.modules.pop("recording", None)
+def train(
+    module: Callable[[], FashionClassifier] = FashionClassifier, **kwargs: Any
+) -> tuple[Trainer, Path]:
+    """A fit of 10 steps an epoch; returns the trainer and the folder of the run."""
+    seed_everything(0)
+    trainer = create_trainer(**{"max_epochs": 2, **CPU, **kwargs})
+    trainer.fit(module(), datamodule=tiny_data())
+    return trainer, Path(trainer.default_root_dir)
 
 
-@pytest.fixture
-def loops(monkeypatch: pytest.MonkeyPatch) -> list[FastEpochLoop]:
-    """Collects the FastEpochLoop of each fit of a test."""
-    loops = []
-
-    class RecordedLoop(FastEpochLoop):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            loops.append(self)
-
-    monkeypatch.setattr(fast_loop, "FastEpochLoop", RecordedLoop)
-    return loops
+def uses_fast_path(trainer: Trainer) -> bool:
+    loop = trainer.fit_loop.epoch_loop
+    return isinstance(loop, FastEpochLoop) and loop.use_fast_path
 
 
-@pytest.fixture
-def use_lightnings_loop(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """A function that switches later fits to Lightning's own loop."""
-
-    def switch() -> None:
-        monkeypatch.setattr(fast_loop, "FastEpochLoop", lambda trainer: trainer.fit_loop.epoch_loop)
-
-    return switch
-
-
-def outcome(folder: Path) -> dict[str, Any]:
-    """The last checkpoint and the curves of a run."""
-    checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
-    del checkpoint["run"]
-    for callback in checkpoint["callbacks"].values():
-        for key in [key for key in callback if "path" in key or "models" in key]:
-            del callback[key]  # contains the name of the run
-    return {"checkpoint": checkpoint, "curves": curves(folder)}
+def sgd(**kwargs: Any) -> Callable[[], FashionClassifier]:
+    optimizer = functools.partial(kwargs.pop("cls", SGD), lr=kwargs.pop("lr", 0.1))
+    return functools.partial(FashionClassifier, optimizer=optimizer, **kwargs)
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("module", "options"),
     [
-        (),
-        ("--model.optimizer", "SGD", "--model.optimizer.lr", "0.1", "--model.lr_schedule=constant"),
-        ("--trainer.gradient_clip_val", "0.1"),
-        ("--trainer.gradient_clip_val=0.01", "--trainer.gradient_clip_algorithm=value"),
-        ("--trainer.precision", "bf16-mixed"),
-        ("--trainer.precision", "64-true"),
-        ("--trainer.max_steps", "14", "--trainer.val_check_interval", "4"),
-        ("--trainer.limit_train_batches", "7", "--trainer.callbacks", "recording.Steps"),
-        ("--model.optimizer", "recording.ClosureWithoutLoss", "--model.optimizer.lr=0.1"),
-        ("--model.optimizer", "LBFGS", "--model.optimizer.lr=1e-4", "--model.channels_last=false"),
+        (FashionClassifier, {}),
+        (functools.partial(FashionClassifier, functools.partial(SmallResNet, channels=[8])), {}),
+        (sgd(lr_schedule="constant"), {}),
+        (EpochSchedules, {"max_epochs": 3}),
+        (functools.partial(EpochSchedules, plateau=True), {"max_epochs": 3}),
+        (FashionClassifier, {"gradient_clip_val": 0.1}),
+        (
+            FashionClassifier,
+            {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
+        ),
+        (FashionClassifier, {"precision": "bf16-mixed"}),
+        (FashionClassifier, {"precision": "64-true"}),
+        (FashionClassifier, {"max_steps": 14, "val_check_interval": 4}),
+        (FashionClassifier, {"limit_train_batches": 7, "num_sanity_val_steps": 2}),
+        (FashionClassifier, {"max_epochs": 3, "check_val_every_n_epoch": 2}),
+        (sgd(cls=ClosureWithoutLoss), {}),
+        (sgd(cls=LBFGS, lr=1e-4, channels_last=False), {}),
     ],
-    ids=lambda options: " ".join(options).replace("--trainer.", "").replace("--model.", ""),
-)
-def test_results_are_bit_identical_to_lightnings_loop(
-    options: tuple[str, ...],
-    fit: Fit,
-    loops: list[FastEpochLoop],
-    use_lightnings_loop: Callable[[], None],
-) -> None:
-    ours = outcome(fit(*options))
-    assert loops[0].use_fast_path
-    use_lightnings_loop()
-    assert_equal(ours, outcome(fit(*options)))
-    assert len(loops) == 1
-
-
-def test_callbacks_get_the_same_steps_as_with_lightnings_loop(
-    fit: Fit, use_lightnings_loop: Callable[[], None]
-) -> None:
-    fit("--trainer.callbacks", "recording.Steps")
-    from recording import Steps  # type: ignore[import-not-found]
-
-    ours = list(Steps.calls)
-    assert len(ours) == 2 * 20
-    Steps.calls.clear()
-    use_lightnings_loop()
-    fit("--trainer.callbacks", "recording.Steps")
-    assert ours == Steps.calls
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--trainer.callbacks", "recording.GradientHook"),
-        ("--trainer.accumulate_grad_batches", "2"),
-        ("--trainer.profiler", "simple"),
+    ids=[
+        *("default", "ResNet", "SGD", "by epoch", "on a plateau", "clip by norm", "clip by value"),
+        *("bf16", "64 bit", "max_steps", "limit", "every 2 epochs", "closure", "LBFGS"),
     ],
 )
-def test_unsupported_settings_use_lightnings_loop(
-    options: tuple[str, ...], fit: Fit, loops: list[FastEpochLoop]
+def test_results_and_hooks_equal_those_of_lightnings_steps(
+    module: Callable[[], FashionClassifier], options: dict[str, Any]
 ) -> None:
-    fit(*options)
-    assert not loops[0].use_fast_path
-    if "recording.GradientHook" in options:
-        from recording import GradientHook
+    runs, calls = [], []
+    for fast_loop in (True, False):
+        steps = Steps()
+        trainer, folder = train(module, fast_loop=fast_loop, callbacks=steps, **options)
+        assert uses_fast_path(trainer) == fast_loop
+        runs.append(folder)
+        calls.append(steps.calls)
+    assert_same_run(*runs)
+    assert len(calls[0]) >= 2 * 10
+    assert calls[0] == calls[1]
 
-        assert GradientHook.calls == list(range(20))
-    if "2" in options:
-        assert loops[0].global_step == 10
+
+@pytest.mark.parametrize("plateau", [False, True])
+def test_schedulers_by_epoch_are_stepped(plateau: bool) -> None:
+    steps = Steps()
+    train(functools.partial(EpochSchedules, plateau), max_epochs=3, callbacks=steps)
+    rates = [call[-1] for call in steps.calls if call[0] == "start"]
+    assert rates == [rate for rate in (0.1, 0.05, 0.025) for _ in range(10)]
 
 
-def test_hooks_set_on_a_callback_instance_are_called(fit: Fit) -> None:
-    Path("counting.py").write_text("steps = []\ndef count(*args):\n    steps.append(1)\n")
-    fit(
-        *("--trainer.callbacks", "lightning.pytorch.callbacks.LambdaCallback"),
-        *("--trainer.callbacks.on_train_batch_end", "counting.count"),
-        *("--trainer.callbacks.on_after_backward", "counting.count"),
+def test_sanity_validation_steps_are_run() -> None:
+    steps: list[int] = []
+    callback = LambdaCallback(
+        on_validation_batch_start=lambda trainer, *_: steps.append(trainer.sanity_checking)
     )
-    assert len(sys.modules.pop("counting").steps) == 40
+    train(num_sanity_val_steps=1, max_epochs=1, callbacks=callback)
+    assert steps == [True, False]
 
 
-FAULTS = """
-import resource
-import torch
-from fmnist_lightning.internals.fast_loop import keep_freed_memory
-
-def count() -> int:
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        tensors = [torch.ones(2_000_000) for _ in range(10)]
-        del tensors
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-print(count())
-keep_freed_memory()
-print(count())
-"""
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"callbacks": LambdaCallback(on_after_backward=lambda *_: None)},
+        {"accumulate_grad_batches": 2},
+        {"profiler": "simple"},
+    ],
+    ids=["hook", "accumulate", "profiler"],
+)
+def test_unsupported_settings_use_lightnings_steps(options: dict[str, Any]) -> None:
+    trainer, _ = train(**copy.copy(options))
+    assert isinstance(trainer.fit_loop.epoch_loop, FastEpochLoop)
+    assert not uses_fast_path(trainer)
+    assert trainer.global_step == 20 // options.get("accumulate_grad_batches", 1)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
-def test_freed_memory_is_used_again_without_page_faults() -> None:
-    output = subprocess.check_output([sys.executable, "-c", FAULTS])
-    before, after = map(int, output.split())
-    assert after < 100 < before
+def test_hooks_set_on_a_callback_instance_are_called() -> None:
+    ends: list[int] = []
+    backwards: list[int] = []
+    callback = LambdaCallback(
+        on_train_batch_end=lambda *_: ends.append(1),
+        on_after_backward=lambda *_: backwards.append(1),
+    )
+    train(callbacks=callback)
+    assert len(ends) == len(backwards) == 20
+
+
+def test_unknown_lightning_uses_its_own_loop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lightning, "__version__", "2.7.0")
+    trainer, _ = train(max_epochs=1)
+    assert type(trainer.fit_loop) is _FitLoop
+    assert "Lightning 2.7.0" in capsys.readouterr().out
+
+
+class Failure(Callback):
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        raise OSError("failure")
+
+
+def fit_briefly(fails: bool) -> list[weakref.ref[Any]]:
+    """References to all large objects of a fit."""
+    trainer = create_trainer(
+        **CPU, max_epochs=1, limit_train_batches=2, logger=False, enable_checkpointing=False,
+        callbacks=[Failure()] if fails else [],
+    )  # fmt: skip
+    module, data = FashionClassifier(), tiny_data()
+    with contextlib.suppress(OSError):
+        trainer.fit(module, datamodule=data)
+    return [weakref.ref(item) for item in (trainer, module, data)]
+
+
+def test_fits_of_a_process_are_freed() -> None:
+    """Also one that fails. A later fit frees what an earlier one left."""
+    references: list[weakref.ref[Any]] = []
+    for fails in (False, True, False, True, False):
+        references += fit_briefly(fails)
+        assert gc.get_freeze_count() == 0
+    assert not any(reference() for reference in references[:-3])
+    gc.collect()
+    assert not any(reference() for reference in references)

@@ -1,4 +1,6 @@
+import csv
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,12 @@ import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.loggers import CSVLogger
 from samples import tiny_data
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_lightning import (
     MLP,
@@ -20,24 +23,30 @@ from fmnist_lightning import (
     FashionClassifier,
     FashionMNISTDataModule,
     RandomAugmentation,
+    create_trainer,
 )
-from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.data.dataset import CLASSES, Batch
 from fmnist_lightning.internals.specs import from_spec
-from fmnist_lightning.training.metrics import BUFFER_SIZE
 
 ROOT = Path(__file__).parents[2]
 
 
 class Recorder(Callback):
-    """Records the loss of every step."""
+    """Records the loss and the learning rate of every step."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
+        self.rates: list[float] = []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.losses.append(float(outputs["loss"]))
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def train(
@@ -127,11 +136,29 @@ def assert_metrics(
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_training_metrics_are_means_over_the_images() -> None:
-    trainer, recorder = train(FashionClassifier(), tiny_data(), epochs=1)
+def test_training_metrics_are_means_over_the_images_of_an_epoch() -> None:
+    trainer, recorder = train(FashionClassifier(), tiny_data(), epochs=2)
     sizes = [50] * 9 + [30]
-    mean = sum(loss * size for loss, size in zip(recorder.losses, sizes, strict=True)) / 480
+    mean = sum(loss * size for loss, size in zip(recorder.losses[10:], sizes, strict=True)) / 480
     assert trainer.callback_metrics["train/loss"].item() == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_logged_loss_and_learning_rate_are_those_of_their_step(tmp_path: Path) -> None:
+    recorder, logger = Recorder(), CSVLogger(tmp_path)
+    options: dict[str, Any] = {"enable_progress_bar": False, "enable_checkpointing": False}
+    trainer = Trainer(
+        **options, accelerator="cpu", max_epochs=1, logger=logger, callbacks=recorder,
+        log_every_n_steps=4,
+    )  # fmt: skip
+    trainer.fit(FashionClassifier(), datamodule=tiny_data())
+    with Path(logger.log_dir, "metrics.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["train/loss_step"]]
+    assert [int(row["step"]) for row in rows] == [3, 7]
+    for row in rows:
+        step = int(row["step"])
+        assert float(row["train/loss_step"]) == pytest.approx(recorder.losses[step], abs=1e-6)
+        assert float(row["lr"]) == pytest.approx(recorder.rates[step], rel=1e-6)
 
 
 @pytest.mark.usefixtures("data_dir")
@@ -176,7 +203,6 @@ def test_hyperparameters_are_builtin_types() -> None:
         "translation_tta": False,
         "lr_schedule": "one_cycle",
         "warmup_fraction": 0.2,
-        "compile": False,
         "channels_last": True,
         "classes": list(CLASSES),
     }
@@ -298,7 +324,7 @@ def test_metrics_can_be_computed_within_an_epoch() -> None:
 
     class Probe(Callback):
         def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-            pl_module.train_metrics.compute()
+            pl_module.compute_metrics("train")
             metric = pl_module.train_metrics.metrics["acc"]
             counts.append(int(metric.tp + metric.fn))
 
@@ -307,35 +333,46 @@ def test_metrics_can_be_computed_within_an_epoch() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_metrics_count_more_batches_than_the_buffer_holds() -> None:
-    classifier = FashionClassifier()
-    trainer, recorder = train(classifier, tiny_data(batch_size=3, eval_batch_size=1), 1)
-    assert len(recorder.losses) == 160 > BUFFER_SIZE
-    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(
-        sum(recorder.losses) / 160, rel=1e-5
-    )
-    assert classifier.val_metrics.compute()["confusion"].sum() == 120
-
-
-@pytest.mark.usefixtures("data_dir")
-def test_metrics_release_batches_from_workers() -> None:
+def test_outputs_release_batches_from_workers() -> None:
     """A tensor from a worker keeps a file open; an epoch of them is more than a system allows."""
-    shared = []
+    was_shared = []
 
     class Probe(Callback):
         def on_train_batch_end(
             self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
         ) -> None:
-            kept = [tensor for pair in pl_module.train_metrics.buffer for tensor in pair]
-            shared.append((batch[1].is_shared(), any(tensor.is_shared() for tensor in kept)))
+            was_shared.append(batch[1].is_shared())
 
-    class DataWithWorkers(FashionMNISTDataModule):
-        def train_dataloader(self) -> DataLoader[Any]:
-            return DataLoader(self.train_dataset, batch_size=48, num_workers=2)
+    classifier, data = FashionClassifier(), tiny_data()
+    data.setup("fit")
+    train_loader, val_loader = (
+        DataLoader(TensorDataset(dataset.images, dataset.labels), 60, num_workers=2)
+        for dataset in (data.train_dataset, data.val_dataset)
+    )
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, callbacks=Probe(),
+    )  # fmt: skip
+    trainer.fit(classifier, train_loader, val_loader)
+    assert was_shared == [True] * 8
+    outputs = classifier.train_outputs + classifier.eval_outputs
+    assert len(outputs) == 8 + 2
+    tensors: list[Any] = [tensor for output in outputs for tensor in output]
+    assert not any(tensor.is_shared() for tensor in tensors)
 
-    data = DataWithWorkers(train_size=480, val_size=120)
-    train(FashionClassifier(), data, 1, [Probe()])
-    assert shared == [(True, False)] * 10
+
+@pytest.mark.usefixtures("data_dir")
+def test_training_step_that_keeps_no_outputs(capsys: pytest.CaptureFixture[str]) -> None:
+    class Plain(FashionClassifier):
+        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+            images, labels = batch
+            return F.cross_entropy(self(images), labels)
+
+    trainer = create_trainer(accelerator="cpu", max_epochs=1, num_threads=1, log_every_n_steps=5)
+    trainer.fit(Plain(), datamodule=tiny_data())
+    assert re.search(r"^epoch  1/1  val loss \d", capsys.readouterr().out, re.MULTILINE)
+    assert "train/loss" not in trainer.callback_metrics
+    assert "val/loss" in trainer.callback_metrics
 
 
 @pytest.mark.usefixtures("data_dir")
@@ -344,5 +381,5 @@ def test_logits_of_an_own_forward_are_checked() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return super().forward(images)[:, :5]
 
-    with pytest.raises(ValueError, match=r"an output of shape \(\d+, 5\), not \(\d+, 10\), for"):
+    with pytest.raises(ValueError, match=r"returns shape \(\d+, 5\) for 10 classes; expected"):
         train(OwnForward(), tiny_data())

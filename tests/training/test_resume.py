@@ -73,7 +73,7 @@ def test_resume_after_sigkill_is_bit_identical(
 
 @pytest.mark.slow
 def test_resume_of_a_compiled_run_is_bit_identical(fit: Callable[..., Path], run: Run) -> None:
-    options = (*RANDOM, "--model.compile", "true")
+    options = (*RANDOM, "--trainer.compile", "true")
     uninterrupted = fit(*options)
     faults = [Fault(STEP, 7), Fault(STEP, 24)]
     assert_same_run(uninterrupted, interrupt_and_resume(faults, options, run))

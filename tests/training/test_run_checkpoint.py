@@ -1,6 +1,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ def make_best(name: str) -> Path:
     """The best checkpoint of a run in ``runs``."""
     path = Path("runs", name, "checkpoints", "best.ckpt")
     path.parent.mkdir(parents=True)
-    hparams = {"network": {}, "optimizer": {}}
+    hparams: dict[str, Any] = {"network": {}, "optimizer": {}}
     torch.save({"state_dict": {}, "hyper_parameters": hparams, "run": name}, path)
     return path
 

@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fmnist_lightning.training.metrics import ClassificationMetrics, cross_entropy
+
+LOGITS = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(40) % 3
+
+
+def test_metrics_of_known_logits() -> None:
+    metrics = ClassificationMetrics(3)
+    metrics.update(LOGITS[:30], LABELS[:30])
+    metrics.update(LOGITS[30:], LABELS[30:])
+    values = metrics.compute()
+    predictions = LOGITS.argmax(dim=1)
+    assert values["loss"].item() == pytest.approx(F.cross_entropy(LOGITS, LABELS).item())
+    assert values["acc"].item() == pytest.approx((predictions == LABELS).float().mean().item())
+    assert values["confusion"].dtype == torch.int64
+    assert values["confusion"][2, 0] == ((LABELS == 2) & (predictions == 0)).sum()
+    confidences = LOGITS.softmax(dim=1).amax(dim=1)
+    bins = (confidences * 15).int()
+    gaps = [(confidences - (predictions == LABELS).float())[bins == i].sum() for i in range(15)]
+    assert values["ece"].item() == pytest.approx(sum(abs(float(gap)) for gap in gaps) / 40)
+
+
+def test_reset_forgets_all_images() -> None:
+    metrics = ClassificationMetrics(3)
+    metrics.update(LOGITS, LABELS)
+    metrics.compute()
+    metrics.reset()
+    metrics.update(LOGITS[:2], LABELS[:2])
+    assert metrics.compute()["confusion"].sum() == 2
+    assert metrics.compute()["loss"].item() == pytest.approx(
+        F.cross_entropy(LOGITS[:2], LABELS[:2]).item()
+    )
+
+
+def test_only_the_named_metrics_are_computed() -> None:
+    metrics = ClassificationMetrics(3, ("loss", "acc"))
+    metrics.update(LOGITS, LABELS)
+    assert metrics.compute().keys() == {"loss", "acc"}
+
+
+def test_cross_entropy_names_the_range_of_wrong_labels() -> None:
+    with pytest.raises(ValueError, match="labels must be 0 to 2 for 3 classes, not 0 to 7"):
+        cross_entropy(LOGITS[:2], torch.tensor([0, 7]))
+    probabilities = F.one_hot(LABELS, 3).float()
+    assert torch.allclose(cross_entropy(LOGITS, probabilities), cross_entropy(LOGITS, LABELS))
