@@ -3,12 +3,15 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import lightning_cli
 import minimal_lightning
 import plain_pytorch
 import pytest
 import torch
 
 from fmnist_lightning import ArticleCNN
+from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.training.module import DEFAULT_OPTIMIZER
 
 
 def run(example: ModuleType, monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
@@ -53,6 +56,27 @@ def test_minimal_lightning_trains_and_tests_its_best_checkpoint(
     assert list(log_dir.glob("events.*"))
     classifier = minimal_lightning.Classifier.load_from_checkpoint(path)
     assert sum(each.numel() for each in classifier.parameters()) == 11_252
+
+
+@pytest.mark.usefixtures("data_dir")
+@pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_lightning_cli_trains_and_tests_its_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("--data.train_size=480", "--data.val_size=120", "--trainer.accelerator=cpu")
+    fit = ("fit", *sizes, "--trainer.max_steps=1", "--model.network=fmnist_lightning.MLP")
+    monkeypatch.setattr(sys, "argv", ["example", *fit])
+    lightning_cli.main()
+    (path,) = Path("lightning_logs").rglob("*.ckpt")
+    checkpoint = read_checkpoint(path)
+    assert checkpoint["global_step"] == 1
+    optimizer = checkpoint["hyper_parameters"]["optimizer"]
+    assert optimizer["class_path"] == "torch.optim.AdamW"
+    assert optimizer["init_args"].items() >= DEFAULT_OPTIMIZER.keywords.items()
+    monkeypatch.setattr(sys, "argv", ["example", "test", *sizes, f"--ckpt_path={path}"])
+    lightning_cli.main()
+    assert re.search(r"test/acc\W+0\.\d+", capsys.readouterr().out)
 
 
 def test_both_examples_split_the_images_alike(data_dir: Path) -> None:
