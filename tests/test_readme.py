@@ -33,7 +33,7 @@ README = (ROOT / "README.md").read_text()
 LIBRARY = (ROOT / "docs" / "library.md").read_text()
 OWN_DATA = (ROOT / "docs" / "own-data.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-MAX_WORDS = 1300
+MAX_WORDS = 1500
 CORE = (
     *("data/dataset.py", "data/datamodule.py", "data/augmentation.py"),
     *("models/cnn.py", "training/module.py", "training/metrics.py"),
@@ -90,7 +90,7 @@ def my_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 # ---- shape, links, words -----------------------------------------------------------------------
 
 
-def test_readme_has_at_most_1300_words() -> None:
+def test_readme_has_at_most_1500_words() -> None:
     assert len(README.split()) <= MAX_WORDS
 
 
@@ -113,7 +113,7 @@ def test_readme_links_every_page_of_docs() -> None:
 
 
 def test_code_tour_names_the_core_in_reading_order() -> None:
-    tour = re.findall(r"^\d+\. (.*)", section("Code tour").partition("way of a batch")[0], re.M)
+    tour = re.findall(r"^\d+\. (.*)", section("Code tour").partition("What happens")[0], re.M)
     assert tuple(re.findall(r"`([\w/]+\.py)`", " ".join(tour))) == CORE
 
 
@@ -181,10 +181,11 @@ def skeleton(text: str) -> Iterator[str]:
 
 
 def test_quickstart_prints_what_the_readme_shows(run: Run) -> None:
-    gpu, test, *_ = commands(section("Quickstart"))
-    assert [" ".join(gpu), " ".join(test)] == [
-        "fit --trainer.accelerator gpu",
+    fit, test, gpu, *_ = commands(section("Quickstart"))
+    assert [" ".join(command) for command in (fit, test, gpu)] == [
+        "fit",
         "test --ckpt_path best.ckpt",
+        "fit --trainer.accelerator gpu",
     ]
     assert "PyTorch finds no GPU on this machine" in run(*gpu)[2]
     (console,) = blocks(README, "console")
