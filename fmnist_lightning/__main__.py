@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import warnings
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -82,8 +83,15 @@ def _configure_output() -> None:
     logging.getLogger("fmnist_lightning").setLevel(logging.INFO)
     for package in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(package).setLevel(logging.WARNING)
+    threading.excepthook = _thread_excepthook
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+
+
+def _thread_excepthook(args: threading.ExceptHookArgs) -> None:
+    """Hides errors of TensorBoard's writer thread, which raises them in the main thread too."""
+    if not isinstance(args.exc_value, OSError):
+        threading.__excepthook__(args)
 
 
 if __name__ == "__main__":

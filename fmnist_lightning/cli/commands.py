@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer, seed_everything
 
 from fmnist_lightning import __version__
 from fmnist_lightning.cli import messages, options
-from fmnist_lightning.cli.settings import Settings, read_config
+from fmnist_lightning.cli.settings import Settings, merge, read_config
 from fmnist_lightning.cli.suggestions import closest
 from fmnist_lightning.data.datamodule import SPLIT_KEYS
 from fmnist_lightning.internals.console import print_line
@@ -64,6 +65,7 @@ def run(args: Sequence[str]) -> int:
         config.seed_everything = seed_everything(None if seed is True else seed, workers=True)
     objects = parser.instantiate_classes(config)
     objects.config_text = parser.dump(config, skip_none=False)
+    objects.data_spec = yaml.safe_load(objects.config_text)["data"]
     objects.trust = early.trust
     if command == "fit" and checkpoint and is_rank_zero():
         print_line(messages.format_start(checkpoint, [*early.config, *others]))
@@ -75,9 +77,10 @@ def starting_settings(
 ) -> Settings:
     """The settings that configs and options change: defaults, or those of a checkpoint."""
     if command == "fit":
-        if checkpoint is None or checkpoint.run_dir is None:
+        if checkpoint and checkpoint.run_dir:
+            return read_config(str(checkpoint.run_dir / runs.CONFIG))
+        if checkpoint is None:
             return options.DEFAULTS
-        return read_config(str(checkpoint.run_dir / runs.CONFIG))
     if checkpoint is None:
         raise ValueError(
             f"{command} needs a trained network: give --ckpt_path best.ckpt, or another "
@@ -86,7 +89,8 @@ def starting_settings(
     data = checkpoint.content.get("data")
     if data is not None:
         require_trust(data, trusted)
-    return {"data": data} if data else {}
+    saved = {"data": data} if data else {}
+    return merge(options.DEFAULTS, saved) if command == "fit" else saved
 
 
 def check_conflicts(model: Settings, data: Namespace, checkpoint: Checkpoint) -> None:
@@ -125,9 +129,10 @@ def fit(options: Namespace, checkpoint: Checkpoint | None) -> int:
             num_threads=options.num_threads,
             **options.trainer,
         )
-        should_save = trainer.is_global_zero and isinstance(
-            trainer.checkpoint_callback, RunCheckpoint
-        )
+        saver = trainer.checkpoint_callback
+        should_save = trainer.is_global_zero and isinstance(saver, RunCheckpoint)
+        if isinstance(saver, RunCheckpoint):
+            saver.data_spec = options.data_spec
         if new_dir:
             (new_dir / runs.CONFIG).write_text(options.config_text, encoding="utf-8")
         with runs.lock(Path(trainer.default_root_dir)) if should_save else contextlib.nullcontext():

@@ -3,19 +3,18 @@
 import argparse
 import re
 from collections.abc import Sequence
-from enum import Enum
 from typing import Any
 
 import torch
 import yaml
-from jsonargparse import DefaultHelpFormatter, Namespace, set_dumper
-from jsonargparse.typing import register_type
+from jsonargparse import DefaultHelpFormatter, Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from fmnist_lightning.cli.settings import (
     KNOWN_CLASSES,
     Settings,
+    dump,
     expand_spec,
     find_class,
     merge,
@@ -115,16 +114,6 @@ CREATE_TRAINER_OPTIONS = {
 }
 
 
-class ConfigDumper(yaml.SafeDumper):
-    """Writes what YAML has no type for, such as the ``Interval.step`` of ``Timer``, as text."""
-
-
-ConfigDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
-ConfigDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))
-register_type(torch.device)  # of StochasticWeightAveraging
-set_dumper("yaml", lambda config: yaml.dump(config, Dumper=ConfigDumper, sort_keys=False))
-
-
 def read_early(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """What must be known before there is a parser, and the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -208,7 +197,7 @@ def build_parser(command: str, settings: Settings) -> LightningArgumentParser:
 
 def parse(parser: LightningArgumentParser, settings: Settings, args: Sequence[str]) -> Namespace:
     """Parses arguments on top of settings; an error names what was meant."""
-    text = yaml.dump(settings, Dumper=ConfigDumper)
+    text = dump(settings)
     try:
         return parser.parse_args(["--config", text, *_resolve_callbacks(args)])
     except argparse.ArgumentError as error:

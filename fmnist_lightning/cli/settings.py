@@ -7,13 +7,15 @@ reaches it.
 import argparse
 import importlib
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 import yaml
-from jsonargparse import get_loader
+from jsonargparse import get_loader, set_dumper
+from jsonargparse.typing import register_type
 from lightning.pytorch import Callback, callbacks, loggers
 from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
@@ -53,6 +55,23 @@ KNOWN_CLASSES = {
     "trainer.logger": exported_classes(loggers, Logger),
     "trainer.callbacks": [*exported_classes(callbacks, Callback), "fmnist_lightning.Distillation"],
 }
+
+
+class ConfigDumper(yaml.SafeDumper):
+    """Writes what YAML has no type for, such as the ``Interval.step`` of ``Timer``, as text."""
+
+
+ConfigDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
+ConfigDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))
+
+
+def dump(settings: Settings) -> str:
+    """Settings as the text of a config."""
+    return yaml.dump(settings, Dumper=ConfigDumper, sort_keys=False)
+
+
+set_dumper("yaml", dump)
+register_type(torch.device)  # of StochasticWeightAveraging
 
 
 def read_config(name: str) -> Settings:

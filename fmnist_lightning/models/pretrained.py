@@ -54,6 +54,8 @@ class PretrainedNetwork(nn.Module):
         self.backbone = timm.create_model(self.name, num_classes=0)
         self.head = nn.Linear(self.backbone.head_hidden_size, num_classes)
         config = timm.data.resolve_model_data_config(self.backbone)
+        self.is_loaded = False  # from a state dict, such as that of a checkpoint
+        self.register_load_state_dict_post_hook(_mark_loaded)  # type: ignore[no-untyped-call]
         for stat in ("mean", "std"):  # of each channel, 0 to 1
             self.register_buffer(stat, torch.tensor(config[stat])[:, None, None], persistent=False)
 
@@ -65,8 +67,11 @@ class PretrainedNetwork(nn.Module):
         return logits
 
     def load_pretrained(self) -> None:
-        """Loads ``weights`` into the backbone; ValueError or OSError says why it can't."""
-        if self.weights is None:
+        """Loads ``weights`` into the backbone, unless a checkpoint has been loaded.
+
+        A ValueError or OSError says why it can't.
+        """
+        if self.weights is None or self.is_loaded:
             return
         file = find_weights_file(self.weights)
         state = read_weights(file) if file else download_weights(self.name, self.weights)
@@ -81,6 +86,10 @@ class PretrainedNetwork(nn.Module):
         except RuntimeError as error:
             detail = " ".join(str(error).split())[:200]
             raise ValueError(f"{self.weights} holds no weights of {self.name}: {detail}") from error
+
+
+def _mark_loaded(network: nn.Module, incompatible_keys: object) -> None:
+    network.is_loaded = True  # type: ignore[assignment]
 
 
 def import_timm() -> Any:

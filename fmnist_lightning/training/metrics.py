@@ -65,6 +65,11 @@ class ClassificationMetrics(nn.Module):
             else:
                 metric.update(logits, labels)
 
+    @property
+    def is_updated(self) -> bool:
+        """Whether there are images since the last reset."""
+        return all(metric.update_called for metric in self.metrics.values())
+
     def compute(self) -> dict[str, Tensor]:
         """The metrics since the last reset, over all ranks; all ranks must call it.
 

@@ -169,6 +169,7 @@ class FashionClassifier(LightningModule):
     @override
     def on_train_epoch_start(self) -> None:
         self.train_outputs.clear()
+        self.train_metrics.reset()
 
     @override
     def on_train_epoch_end(self) -> None:
@@ -182,6 +183,8 @@ class FashionClassifier(LightningModule):
     @override
     def on_validation_epoch_start(self) -> None:
         self.eval_outputs.clear()
+        self.val_metrics.reset()
+        self.test_metrics.reset()
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -194,18 +197,15 @@ class FashionClassifier(LightningModule):
         self._log_epoch("test")
 
     def compute_metrics(self, stage: Literal["train", "val", "test"]) -> dict[str, Tensor]:
-        """The metrics of the images of this epoch so far, over all ranks; all ranks must call it.
-
-        They are those of :class:`ClassificationMetrics`; none if the steps kept no outputs.
-        """
-        metrics = {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}
+        """The metrics of an epoch over all ranks, which all call it; {} if no outputs are kept."""
+        metrics: ClassificationMetrics = getattr(self, f"{stage}_metrics")
         outputs = self.train_outputs if stage == "train" else self.eval_outputs
-        metrics[stage].reset()
         if not outputs:
             return {}
-        labels, logits = map(torch.cat, list(zip(*outputs, strict=True))[-2:])
-        metrics[stage].update(logits, labels)
-        return metrics[stage].compute()
+        if not metrics.is_updated:
+            labels, logits = map(torch.cat, list(zip(*outputs, strict=True))[-2:])
+            metrics.update(logits, labels)
+        return metrics.compute()
 
     def _log_epoch(
         self, stage: Literal["train", "val", "test"], logger: bool | None = None
@@ -217,15 +217,13 @@ class FashionClassifier(LightningModule):
         return {name: float(value) for name, value in values.items()}
 
     @override
-    def prepare_data(self) -> None:
-        """Downloads the pretrained weights that a network starts from, once per machine."""
-        self.on_fit_start()
-
-    @override
     def on_fit_start(self) -> None:
-        """Loads the pretrained weights, unless a run is resumed."""
-        load = getattr(self.network, "load_pretrained", None)
-        if load and self.trainer.training and not self.trainer.ckpt_path:
+        """Loads the weights that a pretrained network starts from, downloaded by local rank 0."""
+        load = getattr(self.network, "load_pretrained", lambda: None)
+        if self.trainer.local_rank == 0:
+            load()
+        self.trainer.strategy.barrier()
+        if self.trainer.local_rank != 0:
             load()
 
     @override
@@ -233,8 +231,7 @@ class FashionClassifier(LightningModule):
         """Refuses to resume a run with other settings than it began with."""
         if self._trainer is None or self.trainer.state.fn != "fit":
             return
-        difference = find_difference(checkpoint["hyper_parameters"], dict(self.hparams))
-        if difference:
+        if difference := find_difference(checkpoint["hyper_parameters"], dict(self.hparams)):
             name, saved, current = difference
             raise ValueError(
                 f"the run was trained with {name} {saved}, not {current}; resume it with the same "

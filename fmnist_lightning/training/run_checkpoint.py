@@ -137,7 +137,7 @@ def check_best(root: Path) -> None:
 def link_best(checkpoint: Path) -> None:
     """Makes ``best.ckpt`` in the current folder a link to ``checkpoint``, or a copy without links.
 
-    Where that can't be done, a line says so, and the fit goes on.
+    Where that can't be done, one line says so, and training continues.
     """
     temporary = BEST.with_name(f".{BEST.name}.{os.getpid()}")
     try:

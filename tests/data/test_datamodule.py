@@ -157,5 +157,5 @@ def test_setup_without_files_names_prepare_data() -> None:
 def test_checkpoint_of_another_split_is_refused() -> None:
     state = FashionMNISTDataModule(split_seed=1).state_dict()
     FashionMNISTDataModule(split_seed=1, batch_size=7, data_dir="x").load_state_dict(state)
-    with pytest.raises(ValueError, match=r"'split_seed': 1.*'split_seed': 2"):
+    with pytest.raises(ValueError, match="split_seed 1, not 2"):
         FashionMNISTDataModule(split_seed=2).load_state_dict(state)

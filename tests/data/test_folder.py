@@ -146,7 +146,7 @@ def test_commands_find_the_folder_in_the_checkpoint(run: Run) -> None:
     for command in (found[1], "validate --ckpt_path best.ckpt", "predict --ckpt_path best.ckpt"):
         assert run(*command.split())[0] == 0
     _, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
-    assert re.search(r"Resuming \S+ from step 2, trainer.max_epochs 3 instead of 2\n", out)
+    assert re.search(r"Resuming \S+ from step 2 with --trainer.max_epochs 3\n", out)
     Path("my_images").rename("moved")
     assert "my_images needs folders" in run("test", "--ckpt_path", "best.ckpt")[2]
     assert run("test", "--ckpt_path", "best.ckpt", "--data.data_dir", "moved")[0] == 0
