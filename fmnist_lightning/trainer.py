@@ -14,10 +14,10 @@ from fmnist_lightning.internals.console import EpochBar, can_show_bar, print_lin
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.step import CompileStep
 from fmnist_lightning.internals.threads import set_num_threads
-from fmnist_lightning.training import runs
+from fmnist_lightning.runs import runs
+from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO, read_checkpoint
+from fmnist_lightning.runs.run_checkpoint import RunCheckpoint, check_best
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
-from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, read_checkpoint
-from fmnist_lightning.training.run_checkpoint import RunCheckpoint, check_best
 
 LIGHTNING_VERSION = "2.6"  # of the loops that FastFitLoop and CorrectedFitLoop extend
 
@@ -69,11 +69,11 @@ def create_trainer(
         used.append(EpochBar(refresh_rate=10 if can_show_bar() else 0))
     used += [EpochSummary(), EvaluationSummary(None if is_dry else run_dir)]
     if logger is not False and not is_dry:
-        from fmnist_lightning import tensorboard  # an option, imported only where it is used
+        from fmnist_lightning import reports  # an option, imported only where it is used
 
         if logger is None or logger is True:
-            logger = tensorboard.RunTensorBoardLogger(run_dir, purge_step=last_step(run_dir))
-        used += [tensorboard.TensorBoardSetup(), tensorboard.EvaluationFigures()]
+            logger = reports.RunTensorBoardLogger(run_dir, purge_step=last_step(run_dir))
+        used += [reports.TensorBoardSetup(), reports.EvaluationFigures()]
     if should_save:
         used.append(RunCheckpoint(run_dir / runs.CHECKPOINTS))
     kwargs = {"num_sanity_val_steps": 0, "enable_model_summary": False, **kwargs}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

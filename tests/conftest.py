@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fmnist_lightning.__main__ import main
 from fmnist_lightning.data import download as sources
-from fmnist_lightning.tensorboard import EvaluationFigures
+from fmnist_lightning.reports import EvaluationFigures
 
 # The networks are tiny: more threads would be slower.
 torch.set_num_threads(1)
@@ -78,7 +78,7 @@ def _isolation(
     monkeypatch.setattr(sources, "MIRRORS", ())
     monkeypatch.setattr(sources, "DEBIAN_FOLDER", Path("/nowhere/fashion-mnist"))
     monkeypatch.setattr(shutil, "which", lambda name: None)  # no apt-get
-    if "tensorboard" not in request.path.parts:  # drawing takes longer than a tiny training
+    if "reports" not in request.path.parts:  # drawing takes longer than a tiny training
         monkeypatch.setattr(EvaluationFigures, "log_figures", lambda *args: None)
 
 

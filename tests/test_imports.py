@@ -12,7 +12,7 @@ import fmnist_lightning
 
 PACKAGE = Path(fmnist_lightning.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-CORE = {"internals", "data", "models", "training"}
+CORE = {"internals", "data", "models", "training", "runs"}
 # Layer -> the layers it may import, when it is imported itself and inside functions.
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "internals": (set(), set()),
@@ -20,24 +20,23 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "figures": ({"data"}, set()),
     "models": ({"internals", "data"}, set()),
     "training": ({"internals", "data", "models"}, {"figures"}),
+    "runs": ({"internals", "data", "models", "training"}, set()),
+    "distillation": (CORE, set()),
     "photos": (CORE, {"figures"}),
-    "tensorboard": (CORE, {"figures"}),
+    "reports": (CORE, {"figures"}),
     "export": (CORE, set()),
     "demo": (CORE | {"photos"}, {"figures"}),
-    "trainer": (CORE, {"tensorboard"}),
-    "cli": (
-        CORE | {"__init__", "__version__", "trainer"},
-        {"photos", "tensorboard", "demo", "export"},
-    ),
+    "trainer": (CORE, {"reports"}),
+    "cli": (CORE | {"__version__", "trainer"}, {"photos", "reports", "demo", "export"}),
     "__main__": (CORE | {"cli"}, set()),
-    "__init__": (CORE | {"trainer"}, set()),
+    "__init__": (CORE | {"distillation", "trainer"}, set()),
 }
 
 
 class Import(NamedTuple):
     """An import of a module of this package."""
 
-    source: str  # importing file, such as "training/runs.py"
+    source: str  # importing file, such as "runs/runs.py"
     target: str  # imported module, such as "internals.files"
     names: tuple[str, ...]
     lazy: bool  # inside a function
@@ -96,11 +95,11 @@ def test_layers_are_all_used() -> None:
     ("source", "code"),
     [
         ("internals/files.py", "import fmnist_lightning.data.dataset"),
-        ("data/dataset.py", "from fmnist_lightning.training import runs"),
+        ("data/dataset.py", "from fmnist_lightning.runs import runs"),
         ("photos/report.py", "from fmnist_lightning.export.onnx import export_and_compare"),
         ("training/module.py", "from fmnist_lightning import figures"),
         ("models/cnn.py", "def build():\n    from fmnist_lightning import figures"),
-        ("trainer.py", "if True:\n    from fmnist_lightning import tensorboard"),
+        ("trainer.py", "if True:\n    from fmnist_lightning import reports"),
     ],
 )
 def test_import_of_a_higher_layer_is_found(source: str, code: str) -> None:
@@ -126,7 +125,7 @@ def test_modules_and_functions_are_short(path: Path) -> None:
 
 def test_package_import_leaves_optional_dependencies_out() -> None:
     optional = ["cv2", "gradio", "onnx", "onnxruntime", "onnxscript", "timm"]
-    optional += [f"fmnist_lightning.{part}" for part in ("figures", "photos", "tensorboard")]
+    optional += [f"fmnist_lightning.{part}" for part in ("figures", "photos", "reports")]
     optional += ["fmnist_lightning.demo", "fmnist_lightning.export"]
     code = f"import sys, fmnist_lightning.cli; print([m for m in {optional} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -24,8 +24,8 @@ from fmnist_lightning import (
 )
 from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.data.dataset import TensorImageDataset
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 from fmnist_lightning.training.callbacks import format_metrics
-from fmnist_lightning.training.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fmnist_lightning"

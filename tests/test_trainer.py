@@ -22,7 +22,7 @@ from fmnist_lightning import (
 )
 from fmnist_lightning.internals.fast_loop import FastEpochLoop
 from fmnist_lightning.internals.non_finite import NonFiniteError
-from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, read_checkpoint
+from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO, read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("data_dir")
 CPU: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "log_every_n_steps": 5}

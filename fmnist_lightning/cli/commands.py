@@ -21,12 +21,12 @@ from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.signals import signal_exit_code
 from fmnist_lightning.internals.specs import find_difference, require_trust
 from fmnist_lightning.internals.threads import set_num_threads
+from fmnist_lightning.runs import runs
+from fmnist_lightning.runs.checkpoint import Checkpoint, build_classifier, load_weights
+from fmnist_lightning.runs.run_checkpoint import RunCheckpoint
 from fmnist_lightning.trainer import create_trainer, is_rank_zero
-from fmnist_lightning.training import runs
-from fmnist_lightning.training.checkpoint import Checkpoint, build_classifier, load_weights
 from fmnist_lightning.training.module import FashionClassifier
 from fmnist_lightning.training.predictions import PredictionWriter
-from fmnist_lightning.training.run_checkpoint import RunCheckpoint
 
 
 def run(args: Sequence[str]) -> int:
@@ -168,7 +168,7 @@ def evaluation(
     run_dir = None if options.trainer.fast_dev_run else checkpoint.run_dir or new_dir
     kwargs = {**options.trainer, "enable_checkpointing": False}
     if kwargs["logger"] in (None, True) and run_dir:
-        from fmnist_lightning.tensorboard import RunTensorBoardLogger
+        from fmnist_lightning.reports import RunTensorBoardLogger
 
         # The curves of an epoch are at its last step, which Lightning counts from 0.
         kwargs["logger"] = RunTensorBoardLogger(run_dir, step=max(checkpoint.step - 1, 0))

@@ -13,8 +13,8 @@ from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
 from fmnist_lightning.internals.specs import find_untrusted
-from fmnist_lightning.training.checkpoint import SPEC_KEYS, Checkpoint, read_checkpoint
-from fmnist_lightning.training.run_checkpoint import BEST, RunCheckpoint, is_best
+from fmnist_lightning.runs.checkpoint import SPEC_KEYS, Checkpoint, read_checkpoint
+from fmnist_lightning.runs.run_checkpoint import BEST, RunCheckpoint, is_best
 
 
 def format_start(checkpoint: Checkpoint, changes: Sequence[str]) -> str:

@@ -25,8 +25,8 @@ from fmnist_lightning.data.datamodule import FashionMNISTDataModule
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.internals.specs import class_path, to_spec
 from fmnist_lightning.models.cnn import ArticleCNN
+from fmnist_lightning.runs import runs
 from fmnist_lightning.trainer import as_list
-from fmnist_lightning.training import runs
 from fmnist_lightning.training.module import DEFAULT_OPTIMIZER, FashionClassifier
 
 DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples:

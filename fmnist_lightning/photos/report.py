@@ -22,7 +22,7 @@ from fmnist_lightning.photos.images import (
 )
 from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, PhotoClassifier, is_for_photos
 from fmnist_lightning.photos.preprocessing import IMAGE_SIZE
-from fmnist_lightning.training import runs
+from fmnist_lightning.runs import runs
 
 SHEET_ROWS, SHEET_COLUMNS = 10, 4
 

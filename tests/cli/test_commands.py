@@ -14,7 +14,7 @@ from conftest import TINY, Run
 from samples import THIRD_PARTY
 
 from fmnist_lightning import FashionMNISTDataModule, __main__, load_classifier
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
 

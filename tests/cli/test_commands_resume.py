@@ -10,8 +10,8 @@ import torch
 import yaml
 from conftest import TINY, Run
 
-from fmnist_lightning.training import runs
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs import runs
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
 

@@ -16,7 +16,7 @@ from samples import THIRD_PARTY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning.cli.options import DEFAULTS, HELP, build_parser
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from fmnist_lightning import ImageFolderDataModule
 from fmnist_lightning.data.download import DataError
 from fmnist_lightning.data.folder import read_grayscale
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 CLASSES = ("dark", "light", "mixed")
 

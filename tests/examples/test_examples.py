@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fmnist_lightning import ArticleCNN
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 from fmnist_lightning.training.module import DEFAULT_OPTIMIZER
 
 

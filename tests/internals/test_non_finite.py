@@ -8,7 +8,7 @@ from conftest import TINY, Run
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 
 class Scale(torch.autograd.Function):

@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY, Run
 from processes import Fault, start
 
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 CLASSIFIER = "fmnist_lightning.training.module.FashionClassifier"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from fmnist_lightning.training.run_checkpoint import check_best, is_best, link_best
+from fmnist_lightning.runs.run_checkpoint import check_best, is_best, link_best
 
 
 def make_best(name: str) -> Path:

@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_lightning import FashionClassifier, figures
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.tensorboard import (
+from fmnist_lightning.reports import (
     EvaluationFigures,
     RunTensorBoardLogger,
     TensorBoardSetup,
 )
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 Fit = Callable[..., Path]
 

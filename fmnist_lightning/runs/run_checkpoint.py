@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.specs import class_path
-from fmnist_lightning.training import runs
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs import runs
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 BEST = Path("best.ckpt")  # in the current folder: a link to the best checkpoint of the latest fit
 

@@ -12,7 +12,7 @@ from processes import Fault, limit_file_size, start
 from samples import CONFIGS, TINY_OPTIONS, train_teacher
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 PACKAGE = "fmnist_lightning"
 STEP = f"{PACKAGE}.training.module.FashionClassifier.training_step"  # 10 of them in an epoch
@@ -21,17 +21,15 @@ MOMENTS = {
     "within the first epoch": [Fault(STEP, 7)],
     "within a later epoch": [Fault(STEP, 24)],
     "in validation": [Fault(f"{PACKAGE}.training.module.FashionClassifier.validation_step", 2)],
-    "before best.ckpt links to it": [Fault(f"{PACKAGE}.training.run_checkpoint.link_best", 3)],
+    "before best.ckpt links to it": [Fault(f"{PACKAGE}.runs.run_checkpoint.link_best", 3)],
     "while best.ckpt is written": [Fault("os.fsync", 4)],
     "between best.ckpt and last.ckpt": [
         Fault("lightning.pytorch.trainer.trainer.Trainer.save_checkpoint", 5)
     ],
     "while last.ckpt is written": [Fault("os.fsync", 5)],
-    "between two curves": [
-        Fault(f"{PACKAGE}.tensorboard.logger.RunTensorBoardLogger.log_metrics", 9)
-    ],
+    "between two curves": [Fault(f"{PACKAGE}.reports.logger.RunTensorBoardLogger.log_metrics", 9)],
     "before the final charts": [
-        Fault(f"{PACKAGE}.tensorboard.evaluation.EvaluationFigures.on_train_end", 1)
+        Fault(f"{PACKAGE}.reports.evaluation.EvaluationFigures.on_train_end", 1)
     ],
     "on a full disk": [Fault(STEP, 25, signal=0, action=limit_file_size)],
     "three times": [Fault(STEP, 4), Fault(STEP, 15), Fault("os.fsync", 2)],

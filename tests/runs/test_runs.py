@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_lightning.training import runs
+from fmnist_lightning.runs import runs
 
 
 def make_run(name: str, content: str = "weights") -> Path:

@@ -20,7 +20,7 @@ from fmnist_lightning import (
     create_trainer,
     load_classifier,
 )
-from fmnist_lightning.training.checkpoint import read_checkpoint
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 DISTILL = (
     *("--trainer.callbacks", "fmnist_lightning.Distillation"),

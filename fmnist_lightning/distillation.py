@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fmnist_lightning.data.datamodule import InMemoryDataModule
-from fmnist_lightning.training.checkpoint import build_classifier, read_checkpoint
+from fmnist_lightning.runs.checkpoint import build_classifier, read_checkpoint
 from fmnist_lightning.training.module import FashionClassifier
 
 

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from typing_extensions import override
 
 from fmnist_lightning.models.introspection import embeddings, feature_maps, first_conv_filters
-from fmnist_lightning.tensorboard.logger import find_figure_loggers, fixed_step, log_figure
+from fmnist_lightning.reports.logger import find_figure_loggers, fixed_step, log_figure
 from fmnist_lightning.training.module import FashionClassifier
 
 NAMES = {"val": "validation", "test": "test"}

@@ -11,7 +11,7 @@ from torch.utils.tensorboard.summary import hparams
 from typing_extensions import override
 
 from fmnist_lightning.data.dataset import TensorImageDataset, global_seed
-from fmnist_lightning.tensorboard.logger import find_figure_loggers, log_figure
+from fmnist_lightning.reports.logger import find_figure_loggers, log_figure
 from fmnist_lightning.training.module import FashionClassifier
 
 # TensorBoard interprets the names as regular expressions; `train/loss_step` must not match.

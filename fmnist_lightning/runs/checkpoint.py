@@ -13,7 +13,7 @@ from typing_extensions import override
 from fmnist_lightning.internals.files import atomic_write, safe_load
 from fmnist_lightning.internals.non_finite import find_non_finite
 from fmnist_lightning.internals.specs import from_spec
-from fmnist_lightning.training import runs
+from fmnist_lightning.runs import runs
 from fmnist_lightning.training.module import FashionClassifier
 
 SPEC_KEYS = ("network", "optimizer", "augmentation")

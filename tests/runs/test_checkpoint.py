@@ -15,7 +15,7 @@ from samples import Payload
 from torch import nn
 
 from fmnist_lightning import MLP, FashionClassifier, FashionMNISTDataModule, load_classifier
-from fmnist_lightning.training.checkpoint import AtomicCheckpointIO, read_checkpoint
+from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO, read_checkpoint
 
 
 def checkpoint_of(classifier: FashionClassifier) -> dict[str, Any]:

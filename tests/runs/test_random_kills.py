@@ -15,7 +15,7 @@ from conftest import TINY
 from lightning.pytorch import Trainer
 from processes import start
 
-from fmnist_lightning.tensorboard import EvaluationFigures
+from fmnist_lightning.reports import EvaluationFigures
 
 CALLBACK = "--trainer.callbacks+=lightning.pytorch.callbacks."
 STOP = (CALLBACK + "EarlyStopping", "--trainer.callbacks.monitor=val/loss")
