@@ -119,21 +119,6 @@ def class_path(cls: Any) -> str:
     return f"{cls.__module__}.{name}"
 
 
-def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names; None is left out, lists become text."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, dict) and value.keys() == {CLASS_KEY}:  # as configs have it
-            value = value[CLASS_KEY]
-        if _is_importable(value):
-            value = class_path(value)
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif value is not None:
-            flat[f"{prefix}{key}"] = str(list(value)) if isinstance(value, list | tuple) else value
-    return flat
-
-
 def _unwrap_partial(factory: Any) -> Any:
     """What a factory calls: a class or a function."""
     if not isinstance(factory, functools.partial):
@@ -151,11 +136,7 @@ def _is_importable(value: Any) -> bool:
 
 def _import(path: str, trusted: Collection[str]) -> Any:
     """Imports a class of modules or optimizers, or a function, that is allowed or trusted."""
-    if path not in trusted and not is_allowed(path):
-        raise ValueError(
-            f"the checkpoint names the class {path}, which belongs neither to this package nor to "
-            f"PyTorch; if you trust it, add --trust {path}, or in code trusted=[{path!r}]"
-        )
+    require_trust({CLASS_KEY: path}, trusted)
     module, _, name = path.rpartition(".")
     try:
         value = getattr(importlib.import_module(module), name)
