@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import LightningModule
 
 from fmnist_lightning.data import download as sources
 
@@ -34,38 +35,60 @@ def drop_privileges() -> None:
         os.setuid(65534)
 
 
+def is_any_call(*args: Any, **kwargs: Any) -> bool:
+    return True
+
+
 class Fault(NamedTuple):
-    """A signal or an action at the ``call``-th call of a function.
+    """A signal or an action just before a call of a function, once.
 
     Attributes:
-        function: Its path, such as ``os.fsync`` or
-            ``fmnist_lightning.training.module.FashionClassifier.training_step``.
-        call: Which call, from 1.
-        signal: Sent to the own process before the call; 0 is none.
-        action: Called before the call.
+        function: Its path, such as ``os.fsync``.
+        when: Whether it is this call, from its arguments; the first call by default.
+        signal: Sent to the own process; 0 is none.
+        action: Called after the signal.
     """
 
     function: str
-    call: int
+    when: Callable[..., bool] = is_any_call
     signal: int = signal.SIGKILL
     action: Callable[[], None] | None = None
 
     def inject(self) -> None:
         """Replaces the function."""
         owner, name = _find(self.function)
-        original, calls = getattr(owner, name), 0
+        original = getattr(owner, name)
 
         @functools.wraps(original)
-        def counting(*args: Any, **kwargs: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == self.call:
+        def faulty(*args: Any, **kwargs: Any) -> Any:
+            if self.when(*args, **kwargs):
+                setattr(owner, name, original)
                 os.kill(os.getpid(), self.signal)
                 if self.action is not None:
                     self.action()
             return original(*args, **kwargs)
 
-        setattr(owner, name, counting)
+        setattr(owner, name, faulty)
+
+
+def at_step(step: int, function: str = "training_step", **kwargs: Any) -> Fault:
+    """A fault in a step of the classifier, after this number of optimizer steps."""
+    path = f"fmnist_lightning.training.module.FashionClassifier.{function}"
+    return Fault(path, functools.partial(_is_at_step, step), **kwargs)
+
+
+def _is_at_step(step: int, module: LightningModule, *args: Any) -> bool:
+    return module.global_step == step
+
+
+def before_replacing(name: str, step: int) -> Fault:
+    """A kill when the checkpoint of a step is complete, but does not have its name yet."""
+    return Fault("pathlib.Path.replace", functools.partial(_is_new_checkpoint, name, step))
+
+
+def _is_new_checkpoint(name: str, step: int, temporary: Path, target: Path) -> bool:
+    is_named = target.name == name and not temporary.is_symlink()
+    return is_named and torch.load(temporary)["global_step"] == step
 
 
 def _find(path: str) -> tuple[Any, str]:

@@ -1,6 +1,7 @@
 """Downloads in other processes: concurrent, killed, without permissions, on a full disk."""
 
 import fcntl
+import functools
 import logging
 import os
 import shutil
@@ -89,24 +90,31 @@ def test_sixteen_processes_download_once(
     slow.server.server_close()
 
 
+def is_named(name: str, temporary: Path, target: Path) -> bool:
+    """Whether ``Path.replace`` gives a complete file this name."""
+    return target.name == name
+
+
 @pytest.mark.fault("concurrent_download")
 @pytest.mark.parametrize(
-    "function",
+    "fault",
     [
-        "os.fsync",
-        *(
-            pytest.param(f, marks=pytest.mark.slow)
-            for f in ("gzip.decompress", "pathlib.Path.replace")
+        pytest.param(Fault("gzip.decompress"), marks=pytest.mark.slow, id="at the first file"),
+        pytest.param(
+            Fault("pathlib.Path.replace", functools.partial(is_named, IMAGES)),
+            marks=pytest.mark.slow,
+            id="before there is a file",
+        ),
+        pytest.param(
+            Fault("pathlib.Path.replace", functools.partial(is_named, LABELS)),
+            id="between two files",
         ),
     ],
 )
 def test_other_processes_finish_after_a_sigkill(
-    function: str, packed: Path, tiny_files: dict[str, bytes], tmp_path: Path
+    fault: Fault, packed: Path, tiny_files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    dying = [
-        start_download(tiny_files, packed, Fault(function, 1).inject, folder=tmp_path)
-        for _ in range(4)
-    ]
+    dying = [start_download(tiny_files, packed, fault.inject, folder=tmp_path) for _ in range(4)]
     dying[0].join()
     healthy = [start_download(tiny_files, packed, folder=tmp_path) for _ in range(4)]
     for process in (*dying, *healthy):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, Run
-from processes import Fault, start
+from processes import Fault, at_step, start
 
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
-CLASSIFIER = "fmnist_lightning.training.module.FashionClassifier"
+FORWARD = "fmnist_lightning.training.module.FashionClassifier.forward"
 
 
 @pytest.mark.fault("signal")
@@ -18,7 +18,7 @@ CLASSIFIER = "fmnist_lightning.training.module.FashionClassifier"
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl+C", "SIGTERM"]
 )
 def test_signal_ends_fit_with_the_command_to_resume(number: int, code: int, run: Run) -> None:
-    fault = Fault(f"{CLASSIFIER}.training_step", 15, number)
+    fault = at_step(14, signal=number)
     process = start("fit", *TINY, "--trainer.max_epochs=3", fault=fault)
     assert process.wait() == code
     output = process.output.read_text()
@@ -41,7 +41,7 @@ def test_signal_ends_other_commands_without_a_traceback(
     command: str, number: int, code: int, fit: Callable[..., Path]
 ) -> None:
     fit()
-    fault = Fault(f"{CLASSIFIER}.forward", 1, number)
+    fault = Fault(FORWARD, signal=number)
     process = start(command, "--ckpt_path", "best.ckpt", fault=fault)
     assert process.wait() == code
     assert "Traceback" not in process.output.read_text()

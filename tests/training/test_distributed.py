@@ -12,7 +12,7 @@ import timm
 import torch
 from comparing import assert_close, assert_same_run, curves, free_port
 from conftest import DEVICES, MLP, TINY, Run
-from processes import Fault, Process, start
+from processes import Fault, Process, at_step, start
 from torch import Tensor, nn
 
 from fmnist_lightning.models import pretrained
@@ -166,8 +166,7 @@ def test_resume_after_a_dead_rank_is_bit_identical(victim: int, fit: Callable[..
         "--model.augmentation=fmnist_lightning.RandomAugmentation",
     )
     uninterrupted = fit_two(*options)
-    step = "fmnist_lightning.training.module.FashionClassifier.training_step"
-    faults = (Fault(step, 15), None) if victim == 0 else (None, Fault(step, 15))
+    faults = (at_step(14), None) if victim == 0 else (None, at_step(14))
     both = start_two("fit", *TINY, "--trainer.max_epochs", "2", *options, faults=faults)
     assert both[victim].wait() == -signal.SIGKILL
     assert both[1 - victim].wait() == 1

@@ -3,38 +3,70 @@
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comparing import assert_same_run
 from conftest import TINY, Run
-from processes import Fault, limit_file_size, start
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
+from processes import Fault, at_step, before_replacing, limit_file_size, start
 from samples import CONFIGS, TINY_OPTIONS, train_teacher
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from fmnist_lightning.training.checkpoint import read_checkpoint
 
 PACKAGE = "fmnist_lightning"
-STEP = f"{PACKAGE}.training.module.FashionClassifier.training_step"  # 10 of them in an epoch
+
+
+def is_best_of(step: int, checkpoint: Path) -> bool:
+    """Whether ``link_best`` gets the checkpoint of a step."""
+    return bool(read_checkpoint(checkpoint)["global_step"] == step)
+
+
+def is_last_of(step: int, trainer: Trainer, path: str, *args: Any, **kwargs: Any) -> bool:
+    """Whether ``Trainer.save_checkpoint`` saves ``last.ckpt`` of a step."""
+    return trainer.global_step == step and Path(path).name == "last.ckpt"
+
+
+def is_validation_of(after: int, logger: Logger, metrics: dict[str, Any], **kwargs: Any) -> bool:
+    """Whether ``log_metrics`` gets the metrics of the validation after a step."""
+    return kwargs["step"] == after - 1 and "val/loss" in metrics
+
+
+def is_removed_after(step: int, path: Path, **kwargs: Any) -> bool:
+    """Whether ``Path.unlink`` tidies up after ``last.ckpt`` of a step was replaced."""
+    last = path.with_name("last.ckpt")
+    return path.name.startswith(".last.ckpt.") and is_best_of(step, last)
+
+
+# 10 steps are an epoch.
 MOMENTS = {
-    "before the first step": [Fault(STEP, 1)],
-    "within the first epoch": [Fault(STEP, 7)],
-    "within a later epoch": [Fault(STEP, 24)],
-    "in validation": [Fault(f"{PACKAGE}.training.module.FashionClassifier.validation_step", 2)],
-    "before best.ckpt links to it": [Fault(f"{PACKAGE}.training.run_checkpoint.link_best", 3)],
-    "while best.ckpt is written": [Fault("os.fsync", 4)],
-    "between best.ckpt and last.ckpt": [
-        Fault("lightning.pytorch.trainer.trainer.Trainer.save_checkpoint", 5)
+    "before the first step": [at_step(0)],
+    "within the first epoch": [at_step(6)],
+    "within a later epoch": [at_step(23)],
+    "in validation": [at_step(20, "validation_step")],
+    "while best.ckpt is written": [before_replacing("best.ckpt", 20)],
+    "before best.ckpt links to it": [
+        Fault(f"{PACKAGE}.training.run_checkpoint.link_best", partial(is_best_of, 20))
     ],
-    "while last.ckpt is written": [Fault("os.fsync", 5)],
+    "between best.ckpt and last.ckpt": [
+        Fault("lightning.pytorch.Trainer.save_checkpoint", partial(is_last_of, 20))
+    ],
+    "while last.ckpt is written": [before_replacing("last.ckpt", 20)],
     "between two curves": [
-        Fault(f"{PACKAGE}.tensorboard.logger.RunTensorBoardLogger.log_metrics", 9)
+        Fault(
+            f"{PACKAGE}.tensorboard.logger.RunTensorBoardLogger.log_metrics",
+            partial(is_validation_of, 20),
+        )
     ],
     "before the final charts": [
-        Fault(f"{PACKAGE}.tensorboard.evaluation.EvaluationFigures.on_train_end", 1)
+        Fault(f"{PACKAGE}.tensorboard.evaluation.EvaluationFigures.on_train_end")
     ],
-    "on a full disk": [Fault(STEP, 25, signal=0, action=limit_file_size)],
-    "three times": [Fault(STEP, 4), Fault(STEP, 15), Fault("os.fsync", 2)],
+    "on a full disk": [at_step(24, signal=0, action=limit_file_size)],
+    "three times": [at_step(3), at_step(14), before_replacing("last.ckpt", 20)],
 }
 QUICK = ("while last.ckpt is written",)
 RANDOM = (
@@ -75,7 +107,7 @@ def test_resume_after_sigkill_is_bit_identical(
 def test_resume_of_a_compiled_run_is_bit_identical(fit: Callable[..., Path], run: Run) -> None:
     options = (*RANDOM, "--trainer.compile", "true")
     uninterrupted = fit(*options)
-    faults = [Fault(STEP, 7), Fault(STEP, 24)]
+    faults = [at_step(6), at_step(23)]
     assert_same_run(uninterrupted, interrupt_and_resume(faults, options, run))
 
 
@@ -93,8 +125,7 @@ def delay_event_writer() -> None:
 @pytest.mark.slow
 def test_curves_are_written_before_the_checkpoint(fit: Callable[..., Path], run: Run) -> None:
     uninterrupted = fit(*RANDOM)
-    # Killed after last.ckpt of the second epoch was replaced.
-    fault = Fault("pathlib.Path.unlink", 6)
+    fault = Fault("pathlib.Path.unlink", partial(is_removed_after, 20))
     process = start("fit", *TINY, *RANDOM, fault=fault, first=delay_event_writer)
     assert process.wait() == -signal.SIGKILL
     (folder,) = set(Path("runs").iterdir()) - {uninterrupted}
@@ -115,7 +146,7 @@ def test_resume_of_every_config_is_bit_identical(
     )
     train_teacher(path, fit)
     uninterrupted = fit(*options)
-    faults = [Fault(STEP, 2), Fault(STEP, 6)]
+    faults = [at_step(1), at_step(5)]
     assert_same_run(uninterrupted, interrupt_and_resume(faults, options, run))
 
 
