@@ -33,14 +33,19 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+def tiny_labels(num: int) -> Tensor:
+    """The labels of the first images of a part: 5 to 14 of 95 images are of a class."""
+    return torch.arange(10).repeat_interleave(torch.arange(5, 15))[7 * torch.arange(num) % 95]
+
+
 def _images(num: int, seed: int) -> tuple[Tensor, Tensor]:
     """Noise with a bright square, whose position a network can learn to map to the label.
 
-    Classes have 5 to 14 of 95 images, and every sixth square may be at the position of another
-    class, so that no network is perfect, and what mixes up classes or averages shows in a number.
+    Every sixth square may be at that of another class. So no network is perfect, and as classes are
+    of unequal size, what mixes up labels, predictions or averages shows in a number.
     """
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(10).repeat_interleave(torch.arange(5, 15))[7 * torch.arange(num) % 95]
+    labels = tiny_labels(num)
     positions = labels.clone()
     positions[::6] = torch.randint(0, 10, positions[::6].shape, generator=generator)
     images = torch.randint(0, 100, (num, 28, 28), generator=generator, dtype=torch.uint8)

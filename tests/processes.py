@@ -134,6 +134,11 @@ class Process(NamedTuple):
             time.sleep(0.02)
 
 
+def wait_for_next_second() -> None:
+    """Waits before a run is resumed: TensorBoard orders logs by the second in their names."""
+    time.sleep(1 - time.time() % 1)
+
+
 def start(
     *args: str,
     fault: Fault | None = None,

@@ -72,6 +72,7 @@ class TenOutputs(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(784, 10))
 """
 DATA = ("--data", "three_classes.ThreeClasses")
+TRUST = ("--trust", "three_classes.ThreeClasses")
 MLP = ("--model.network", "fmnist_lightning.MLP")
 FIT = ("fit", *DATA, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "2")
 
@@ -98,7 +99,7 @@ def test_fit_test_and_predict(run: Run) -> None:
     assert summary["accuracy"] == 1
     assert load_classifier("best.ckpt").classes == ("top", "shoe", "bag")
 
-    code, _, err = run("predict", "--ckpt_path", "best.ckpt", *DATA, "--data.num_images", "7")
+    code, _, err = run("predict", "--ckpt_path", "best.ckpt", *TRUST, "--data.num_images", "7")
     assert code == 0, err
     with (run_dir / "predictions.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -169,7 +170,7 @@ def test_network_and_labels_must_fit_the_classes(
 
 def test_labels_of_another_data_module_are_refused_by_test(run: Run) -> None:
     assert run(*FIT, *MLP)[0] == 0
-    code, _, err = run("test", "--ckpt_path", "best.ckpt", *DATA, "--data.first_label=1")
+    code, _, err = run("test", "--ckpt_path", "best.ckpt", *TRUST, "--data.first_label=1")
     assert code == 1
     assert "labels must be 0 to 2 for 3 classes, not 1 to 3" in err
 
@@ -179,7 +180,9 @@ class DarkAndBright(InMemoryDataModule):
 
     classes = ("dark", "bright")
 
-    def read(self, split: str) -> TensorImageDataset:
+    def read(self, split: str) -> TensorImageDataset | None:
+        if split == "val":
+            return None
         labels = torch.arange(600) % 2
         noise = torch.randint(0, 200, (600, 28, 28), generator=torch.Generator().manual_seed(0))
         return TensorImageDataset((noise + 20 * labels[:, None, None]).to(torch.uint8), labels)

@@ -29,7 +29,7 @@ def test_test_accuracy_equals_that_of_the_loaded_classifier(fit: Fit, run: Run) 
     summary = json.loads((folder / "test.json").read_text())
     percent = f"{100 * summary['accuracy']:.2f}"
     assert f"test accuracy {percent} % ({summary['correct']}/105)" in out
-    assert re.search(r"Ankle boot +\d+\.\d\d % \(\d+/10\)", out)
+    assert re.search(r"Ankle boot +\d+\.\d\d % \(\d+/14\)", out)
 
     data = FashionMNISTDataModule()
     data.setup("test")

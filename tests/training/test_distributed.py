@@ -12,7 +12,7 @@ import timm
 import torch
 from comparing import assert_close, assert_same_run, curves, free_port
 from conftest import DEVICES, MLP, TINY, Run
-from processes import Fault, Process, at_step, start
+from processes import Fault, Process, at_step, start, wait_for_next_second
 from torch import Tensor, nn
 
 from fmnist_lightning.models import pretrained
@@ -174,6 +174,7 @@ def test_resume_after_a_dead_rank_is_bit_identical(victim: int, fit: Callable[..
     assert "error: a distributed worker exited; see its output" in output
     assert "Traceback" not in output
     assert ("Interrupted at step 14. Resume from step 10 with: " in output) == (victim == 1)
+    wait_for_next_second()
     run_two("fit", "--ckpt_path", "last")
     (resumed,) = set(Path("runs").iterdir()) - {uninterrupted}
     assert_same_run(uninterrupted, resumed)

@@ -162,11 +162,11 @@ def test_logged_loss_and_learning_rate_are_those_of_their_step(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_validation_accuracy_exceeds_95_percent() -> None:
+def test_validation_accuracy_exceeds_80_percent() -> None:
     trainer, _ = train(
         FashionClassifier(optimizer=functools.partial(AdamW, lr=0.01)), tiny_data(), 4
     )
-    assert trainer.callback_metrics["val/acc"] > 0.95
+    assert trainer.callback_metrics["val/acc"] > 0.8
 
 
 def test_forward_takes_uint8_images() -> None:

@@ -13,7 +13,7 @@ import pytest
 from comparing import assert_same_run
 from conftest import TINY
 from lightning.pytorch import Trainer
-from processes import start
+from processes import start, wait_for_next_second
 
 from fmnist_lightning.tensorboard import EvaluationFigures
 
@@ -85,10 +85,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "64-true": ("--trainer.precision=64-true",),
     **{
         name: (OPTIMIZER + name, "--model.optimizer.lr=0.001")
-        for name in (
-            *("SGD", "Adam", "Adadelta", "Adafactor", "Adagrad", "Adamax", "ASGD"),
-            *("NAdam", "RAdam", "RMSprop", "Rprop"),
-        )
+        for name in ("SGD", "Adafactor", "Rprop")
     },
 }
 QUICK = ("max_steps, two validations an epoch", "early stop within an epoch")
@@ -141,6 +138,7 @@ def fit_with_kills(command: Sequence[str], kills: Sequence[Kill]) -> Path:
         if ended:
             (folder,) = folders
             return folder
+        wait_for_next_second()
         if any((folder / "checkpoints" / "last.ckpt").exists() for folder in folders):
             resumed = ("fit", "--ckpt_path", "last")
         else:  # killed before there was anything to resume

@@ -12,7 +12,14 @@ from comparing import assert_same_run
 from conftest import TINY, Run
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
-from processes import Fault, at_step, before_replacing, limit_file_size, start
+from processes import (
+    Fault,
+    at_step,
+    before_replacing,
+    limit_file_size,
+    start,
+    wait_for_next_second,
+)
 from samples import CONFIGS, TINY_OPTIONS, train_teacher
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -31,9 +38,9 @@ def is_last_of(step: int, trainer: Trainer, path: str, *args: Any, **kwargs: Any
     return trainer.global_step == step and Path(path).name == "last.ckpt"
 
 
-def is_validation_of(after: int, logger: Logger, metrics: dict[str, Any], **kwargs: Any) -> bool:
+def is_validation_of(after: int, logger: Logger, metrics: dict[str, Any], step: int) -> bool:
     """Whether ``log_metrics`` gets the metrics of the validation after a step."""
-    return kwargs["step"] == after - 1 and "val/loss" in metrics
+    return step == after - 1 and "val/loss" in metrics
 
 
 def is_removed_after(step: int, path: Path, **kwargs: Any) -> bool:
@@ -84,6 +91,7 @@ def interrupt_and_resume(faults: list[Fault], options: tuple[str, ...], run: Run
     for fault in faults:
         process = start(*command, fault=fault)
         assert process.wait() == (-fault.signal or 1), process.output.read_text()
+        wait_for_next_second()
         command = ("fit", "--ckpt_path", "last")
     code, _, err = run(*command)
     assert code == 0, err
@@ -128,6 +136,7 @@ def test_curves_are_written_before_the_checkpoint(fit: Callable[..., Path], run:
     fault = Fault("pathlib.Path.unlink", partial(is_removed_after, 20))
     process = start("fit", *TINY, *RANDOM, fault=fault, first=delay_event_writer)
     assert process.wait() == -signal.SIGKILL
+    wait_for_next_second()
     (folder,) = set(Path("runs").iterdir()) - {uninterrupted}
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 20
     assert run("fit", "--ckpt_path", "last")[0] == 0
