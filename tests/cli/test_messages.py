@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +49,6 @@ def test_setting_that_cannot_work_is_one_line_and_leaves_no_run(
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
-def test_metric_that_does_not_exist_is_refused_before_training(
-    callback: str, refused: Callable[..., str]
-) -> None:
-    options = ("--trainer.callbacks", callback, "--trainer.callbacks.monitor", "val_loss")
-    message = refused("fit", *TINY, *options)
-    assert "val_loss, which is not logged; did you mean val/loss?" in message
-
-
 def test_debug_shows_the_traceback_of_a_setting(run: Run) -> None:
     with pytest.raises(TypeError, match=r"Dropout\.forward\(\)"):
         run("fit", *TINY, "--debug", "--model.augmentation", "torch.nn.Dropout")
@@ -71,32 +61,6 @@ def test_missing_package_of_a_logger_is_named_in_one_line(run: Run) -> None:
     last = err.splitlines()[-1]
     assert last.startswith("error: Requirement 'wandb")
     assert last.endswith("HINT: Try running `pip install -U 'wandb>=0.12.10'`")
-
-
-@pytest.mark.parametrize(
-    ("option", "meant"),
-    [
-        ("--epochs", "trainer.max_epochs"),
-        ("--max-epochs", "trainer.max_epochs"),
-        ("--lr", "model.optimizer.lr"),
-        ("--batch_size", "data.batch_size"),
-        ("--data_dir", "data.data_dir"),
-        ("--gpus", "trainer.accelerator gpu"),
-        ("--trainer.max_epochz", "trainer.max_epochs"),
-        ("--resume", "ckpt_path last"),
-        ("--accelerater", "trainer.accelerator"),
-    ],
-)
-def test_unknown_option_names_the_one_that_is_meant(option: str, meant: str, run: Run) -> None:
-    code, _, err = run("fit", option, "3")
-    assert code == 2
-    assert f"did you mean --{meant}?" in err.splitlines()[-1]
-
-
-def test_unknown_option_that_resembles_none_is_named(run: Run) -> None:
-    code, _, err = run("fit", "--qwertz", "3")
-    assert code == 2
-    assert err.splitlines()[-1].endswith("--qwertz 3")
 
 
 def test_error_in_mid_training_keeps_its_traceback_in_the_run(run: Run) -> None:

@@ -1,0 +1,65 @@
+"""Configs, and classes that replace those of a config."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import TINY, Run
+
+Fit = Callable[..., Path]
+
+
+def print_config(run: Run, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit, match="0"):
+        run("fit", *options, "--print_config")
+    printed: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+    return printed
+
+
+def test_printed_config_can_be_loaded(
+    fit: Fit, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = (*TINY, "--trainer.max_epochs=2", "--model.warmup_fraction=0.2")
+    printed = print_config(run, capsys, *options)
+    Path("my.yaml").write_text(yaml.safe_dump(printed))
+    saved = yaml.safe_load((fit("--config", "my.yaml") / "config.yaml").read_text())
+    assert saved == printed | {"num_threads": 1}  # which the tests have
+    assert run("test", "--config", "my.yaml", "--ckpt_path", "best.ckpt")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "optimizer"),
+    [
+        ("--model.optimizer SGD --model.optimizer.momentum 0.5", ("SGD", 0.001, 0, 0.5)),
+        ("--config sgd.yaml", ("SGD", 0.001, 0, 0.5)),
+        ("--model.optimizer AdamW", ("AdamW", 0.01, 0.05, None)),  # the default, named
+        ("--config fast --model.optimizer torch.optim.SGD", ("SGD", 0.2, 0.0003, 0.9)),  # the same
+        ("--config fast --model.optimizer AdamW", ("AdamW", 0.001, 0.01, None)),
+        ("--model.optimizer AdamW --config fast", ("AdamW", 0.001, 0.01, None)),
+        ("--config fast --config adamw.yaml", ("AdamW", 0.001, 0.01, None)),
+        ("--model.optimizer.lr 0.3 --config fast", ("SGD", 0.3, 0.0003, 0.9)),
+        ("--config fast --config sgd.yaml", ("SGD", 0.2, 0.0003, 0.5)),
+    ],
+)
+def test_class_that_replaces_another_has_its_own_defaults(
+    options: str, optimizer: tuple[Any, ...], run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, spec in (
+        ("sgd", {"class_path": "torch.optim.SGD", "init_args": {"momentum": 0.5}}),
+        ("adamw", {"class_path": "torch.optim.AdamW"}),
+    ):
+        Path(f"{name}.yaml").write_text(yaml.safe_dump({"model": {"optimizer": spec}}))
+    spec = print_config(run, capsys, *options.split())["model"]["optimizer"]
+    keys = ("lr", "weight_decay", "momentum")
+    values = [spec["init_args"].get(key) for key in keys]
+    assert (spec["class_path"], *values) == (f"torch.optim.{optimizer[0]}", *optimizer[1:])
+
+
+def test_numbers_in_a_config_are_numbers(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "model: {optimizer: {class_path: SGD, init_args: {lr: 1e-3}}}\ntrainer: {max_epochs: 3}"
+    Path("my.yaml").write_text(text)
+    printed = print_config(run, capsys, "--config", "my.yaml")
+    assert printed["model"]["optimizer"]["init_args"]["lr"] == 0.001
+    assert printed["trainer"]["max_epochs"] == 3

@@ -1,0 +1,78 @@
+"""What people type, and the line they get."""
+
+import shlex
+from collections.abc import Callable
+
+import pytest
+from conftest import TINY
+
+from fmnist_lightning.cli.suggestions import closest
+
+OWN_CLASS = "? A class of your own needs its module: my_module.MyClass"
+TYPOS = {
+    # classes
+    "fit --model.network mlp": "--model.network mlp: did you mean MLP" + OWN_CLASS,
+    "fit --model.network SmallResnet": "did you mean SmallResNet" + OWN_CLASS,
+    "fit --model.network fmnist_lightning.MPL": "has no attribute 'MPL'; did you mean MLP?",
+    "fit --model.network nosuch.Net": "--model.network nosuch.Net: No module named 'nosuch'",
+    "fit --model.optimizer adam": "--model.optimizer adam: did you mean Adam?",
+    "fit --model.optimizer torch.optim.Adm": "has no attribute 'Adm'; did you mean Adam?",
+    "fit --model.augmentation RandomAugment": "did you mean RandomAugmentation?",
+    "fit --data imagefolder": "--data imagefolder: did you mean ImageFolderDataModule?",
+    "fit --trainer.logger csv": "--trainer.logger csv: did you mean CSVLogger?",
+    "fit --trainer.callbacks+=earlystopping": "earlystopping: did you mean EarlyStopping?",
+    # options
+    "fit --epochs 3": "did you mean --trainer.max_epochs?",
+    "fit -epochs 3": "did you mean --trainer.max_epochs?",
+    "fit --max-epochs 3": "did you mean --trainer.max_epochs?",
+    "fit --trainer.max_epochz 3": "did you mean --trainer.max_epochs?",
+    "fit --lr 3": "did you mean --model.optimizer.lr?",
+    "fit --batch_size 3": "did you mean --data.batch_size?",
+    "fit --data.batch-size 3": "no option --data.batch-size; did you mean --data.batch_size?",
+    "fit --data_dir x": "did you mean --data.data_dir?",
+    "fit --gpus 3": "did you mean --trainer.accelerator gpu?",
+    "fit --accelerater cpu": "did you mean --trainer.accelerator?",
+    "fit --model.hflip true": "did you mean --model.hflip_tta?",
+    "fit --seed 1": "did you mean --seed_everything?",
+    "fit --resume x": "did you mean --ckpt_path last?",
+    "fit --conf fast": "did you mean --config?",
+    "fit --model.network MLP --model.network.hidden 3": "did you mean --model.network.hidden_dim?",
+    "fit --model.optimizer.momentum 0.9": "optimizer.momentum; known are lr, betas, eps,",
+    "fit --qwertz 3": "--qwertz 3",
+    "tets --ckpt_path best.ckpt": "there is no command 'tets'; did you mean test?",
+    # values
+    "fit --model.optimizer.lr 0,01": "--model.optimizer.lr 0,01: expected float or Tensor",
+    "fit --trainer.max_epochs soon": "--trainer.max_epochs soon: expected int or null",
+    "fit --model.lr_schedule onecycle": "onecycle: expected constant or one_cycle",
+    "fit --model.hflip_tta maybe": "--model.hflip_tta maybe: expected bool",
+    "fit --config fst": "unknown config 'fst': choose one of article, best, fast,",
+}
+
+
+@pytest.mark.parametrize("command", TYPOS)
+def test_typo_gives_one_line_with_what_was_meant(command: str, refused: Callable[..., str]) -> None:
+    assert TYPOS[command] in refused(*shlex.split(command))
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("SGD", "SGD"),
+        ("sgd", "SGD"),
+        ("Folder", "ImageFolder"),
+        ("imagefoldr", "ImageFolder"),
+        ("qwertz", None),
+        ("", None),
+    ],
+)
+def test_closest_ignores_case_and_finds_parts(name: str, option: str | None) -> None:
+    assert closest(name, ["SGD", "ImageFolder", "AdamW"]) == option
+
+
+@pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
+def test_metric_that_does_not_exist_is_refused_before_training(
+    callback: str, refused: Callable[..., str]
+) -> None:
+    options = ("--trainer.callbacks", callback, "--trainer.callbacks.monitor", "val_loss")
+    message = refused("fit", *TINY, *options)
+    assert "val_loss, which is not logged; did you mean val/loss?" in message
