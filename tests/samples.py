@@ -1,6 +1,5 @@
 """Inputs that several tests use."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -42,15 +41,6 @@ def train_teacher(config: Path, fit: Callable[..., Path]) -> None:
     if "fast.ckpt" in config.read_text():
         fit()
         shutil.copy("best.ckpt", "fast.ckpt")
-
-
-def write_odd_file(path: Path, kind: str) -> None:
-    """A file that must not be read: ``a pipe``, which waits, or a ``huge`` one."""
-    if kind == "a pipe":
-        os.mkfifo(path)
-    else:
-        with path.open("wb") as stream:
-            stream.truncate(2**40)  # takes no space on the disk
 
 
 class Payload:

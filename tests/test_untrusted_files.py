@@ -53,22 +53,14 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "a class with arguments as an argument": network(TRANSFORMER, custom_encoder=NET),
     "a function as an argument": network(TRANSFORMER, activation={"class_path": "os.abort"}),
     "a class as text": network(TRANSFORMER, activation=json.dumps(NET)),
-    "a function as text": network(TRANSFORMER, activation="evil.function"),
     "a classifier in a classifier": network("fmnist_lightning.FashionClassifier", network=NET),
     "text in place of a spec": {"network": "evil.Net"},
     "text in place of arguments": {"network": NET | {"init_args": "evil.Net"}},
     "the _instantiator that Lightning once called": {"_instantiator": "evil.function"},
-    "dict_kwargs of the module": network(TRANSFORMER) | {"dict_kwargs": {"network": NET}},
     "dict_kwargs of a network": {
         "network": {"class_path": TRANSFORMER, "dict_kwargs": {"custom_encoder": NET}}
     },
-    "dict_kwargs of an optimiser": {
-        "optimizer": {"class_path": "torch.optim.SGD", "dict_kwargs": {"params": NET}}
-    },
     "an optimiser as a network": network("torch.optim.SGD", params=NET),
-    "dict_kwargs of an augmentation": {
-        "augmentation": {"class_path": TRANSFORMER, "dict_kwargs": {"custom_encoder": NET}}
-    },
     "dict_kwargs of an argument": network(
         TRANSFORMER, custom_encoder={"class_path": TRANSFORMER, "dict_kwargs": {"x": NET}}
     ),
