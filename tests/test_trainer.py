@@ -12,10 +12,12 @@ from comparing import assert_same_run
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from samples import tiny_data
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, AdamW
 
 from fmnist_lightning import (
+    MLP,
     FashionClassifier,
+    FashionMNISTDataModule,
     RandomAugmentation,
     create_trainer,
     load_classifier,
@@ -137,6 +139,49 @@ def test_resume_of_a_subclass_is_bit_identical() -> None:
     interrupted = fit(callbacks=Interruption())
     assert fit(interrupted / "checkpoints" / "last.ckpt", run_dir=interrupted) == interrupted
     assert_same_run(uninterrupted, interrupted)
+
+
+class OtherDataModule(FashionMNISTDataModule):
+    """The same images under another name."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warmup_fraction": 0.2}, "trained with warmup_fraction 0.1, not 0.2"),
+        (
+            {"optimizer": functools.partial(AdamW, lr=0.5)},
+            "trained with optimizer.init_args.lr 0.01, not 0.5",
+        ),
+        ({"network": MLP}, "trained with network.class_path fmnist_lightning.ArticleCNN, not"),
+        ({"max_epochs": 3}, "the one_cycle schedule of the run is for 10 steps, not 30"),
+        ({"split_seed": 1}, "trained with split_seed 0, not 1"),
+        ({"data_class": OtherDataModule}, "was trained on fmnist_lightning.FashionMNISTDataModule"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_resume_with_other_settings_is_refused(changes: dict[str, Any], message: str) -> None:
+    run_dir = Path("runs/mine")
+
+    def fit(
+        max_epochs: int = 1,
+        split_seed: int = 0,
+        data_class: type[FashionMNISTDataModule] = FashionMNISTDataModule,
+        ckpt_path: Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        trainer = create_trainer(run_dir=run_dir, max_epochs=max_epochs, logger=False, **CPU)
+        data = data_class(train_size=480, val_size=120, batch_size=50, split_seed=split_seed)
+        trainer.fit(FashionClassifier(**kwargs), datamodule=data, ckpt_path=ckpt_path)
+
+    fit()
+    last = run_dir / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        fit(ckpt_path=last, **changes)
+    assert last.read_bytes() == before
+    fit(ckpt_path=last)  # the same settings
 
 
 def test_eval_outputs_hold_the_latest_evaluation_once() -> None:

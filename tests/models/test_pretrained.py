@@ -184,6 +184,26 @@ def test_resume_does_not_load_the_weights_file_again(
     assert code == 0, err
 
 
+def test_new_run_from_a_checkpoint_keeps_its_weights(
+    weights: Path, fit: Callable[..., Path]
+) -> None:
+    options = (f"--model.network.weights={weights}", "--model.lr_schedule=constant")
+    first = fit(*OPTIONS, *options, "--model.optimizer.lr=0.1")
+    second = fit("--ckpt_path=best.ckpt", "--model.optimizer.lr=0")
+    ours, theirs = (
+        load_classifier(folder / "checkpoints" / name).network.get_parameter("head.weight")
+        for folder, name in ((first, "best.ckpt"), (second, "last.ckpt"))
+    )
+    layer = f"backbone.{LAYER}"
+    states = [
+        load_classifier(folder / "checkpoints" / "best.ckpt").network.get_parameter(layer)
+        for folder in (first, second)
+    ]
+    assert torch.equal(ours, theirs)
+    assert torch.equal(*states)
+    assert not torch.equal(states[0], torch.load(weights)[LAYER])
+
+
 def test_backbone_finetuning_freezes_then_trains_the_backbone(
     weights: Path, fit: Callable[..., Path], run: Run
 ) -> None:
