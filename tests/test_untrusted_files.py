@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 import yaml
@@ -79,15 +80,20 @@ COMMANDS = {
 
 
 @pytest.fixture
-def victim(fit: Callable[..., Path]) -> Iterator[Path]:
-    """A run folder, and modules that create the file ``mark`` when they are imported."""
-    folder = fit()
+def evil_modules() -> Iterator[None]:
+    """Modules that create the file ``mark`` when they are imported."""
     for name in ("evil", "fmnist_lightning_evil"):
         Path(f"{name}.py").write_text(EVIL)
-    yield folder
+    yield
     for name in ("evil", "fmnist_lightning_evil"):
         assert name not in sys.modules
     assert not Path("mark").exists()
+
+
+@pytest.fixture
+def victim(evil_modules: None, fit: Callable[..., Path]) -> Path:
+    """The folder of a run whose checkpoints are attacked."""
+    return fit()
 
 
 def assert_refused_everywhere(run: Run, commands: list[str]) -> None:
@@ -108,15 +114,25 @@ def change_hyperparameters(run_dir: Path, changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.fault("code_in_settings")
+@pytest.mark.usefixtures("evil_modules")
 @pytest.mark.parametrize("attack", HYPERPARAMETERS)
-def test_hyperparameters_that_name_code_are_refused(attack: str, victim: Path) -> None:
-    change_hyperparameters(victim, HYPERPARAMETERS[attack])
+def test_hyperparameters_that_name_code_are_refused(attack: str) -> None:
+    classifier = FashionClassifier()
+    content = {
+        "state_dict": classifier.state_dict(),
+        "hyper_parameters": dict(classifier.hparams),
+        "pytorch-lightning_version": lightning.__version__,
+    }
+    torch.save(content, "some.ckpt")
+    load_classifier("some.ckpt")
+    content["hyper_parameters"] |= HYPERPARAMETERS[attack]
+    torch.save(content, "some.ckpt")
     with pytest.raises(ValueError):  # noqa: PT011 (the message depends on the attack)
-        load_classifier("best.ckpt")
+        load_classifier("some.ckpt")
     # Lightning's own method drops unknown keys, and builds classes that are allowed.
     with contextlib.suppress(ValueError, TypeError, RuntimeError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        FashionClassifier.load_from_checkpoint("best.ckpt")
+        FashionClassifier.load_from_checkpoint("some.ckpt")
 
 
 @pytest.mark.fault("code_in_settings")

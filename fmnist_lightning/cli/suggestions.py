@@ -46,9 +46,11 @@ def explain(error: str, names: Iterable[str]) -> str:
         prefix = f"{option}." if option else ""
         siblings = [name.removeprefix(prefix) for name in options if name.startswith(prefix)]
         siblings = [name for name in siblings if "." not in name and name != "class_path"]
-        meant = closest(match[1].replace("-", "_"), siblings)
-        hint = f"did you mean --{prefix}{meant}?" if meant else f"known are {', '.join(siblings)}"
-        return f"there is no option --{prefix}{match[1]}; {hint}"
+        name = match[1].replace("-", "_")
+        meant = closest(SYNONYMS.get(name, name).rpartition(".")[2], siblings)
+        hint = f"; known are {', '.join(siblings)}" if siblings else ""
+        hint = f"; did you mean --{prefix}{meant}?" if meant else hint
+        return f"there is no option --{prefix}{match[1]}{hint}"
     if match := re.search(UNKNOWN, error):
         name = match[1].replace("-", "_")
         by_last = {option.rpartition(".")[2]: option for option in reversed(options)}
