@@ -118,7 +118,7 @@ def change_hyperparameters(run_dir: Path, changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("attack", HYPERPARAMETERS)
 def test_hyperparameters_that_name_code_are_refused(attack: str) -> None:
     classifier = FashionClassifier()
-    content = {
+    content: dict[str, Any] = {
         "state_dict": classifier.state_dict(),
         "hyper_parameters": dict(classifier.hparams),
         "pytorch-lightning_version": lightning.__version__,
