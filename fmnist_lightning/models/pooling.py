@@ -59,4 +59,6 @@ def _max_pool(input: Tensor) -> Tensor:
 
 
 def _upsample_2x(maps: Tensor) -> Tensor:
-    return F.interpolate(maps, scale_factor=2.0, mode="nearest")
+    """Repeats each element for its 2x2 window, which compiles to faster code than interpolate."""
+    rows, columns = (torch.arange(2 * size, device=maps.device) // 2 for size in maps.shape[-2:])
+    return maps[..., rows, :][..., columns]
