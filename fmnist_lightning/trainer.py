@@ -60,7 +60,7 @@ def create_trainer(
     root = runs.find_root(default_root_dir)
     if should_save:
         check_best(root)
-    if run_dir is None or is_dry:  # other ranks write nothing, but the checkpoints of rank 0
+    if run_dir is None or is_dry:  # only rank 0 has a folder of its own
         run_dir = runs.create_run_dir(root) if is_rank_zero() and not is_dry else root
     used = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
     used += [CompileStep()] if compile else []

@@ -114,112 +114,111 @@ def check_conflicts(model: Settings, data: Namespace, checkpoint: Checkpoint) ->
         )
 
 
-def fit(options: Namespace, checkpoint: Checkpoint | None) -> int:
+def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
     """Trains; says where the results are, or how to resume a run that ends early."""
-    is_resumed = checkpoint is not None and checkpoint.is_last
-    first_step = checkpoint.step if checkpoint and is_resumed else 0
-    if checkpoint:  # a new run starts from its weights; in a resumed one, Lightning loads them
-        load_weights(options.model, checkpoint.content, checkpoint.path)
-    run_dir = checkpoint.run_dir if checkpoint and is_resumed else None
-    new_dir = None if run_dir else _create_run_dir(options, options.name)
+    if checkpoint:  # so that weights that do not fit are an error before any work
+        load_weights(args.model, checkpoint.content, checkpoint.path)
+    resumed = checkpoint if checkpoint and checkpoint.is_last else None  # else it is a new run
+    first_step = resumed.step if resumed else 0
+    new_dir = None if resumed else _create_run_dir(args, args.name)
     trainer: Trainer | None = None
     try:
         trainer = create_trainer(
-            run_dir=run_dir or new_dir,
-            num_threads=options.num_threads,
-            **options.trainer,
+            run_dir=resumed.run_dir if resumed else new_dir,
+            num_threads=args.num_threads,
+            **args.trainer,
         )
         saver = trainer.checkpoint_callback
         should_save = trainer.is_global_zero and isinstance(saver, RunCheckpoint)
         if isinstance(saver, RunCheckpoint):
-            saver.data_spec = options.data_spec
+            saver.data_spec, saver.last_step = args.data_spec, first_step
         if new_dir:
-            (new_dir / runs.CONFIG).write_text(options.config_text, encoding="utf-8")
+            (new_dir / runs.CONFIG).write_text(args.config_text, encoding="utf-8")
         with runs.lock(Path(trainer.default_root_dir)) if should_save else contextlib.nullcontext():
-            ckpt_path = checkpoint.path if checkpoint and is_resumed else None
-            trainer.fit(options.model, datamodule=options.data, ckpt_path=ckpt_path)
+            ckpt_path = resumed.path if resumed else None
+            trainer.fit(args.model, datamodule=args.data, ckpt_path=ckpt_path)
     except BaseException as error:
-        if trainer and (trainer.global_step > first_step or signal_exit_code()):
+        is_interrupted = signal_exit_code() is not None and messages.can_resume(trainer)
+        if trainer and (trainer.global_step > first_step or is_interrupted):
             messages.explain_end(error, trainer)
         else:
             runs.remove(new_dir)
         raise
-    if is_resumed and trainer.is_global_zero and trainer.global_step == first_step:
+    if resumed and trainer.is_global_zero and trainer.global_step == first_step:
         print_line(f"The run is already complete (step {first_step:,}); nothing to train")
     if should_save:
-        print_line(
-            messages.format_fit_summary(trainer, runs.find_root(options.trainer.default_root_dir))
-        )
+        root = runs.find_root(args.trainer.default_root_dir)
+        print_line(messages.format_fit_summary(trainer, root))
     return 0
 
 
 @contextlib.contextmanager
 def evaluation(
-    options: Namespace, checkpoint: Checkpoint
+    args: Namespace, checkpoint: Checkpoint
 ) -> Iterator[tuple[FashionClassifier, Trainer, Path | None]]:
     """The classifier of a checkpoint, a trainer, and the folder for results: that of the run.
 
     A checkpoint without a run gets a new folder, a dry run (``fast_dev_run``) none.
     """
-    classifier = build_classifier(checkpoint.content, checkpoint.path, options.trust)
+    classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
     if is_rank_zero():
         print_line(checkpoint.describe(classifier))
-    new_dir = None if checkpoint.run_dir else _create_run_dir(options)
-    run_dir = None if options.trainer.fast_dev_run else checkpoint.run_dir or new_dir
-    kwargs = {**options.trainer, "enable_checkpointing": False}
+    new_dir = None if checkpoint.run_dir else _create_run_dir(args)
+    run_dir = None if args.trainer.fast_dev_run else checkpoint.run_dir or new_dir
+    kwargs = {**args.trainer, "enable_checkpointing": False}
     if kwargs["logger"] in (None, True) and run_dir:
         from fmnist_lightning.reports import RunTensorBoardLogger
 
         # The curves of an epoch are at its last step, which Lightning counts from 0.
         kwargs["logger"] = RunTensorBoardLogger(run_dir, step=max(checkpoint.step - 1, 0))
     try:
-        trainer = create_trainer(run_dir=run_dir, num_threads=options.num_threads, **kwargs)
+        trainer = create_trainer(run_dir=run_dir, num_threads=args.num_threads, **kwargs)
         yield classifier, trainer, run_dir
     except BaseException:
         runs.remove(new_dir)
         raise
 
 
-def _create_run_dir(options: Namespace, name: str | None = None) -> Path | None:
+def _create_run_dir(args: Namespace, name: str | None = None) -> Path | None:
     """A new run folder; None on the ranks that write nothing, and in a dry run."""
-    if options.trainer.fast_dev_run or not is_rank_zero():
+    if args.trainer.fast_dev_run or not is_rank_zero():
         return None
-    return runs.create_run_dir(runs.find_root(options.trainer.default_root_dir), name)
+    return runs.create_run_dir(runs.find_root(args.trainer.default_root_dir), name)
 
 
-def validate(options: Namespace, checkpoint: Checkpoint) -> int:
+def validate(args: Namespace, checkpoint: Checkpoint) -> int:
     """Evaluates on the validation images; a callback prints the metrics."""
-    with evaluation(options, checkpoint) as (classifier, trainer, _):
-        trainer.validate(classifier, datamodule=options.data, verbose=False)
+    with evaluation(args, checkpoint) as (classifier, trainer, _):
+        trainer.validate(classifier, datamodule=args.data, verbose=False)
     return 0
 
 
-def test(options: Namespace, checkpoint: Checkpoint) -> int:
+def test(args: Namespace, checkpoint: Checkpoint) -> int:
     """Evaluates on the test images; a callback prints the metrics."""
-    with evaluation(options, checkpoint) as (classifier, trainer, _):
-        trainer.test(classifier, datamodule=options.data, verbose=False)
+    with evaluation(args, checkpoint) as (classifier, trainer, _):
+        trainer.test(classifier, datamodule=args.data, verbose=False)
     return 0
 
 
-def predict(options: Namespace, checkpoint: Checkpoint) -> int:
+def predict(args: Namespace, checkpoint: Checkpoint) -> int:
     """Predicts the test images, or photos; a callback writes the predictions."""
-    if options.photos and options.index is not None:
+    if args.photos and args.index is not None:
         raise ValueError("--photos and --index are mutually exclusive")
-    options.trainer.logger = options.trainer.logger or False
-    with evaluation(options, checkpoint) as (classifier, trainer, run_dir):
+    args.trainer.logger = args.trainer.logger or False
+    with evaluation(args, checkpoint) as (classifier, trainer, run_dir):
         if trainer.world_size > 1:
             raise ValueError(f"predict runs on one device, not on {trainer.world_size}")
-        if options.photos is None:
-            writer = PredictionWriter(run_dir, options.index)
+        if args.photos is None:
+            writer = PredictionWriter(run_dir, args.index)
             trainer.callbacks.append(writer)  # type: ignore[attr-defined]
-            trainer.predict(classifier, options.data, return_predictions=False)
+            trainer.predict(classifier, args.data, return_predictions=False)
             return 0
         from fmnist_lightning.photos import PhotoClassifier
         from fmnist_lightning.photos.images import PhotoDataset, photo_loader
         from fmnist_lightning.photos.report import PhotoReport
 
-        photos = PhotoDataset(options.photos)
-        report = PhotoReport(photos, run_dir, classifier.classes, options.list_skipped)
+        photos = PhotoDataset(args.photos)
+        report = PhotoReport(photos, run_dir, classifier.classes, args.list_skipped)
         trainer.callbacks.append(report)  # type: ignore[attr-defined]
         trainer.predict(PhotoClassifier(classifier), photo_loader(photos), return_predictions=False)
     if report.num_skipped:
@@ -227,26 +226,26 @@ def predict(options: Namespace, checkpoint: Checkpoint) -> int:
     return int(report.num_skipped > 0)
 
 
-def demo(options: Namespace, checkpoint: Checkpoint) -> int:
+def demo(args: Namespace, checkpoint: Checkpoint) -> int:
     """Serves a page in the browser to try the network."""
     from fmnist_lightning.demo.page import serve
 
-    classifier = build_classifier(checkpoint.content, checkpoint.path, options.trust)
+    classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
     about = checkpoint.describe(classifier)
-    serve(classifier, options.data, about, options.server_name, options.server_port)
+    serve(classifier, args.data, about, args.server_name, args.server_port)
     return 0
 
 
-def export(options: Namespace, checkpoint: Checkpoint) -> int:
+def export(args: Namespace, checkpoint: Checkpoint) -> int:
     """Writes the ONNX file and compares it on the test images."""
     from fmnist_lightning.export.onnx import export_and_compare
 
-    classifier = build_classifier(checkpoint.content, checkpoint.path, options.trust)
+    classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
     print_line(checkpoint.describe(classifier))
-    options.data.prepare_data()
-    options.data.setup("test")
-    images = torch.cat([batch[0] for batch in options.data.test_dataloader()])
-    export_and_compare(classifier, images, Path(options.output))
+    args.data.prepare_data()
+    args.data.setup("test")
+    images = torch.cat([batch[0] for batch in args.data.test_dataloader()])
+    export_and_compare(classifier, images, Path(args.output))
     return 0
 
 

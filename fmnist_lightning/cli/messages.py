@@ -25,6 +25,12 @@ def format_start(checkpoint: Checkpoint, changes: Sequence[str]) -> str:
     return f"{text} with {' '.join(changes)}" if changes else text
 
 
+def can_resume(trainer: Trainer | None) -> bool:
+    """Whether a run has a ``last.ckpt``, which it gets before its first step."""
+    checkpoint = trainer and trainer.checkpoint_callback
+    return isinstance(checkpoint, RunCheckpoint) and Path(checkpoint.last_path).exists()
+
+
 def explain_end(error: BaseException, trainer: Trainer) -> None:
     """Says how to resume a fit that a signal ends, and keeps the traceback of another error."""
     checkpoint, step = trainer.checkpoint_callback, trainer.global_step

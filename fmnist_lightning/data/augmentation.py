@@ -1,4 +1,4 @@
-"""Random augmentation of whole batches, on their device and with its generator. Plain PyTorch."""
+"""Random augmentation of whole batches, on the device that they are on. Plain PyTorch."""
 
 import math
 

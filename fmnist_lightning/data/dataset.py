@@ -94,7 +94,8 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
     order depends on the seed and on the epoch, which Lightning sets, or is that of the dataset.
 
     Of several devices, each has a rank and takes every ``num_replicas``-th index. With ``shuffle``,
-    all take equally many, so up to ``num_replicas - 1`` images come twice.
+    all take equally many, so up to ``num_replicas - 1`` images come twice. Lightning would replace
+    a sampler that is no ``DistributedSampler`` by one of its own.
     """
 
     def __init__(

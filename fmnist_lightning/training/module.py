@@ -67,6 +67,7 @@ class FashionClassifier(LightningModule):
             raise ValueError(f"warmup_fraction must be 0 to below 1, not {warmup_fraction}")
         if lr_schedule not in ("constant", "one_cycle"):
             raise ValueError(f"lr_schedule must be constant or one_cycle, not {lr_schedule}")
+        # What builds each of them, and as what a checkpoint stores it.
         build_network, network_spec = resolve(network, num_classes=len(classes))
         self.build_optimizer, optimizer_spec = resolve(optimizer)
         build_augmentation, augmentation_spec = (
@@ -202,7 +203,7 @@ class FashionClassifier(LightningModule):
         outputs = self.train_outputs if stage == "train" else self.eval_outputs
         if not outputs:
             return {}
-        if not metrics.is_updated:
+        if not metrics.is_updated:  # by a callback, whose hook runs before that of the module
             labels, logits = map(torch.cat, list(zip(*outputs, strict=True))[-2:])
             metrics.update(logits, labels)
         return metrics.compute()

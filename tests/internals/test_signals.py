@@ -33,6 +33,15 @@ def test_signal_ends_fit_with_the_command_to_resume(number: int, code: int, run:
     assert run("fit", "--ckpt_path", "last")[0] == 0
 
 
+@pytest.mark.usefixtures("data_dir")
+def test_signal_before_there_is_a_checkpoint_leaves_no_run() -> None:
+    prepare_data = "fmnist_lightning.data.datamodule.FashionMNISTDataModule.prepare_data"
+    process = start("fit", *TINY, fault=Fault(prepare_data, signal=signal.SIGINT))
+    assert process.wait() == 130
+    assert "Resume" not in process.output.read_text()
+    assert not Path("runs").exists()
+
+
 @pytest.mark.fault("signal")
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])
