@@ -68,7 +68,7 @@ def run(args: Sequence[str]) -> int:
     objects.data_spec = yaml.safe_load(objects.config_text)["data"]
     objects.trust = early.trust
     if command == "fit" and checkpoint and is_rank_zero():
-        print_line(messages.format_start(checkpoint, [*early.config, *others]))
+        print_line(messages.format_start(checkpoint, [*messages.format_early(early), *others]))
     return COMMANDS[command](objects, checkpoint)
 
 
@@ -77,10 +77,15 @@ def starting_settings(
 ) -> Settings:
     """The settings that configs and options change: defaults, or those of a checkpoint."""
     if command == "fit":
-        if checkpoint and checkpoint.run_dir:
-            return read_config(str(checkpoint.run_dir / runs.CONFIG))
         if checkpoint is None:
             return options.DEFAULTS
+        if checkpoint.run_dir and (path := checkpoint.run_dir / runs.CONFIG).is_file():
+            return read_config(str(path))
+        if checkpoint.is_last:
+            raise ValueError(
+                f"{checkpoint.run_dir} has no {runs.CONFIG}, as the run of a script: resume it "
+                "with the script"
+            )
     if checkpoint is None:
         raise ValueError(
             f"{command} needs a trained network: give --ckpt_path best.ckpt, or another "

@@ -1,5 +1,6 @@
 """What ``fit`` says at its start and at its end."""
 
+import argparse
 import os
 import traceback
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from fmnist_lightning.cli.settings import KNOWN_CLASSES
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
@@ -23,6 +25,13 @@ def format_start(checkpoint: Checkpoint, changes: Sequence[str]) -> str:
     if checkpoint.is_last and checkpoint.run_dir:
         text = f"Resuming {os.path.relpath(checkpoint.run_dir)} from step {checkpoint.step:,}"
     return f"{text} with {' '.join(changes)}" if changes else text
+
+
+def format_early(early: argparse.Namespace) -> list[str]:
+    """The configs and classes of a command line, as options."""
+    given = [("config", name) for name in early.config]
+    given += [(option, getattr(early, option, None)) for option in KNOWN_CLASSES]
+    return [f"--{option} {value}" for option, value in given if value is not None]
 
 
 def can_resume(trainer: Trainer | None) -> bool:

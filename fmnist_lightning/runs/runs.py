@@ -65,11 +65,13 @@ def find_run_dir(path: Path, run_name: object, root: Path) -> Path | None:
     The checkpoint is in its run folder, is a link to there, or is a copy that names the run.
     """
     file = path.resolve()
-    if file.parent.name == CHECKPOINTS and (file.parent.parent / CONFIG).is_file():
-        return file.parent.parent
+    folder = file.parent.parent
+    is_run = (folder / CONFIG).is_file() or folder.name == run_name  # a script saves no config
+    if file.parent.name == CHECKPOINTS and is_run:
+        return folder
     if not isinstance(run_name, str) or Path(run_name).name != run_name:
         return None
-    return root / run_name if (root / run_name / CONFIG).is_file() else None
+    return root / run_name if (root / run_name / CHECKPOINTS).is_dir() else None
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ class RunOneCycleLR(OneCycleLR):
         if state_dict["total_steps"] != self.total_steps:
             raise ValueError(
                 f"the one_cycle schedule of the run is for {state_dict['total_steps']:,} steps, "
-                f"not {self.total_steps:,}; to train longer, start a new fit"
+                f"not {self.total_steps:,}; keep max_epochs and batch_size, or start a new fit"
             )
         super().load_state_dict(state_dict)
 

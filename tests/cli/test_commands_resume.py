@@ -9,7 +9,9 @@ import pytest
 import torch
 import yaml
 from conftest import TINY, Run
+from samples import tiny_data
 
+from fmnist_lightning import MLP, FashionClassifier, create_trainer
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
@@ -254,3 +256,20 @@ def test_config_that_conflicts_with_the_checkpoint_is_refused(
     ):
         message = refused("test", *options)
         assert f"--{section}.{key} {value} conflicts with the checkpoint best.ckpt" in message
+
+
+def test_run_of_a_script_is_tested_in_its_folder_and_resumed_by_the_script(run: Run) -> None:
+    trainer = create_trainer(
+        run_dir=Path("runs/mine"), max_epochs=1, accelerator="cpu", devices=1, logger=False
+    )
+    trainer.fit(FashionClassifier(network=MLP), datamodule=tiny_data())
+    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
+    assert Path("runs/mine/test.json").is_file()
+    code, _, err = run("fit", "--ckpt_path", "last")
+    assert code == 1
+    assert "as the run of a script: resume it with the script" in err
+    code, out, err = run("fit", "--ckpt_path=best.ckpt", "--model.network=MLP", *TINY[4:])
+    assert code == 0, err
+    assert out.startswith(
+        "A new run from the weights of best.ckpt, step 10 with --model.network MLP"
+    )
