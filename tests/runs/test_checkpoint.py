@@ -200,7 +200,8 @@ def test_lightnings_own_tools_read_our_checkpoints(fit: Callable[..., Path]) -> 
     data = FashionMNISTDataModule(batch_size=50, train_size=480, val_size=120)
     trainer = Trainer(max_epochs=3, logger=False, enable_progress_bar=False, accelerator="cpu")
     with pytest.warns(UserWarning, match="callbacks used to create the checkpoint"):
-        trainer.fit(FashionClassifier(lr_schedule="constant"), datamodule=data, ckpt_path=last)
+        hparams = read_checkpoint(last)["hyper_parameters"]
+        trainer.fit(FashionClassifier(**hparams), datamodule=data, ckpt_path=last)
     assert trainer.global_step == 30
     trainer.save_checkpoint("theirs.ckpt")
     assert read_checkpoint("theirs.ckpt")["global_step"] == 30
