@@ -33,7 +33,8 @@ def run(args: Sequence[str]) -> int:
     """Runs a command line; returns the exit code."""
     command, *args = args or ["--help"]
     if command in ("-h", "--help", "--version"):
-        print(__version__ if command == "--version" else options.DESCRIPTION)
+        version = f"fmnist_lightning {__version__}"
+        print(version if command == "--version" else options.DESCRIPTION)
         return 0
     if command not in COMMANDS:
         meant = closest(command, COMMANDS)
