@@ -80,6 +80,6 @@ def test_wheel_of_the_source_distribution_works_in_an_empty_folder(
     command = ("-m", "fmnist_lightning")
     assert run(*command, "--version", site=site) == f"fmnist_lightning {where.split()[1]}\n"
     data = ("--data", "ImageFolderDataModule", "--data.data_dir", "my_images")
-    quick = ("--config", "article", "--trainer.max_epochs", "5", "--data.batch_size", "4")
+    quick = ("--config", "article", "--trainer.max_epochs", "20", "--data.batch_size", "4")
     run(*command, "fit", *quick, *data, "--trainer.logger", "false", site=site)
     assert "test accuracy 1" in run(*command, "test", "--ckpt_path", "best.ckpt", site=site)
