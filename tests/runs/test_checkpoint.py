@@ -199,8 +199,8 @@ def test_lightnings_own_tools_read_our_checkpoints(fit: Callable[..., Path]) -> 
     # A plain trainer resumes from it, and its own checkpoints can be read.
     data = FashionMNISTDataModule(batch_size=50, train_size=480, val_size=120)
     trainer = Trainer(max_epochs=3, logger=False, enable_progress_bar=False, accelerator="cpu")
+    hparams = read_checkpoint(last)["hyper_parameters"]
     with pytest.warns(UserWarning, match="callbacks used to create the checkpoint"):
-        hparams = read_checkpoint(last)["hyper_parameters"]
         trainer.fit(FashionClassifier(**hparams), datamodule=data, ckpt_path=last)
     assert trainer.global_step == 30
     trainer.save_checkpoint("theirs.ckpt")
