@@ -9,7 +9,9 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection
 from torch import Tensor
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from fmnist_lightning.internals.loop_fixes import CorrectedEpochLoop, CorrectedFitLoop
@@ -53,6 +55,17 @@ class FastFitLoop(CorrectedFitLoop):
             gc.unfreeze()
 
 
+class NotingResults(_ResultCollection):
+    """What is logged in a training epoch, and whether there is anything new since a step began."""
+
+    is_new = False
+
+    @override
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        self.is_new = True
+        super().log(*args, **kwargs)
+
+
 class FastEpochLoop(CorrectedEpochLoop):
     """Runs the steps of a training epoch without the hooks that do nothing.
 
@@ -67,7 +80,9 @@ class FastEpochLoop(CorrectedEpochLoop):
 
     def __init__(self, trainer: Trainer) -> None:
         super().__init__(trainer)
+        self._results: NotingResults = NotingResults(training=True)
         self.use_fast_path = False
+        self.is_val_epoch = False
         self.start_hooks: list[Callable[..., None]] = []
         self.end_hooks: list[Callable[..., None]] = []
 
@@ -86,11 +101,16 @@ class FastEpochLoop(CorrectedEpochLoop):
                 for name in CALLBACK_HOOKS
             ),
         ]
+        self.is_val_epoch = super()._should_check_val_epoch()
         self.use_fast_path = (
             type(trainer.strategy) is SingleDeviceStrategy
             and trainer.scaler is None  # of 16-bit floats
             and trainer.accumulate_grad_batches == 1
             and isinstance(trainer.profiler, PassThroughProfiler)
+            and not any(
+                config.reduce_on_plateau and config.interval == "step"
+                for config in trainer.lr_scheduler_configs
+            )
             and not any(is_overridden(*hook) for hook in unsupported)
         )
         self.start_hooks, self.end_hooks = (
@@ -108,20 +128,38 @@ class FastEpochLoop(CorrectedEpochLoop):
         batch_idx = self.batch_idx + 1
         progress.is_last_batch = data_fetcher.done
         progress.increment_ready()
-        trainer._logger_connector.on_batch_start(batch)
+        connector, results = trainer._logger_connector, self._results
+        connector._first_loop_iter = connector._first_loop_iter is None
+        results.batch, results.batch_size, results.is_new = batch, None, False
         self._call(self.start_hooks, "on_train_batch_start", batch, batch_idx)
         progress.increment_started()
 
         loss = self._optimize(batch, batch_idx)
 
         progress.increment_processed()
-        self.update_lr_schedulers("step", update_plateau_schedulers=False)
+        for config in trainer.lr_scheduler_configs:
+            if config.interval == "step" and (batch_idx + 1) % config.frequency == 0:
+                self.scheduler_progress.increment_ready()
+                trainer.lightning_module.lr_scheduler_step(config.scheduler, None)
+                self.scheduler_progress.increment_completed()
         if self._num_ready_batches_reached():
             self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         self._call(self.end_hooks, "on_train_batch_end", {"loss": loss}, batch, batch_idx)
-        trainer._logger_connector.on_batch_end()
+        if results.is_new:
+            connector.on_batch_end()
+        results.batch = None
         progress.increment_completed()
-        trainer._logger_connector.update_train_step_metrics()
+        if results:
+            connector.update_train_step_metrics()
+
+    @override
+    def update_lr_schedulers(self, interval: str, update_plateau_schedulers: bool) -> None:
+        if not (self.use_fast_path and interval == "step"):  # those of a step are in `advance`
+            super().update_lr_schedulers(interval, update_plateau_schedulers)
+
+    @override
+    def _should_check_val_epoch(self) -> bool:
+        return self.is_val_epoch
 
     def _optimize(self, batch: Any, batch_idx: int) -> Tensor:
         """Forward pass, backward pass and optimizer step; returns the loss, shape ()."""
@@ -129,20 +167,21 @@ class FastEpochLoop(CorrectedEpochLoop):
         optimizer = trainer.optimizers[0]
         progress = self.automatic_optimization.optim_progress.optimizer
 
+        state, context = vars(module), trainer.precision_plugin.train_step_context
         loss: Tensor | None = None
 
-        @torch.enable_grad()
         def closure() -> Tensor:
             nonlocal loss
-            module._current_fx_name = "training_step"  # lets it log
-            with trainer.precision_plugin.train_step_context():
-                loss = module.training_step(batch, batch_idx)
-            module._current_fx_name = None
-            progress.zero_grad.increment_ready()
-            progress.zero_grad.increment_started()
-            optimizer.zero_grad()
-            progress.zero_grad.increment_completed()
-            module.backward(loss)
+            state["_current_fx_name"] = "training_step"  # lets it log
+            with torch.enable_grad():
+                with context():
+                    loss = module.training_step(batch, batch_idx)
+                state["_current_fx_name"] = None
+                progress.zero_grad.increment_ready()
+                progress.zero_grad.increment_started()
+                zero_grad(optimizer)
+                progress.zero_grad.increment_completed()
+                module.backward(loss)
             if trainer.gradient_clip_val:
                 module.configure_gradient_clipping(
                     optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
@@ -159,10 +198,22 @@ class FastEpochLoop(CorrectedEpochLoop):
         if not hooks:
             return
         module = self.trainer.lightning_module
-        module._current_fx_name = name
+        # Without ``nn.Module.__setattr__``, which takes a twentieth of a small step.
+        state = vars(module)
+        state["_current_fx_name"] = name
         for hook in hooks:
             hook(self.trainer, module, *args)
-        module._current_fx_name = None
+        state["_current_fx_name"] = None
+
+
+def zero_grad(optimizer: Optimizer) -> None:
+    """That of PyTorch without its profiling, which takes longer than all the rest of it."""
+    if type(optimizer).zero_grad is not Optimizer.zero_grad:
+        optimizer.zero_grad()
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
 
 
 def is_overridden(instance: object, base: type, method: str) -> bool:
