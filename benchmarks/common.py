@@ -155,12 +155,18 @@ class Stopwatch:
 
     def start(self) -> None:
         """An epoch starts."""
-        self.epochs.append([time.time()])
+        self.epochs.append([self._time()])
 
     def lap(self) -> None:
         """A part of an epoch ends: first its training, then its validation, then the rest."""
         if self.epochs:  # Lightning validates before the first, to check the code
-            self.epochs[-1].append(time.time())
+            self.epochs[-1].append(self._time())
+
+    def _time(self) -> float:
+        torch = sys.modules.get("torch")
+        if torch and torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # or the work of the GPU would go on
+        return time.time()
 
     def write(self) -> None:
         """Ends the last epoch, and writes all times to the file that `speed.measure` reads."""

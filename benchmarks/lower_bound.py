@@ -1,7 +1,13 @@
-"""Times the computation alone: batches in memory before the clock starts, no logs, no metrics."""
+"""Times the computation alone: batches in memory before the clock starts, no logs, no metrics.
+
+On a GPU, forward and backward pass are one CUDA graph, and the optimizer is fused.
+"""
+
+from collections.abc import Callable
 
 import torch
 from common import Stopwatch, baseline_parser
+from torch import Tensor
 from torch.nn import functional as F
 
 from fmnist_lightning import ArticleCNN
@@ -9,29 +15,60 @@ from fmnist_lightning.data.dataset import read_dataset, split_indices
 from fmnist_lightning.data.download import raw_folder
 from fmnist_lightning.internals.threads import set_malloc_thresholds
 
+Step = Callable[[Tensor, Tensor], object]
+
+
+def capture(forward_backward: Step, images: Tensor, labels: Tensor) -> Step:
+    """The same as one CUDA graph, for batches of the same size."""
+    images, labels = images.clone(), labels.clone()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream):
+        forward_backward(images, labels)
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        forward_backward(images, labels)
+
+    def replay(new_images: Tensor, new_labels: Tensor) -> None:
+        images.copy_(new_images)
+        labels.copy_(new_labels)
+        graph.replay()
+
+    return replay
+
 
 def main() -> None:
     """Trains."""
     args = baseline_parser(__doc__).parse_args()
     torch.manual_seed(0)
     set_malloc_thresholds()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     official = read_dataset(raw_folder(args.data_dir), train=True)
     num_train = len(official) * 4 // 5
     train, val = split_indices(len(official), num_train, len(official) - num_train, split_seed=0)
-    train_dataset = official.subset(train)
-    val_batches = torch.split(official.images[val], 250)
-    network = ArticleCNN(sigmoid=True).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.04)
+    train_dataset = official.subset(train).to(device)
+    val_batches = torch.split(
+        official.images[val].to(device), 250 if device.type == "cpu" else 1000
+    )
+    network = ArticleCNN(sigmoid=True).to(device).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.04, fused=device.type == "cuda")
+
+    def forward_backward(images: Tensor, labels: Tensor) -> None:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(images.unsqueeze(1).float() / 255), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    step: Step = forward_backward
     stopwatch = Stopwatch()
-    for _ in range(args.epochs):
-        order = torch.randperm(num_train)
+    for epoch in range(args.epochs):
+        order = torch.randperm(num_train).to(device)
         batches = [train_dataset[index] for index in torch.split(order, args.batch_size)]
         stopwatch.start()
         network.train()
+        if epoch == 0 and device.type == "cuda":
+            step = capture(forward_backward, *batches[0])
         for images, labels in batches:
-            loss = F.cross_entropy(network(images.unsqueeze(1).float() / 255), labels)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            (step if len(labels) == args.batch_size else forward_backward)(images, labels)
             optimizer.step()
         stopwatch.lap()
         network.eval()

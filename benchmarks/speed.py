@@ -5,7 +5,8 @@
 The four programs take turns for several rounds, each run in a separate process with a separate
 terminal, so that progress bars are drawn. Raw results go to `results/speed.json`, tables and a
 chart to the pages. `... article help` measures these sections only, `... --table` writes only.
-Nothing else should run on the machine.
+Nothing else should run on the machine. Where there is a GPU, it measures that, and writes to
+`results/gpu/speed.json`.
 """
 
 import contextlib
@@ -24,8 +25,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import speed_tables
-from common import BENCHMARKS, ROOT, create_parser, save, time_python
-from speed_tables import BATCH_SIZES, LIGHTNING, LOWER_BOUND, NAMES, PACKAGE, PYTORCH, SAVED, Run
+import torch
+from common import BENCHMARKS, RESULTS, ROOT, create_parser, save, time_python
+from speed_tables import (
+    BATCH_SIZES,
+    LIGHTNING,
+    LOWER_BOUND,
+    NAMES,
+    PACKAGE,
+    PYTORCH,
+    SAVED,
+    Run,
+)
 
 from fmnist_lightning.data.download import download
 
@@ -40,6 +51,11 @@ WORK: dict[str, list[tuple[int, Iterable[str], Iterable[int], int]]] = {
     ],
 }
 SECTIONS = (*WORK, "help")
+# On a GPU: numbers of rounds, programs with their options, batch sizes, epochs.
+GPU_WORK: list[tuple[int, list[tuple[str, list[str]]], Iterable[int], int]] = [
+    (3, [(PACKAGE, []), (LOWER_BOUND, [])], (20, 128), 3),
+    (1, [(PACKAGE, ["--trainer.capture=false"]), (PYTORCH, [])], (128,), 2),
+]
 
 
 def run_in_terminal(command: list[str], folder: str, environment: dict[str, str]) -> int:
@@ -124,6 +140,17 @@ def measure_work(section: str, data_dir: Path) -> list[Run]:
     ]
 
 
+def measure_gpu(data_dir: Path) -> list[Run]:
+    """Measures the work of the article on a GPU; the programs that are compared take turns."""
+    return [
+        measure(program, data_dir, batch_size, epochs, options)
+        for num_rounds, programs, batch_sizes, epochs in GPU_WORK
+        for _ in range(num_rounds)
+        for batch_size in batch_sizes
+        for program, options in programs
+    ]
+
+
 def measure_help() -> list[Run]:
     """Measures the start of the command line."""
     commands = {
@@ -148,6 +175,9 @@ def main() -> None:
     if not args.table:
         data_dir = args.data_dir.absolute()
         download(data_dir)
+        if torch.cuda.is_available():
+            save(RESULTS / "gpu" / "speed.json", runs=measure_gpu(data_dir))
+            return
         sections = args.sections or SECTIONS
         saved = json.loads(SAVED.read_text())["runs"]
         runs = [run for run in saved if run["section"] not in sections]

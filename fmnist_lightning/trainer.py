@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from fmnist_lightning.internals.console import EpochBar, can_show_bar, print_line
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
-from fmnist_lightning.internals.step import CompileStep
+from fmnist_lightning.internals.step import ReplaceStep
 from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO, read_checkpoint
@@ -31,6 +31,7 @@ def create_trainer(
     plugins: Any = None,
     num_threads: int | None = None,
     compile: bool = False,
+    capture: bool = True,
     fast_loop: bool = True,
     **kwargs: Any,
 ) -> Trainer:
@@ -47,7 +48,8 @@ def create_trainer(
         callbacks: Added to those of this function.
         plugins: As in ``Trainer``.
         num_threads: CPU threads of PyTorch; by default, those that other programs leave free.
-        compile: Whether to train with ``torch.compile``, see :class:`CompileStep`.
+        compile: Whether to train with ``torch.compile``, see :class:`ReplaceStep`.
+        capture: Whether a single CUDA GPU replays steps as a CUDA graph, in a fraction of the time.
         fast_loop: Whether to leave out Lightning's hooks that do nothing. Results are the same.
         **kwargs: Any other argument of ``Trainer``.
 
@@ -63,7 +65,7 @@ def create_trainer(
     if run_dir is None or is_dry:  # only rank 0 has a folder of its own
         run_dir = runs.create_run_dir(root) if is_rank_zero() and not is_dry else root
     used = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
-    used += [CompileStep()] if compile else []
+    used.append(ReplaceStep(compile, capture))
     has_bar = any(isinstance(callback, ProgressBar) for callback in used)
     if kwargs.get("enable_progress_bar") is not False and not has_bar:
         used.append(EpochBar(refresh_rate=10 if can_show_bar() else 0))
@@ -78,25 +80,24 @@ def create_trainer(
         used.append(RunCheckpoint(run_dir / runs.CHECKPOINTS))
     kwargs = {"num_sanity_val_steps": 0, "enable_model_summary": False, **kwargs}
     kwargs |= {"default_root_dir": run_dir, "plugins": with_checkpoint_io(plugins)}
-    trainer = Trainer(logger=logger, callbacks=used, **kwargs)
-    replace_loop(trainer, fast_loop)
-    return trainer
+    return with_loop(Trainer(logger=logger, callbacks=used, **kwargs), fast_loop)
 
 
-def replace_loop(trainer: Trainer, fast_loop: bool) -> None:
-    """Gives a trainer the corrected loop, or the fast one, if it is known to fit Lightning."""
+def with_loop(trainer: Trainer, fast_loop: bool) -> Trainer:
+    """A trainer with the corrected loop, or the fast one, if it is known to fit Lightning."""
     if not lightning.__version__.startswith(f"{LIGHTNING_VERSION}."):
         if trainer.is_global_zero:
             print_line(
                 f"Lightning {lightning.__version__} runs its own loop, which takes longer and may "
                 f"end without a validation; that of this package extends {LIGHTNING_VERSION} only"
             )
-        return
-    from fmnist_lightning.internals import fast_loop as fast
-    from fmnist_lightning.internals import loop_fixes
+    else:
+        from fmnist_lightning.internals import fast_loop as fast
+        from fmnist_lightning.internals import loop_fixes
 
-    loop_class = fast.FastFitLoop if fast_loop else loop_fixes.CorrectedFitLoop
-    trainer.fit_loop = loop_class(trainer)
+        loop_class = fast.FastFitLoop if fast_loop else loop_fixes.CorrectedFitLoop
+        trainer.fit_loop = loop_class(trainer)
+    return trainer
 
 
 def with_checkpoint_io(plugins: Any) -> list[Any]:

@@ -149,7 +149,7 @@ def test_run_is_resumed_with_its_data_module(run: Run) -> None:
         (
             ("--model.network", "three_classes.TenOutputs"),
             "the network returns shape (10, 10) for 3 classes; expected (10, 3). Add an argument "
-            "num_classes to the network: it is filled in automatically",
+            "num_classes to the network: it is filled in",
         ),
         ((*MLP, "--data.first_label=1"), "labels must be 0 to 2 for 3 classes, not 1 to 3"),
         ((*MLP, "--data.first_label=-1"), "labels must be 0 to 2 for 3 classes, not -1 to 1"),

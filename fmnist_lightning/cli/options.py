@@ -110,6 +110,7 @@ TRAINER_DEFAULTS = {
 }
 CREATE_TRAINER_OPTIONS = {
     "compile": (False, "Train with torch.compile: steps of small networks take a fifth less."),
+    "capture": (True, "Replay steps as a CUDA graph on a single GPU: several times faster."),
     "fast_loop": (True, "Leave out Lightning's hooks that do nothing. Results are the same."),
 }
 

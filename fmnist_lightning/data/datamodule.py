@@ -35,7 +35,7 @@ class InMemoryDataModule(LightningDataModule):
     Args:
         batch_size: Images per optimizer step, over all devices together.
         eval_batch_size: Images per validation, test or prediction step, over all devices together.
-            It affects only speed and memory.
+            It affects only speed and memory. None is 250, and 1,000 on a GPU.
         split_seed: Seed of the random split.
         train_size: Training images; None takes all that are not for validation.
         val_size: Validation images; None takes a fifth.
@@ -52,7 +52,7 @@ class InMemoryDataModule(LightningDataModule):
     def __init__(
         self,
         batch_size: int = 128,
-        eval_batch_size: int = 250,
+        eval_batch_size: int | None = None,
         split_seed: int = 0,
         train_size: int | None = None,
         val_size: int | None = None,
@@ -60,7 +60,7 @@ class InMemoryDataModule(LightningDataModule):
         super().__init__()
         for name, value, min_value in (
             ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
+            ("eval_batch_size", 1 if eval_batch_size is None else eval_batch_size, 1),
             ("split_seed", split_seed, 0),
         ):
             if value is None or value < min_value:  # null passes the parser
@@ -97,11 +97,11 @@ class InMemoryDataModule(LightningDataModule):
 
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.val_dataset, self.eval_batch_size)
+        return self._eval_loader(self.val_dataset)
 
     @override
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.test_dataset, self.eval_batch_size)
+        return self._eval_loader(self.test_dataset)
 
     predict_dataloader = test_dataloader
 
@@ -145,6 +145,10 @@ class InMemoryDataModule(LightningDataModule):
             args["val_size"] = num // 5
         if args["train_size"] is None:
             args["train_size"] = num - args["val_size"]
+
+    def _eval_loader(self, dataset: TensorImageDataset) -> DataLoader[Batch]:
+        default = 250 if self._device.type == "cpu" else 1_000
+        return self._loader(dataset, self.eval_batch_size or default)
 
     def _loader(
         self, dataset: TensorImageDataset, batch_size: int, shuffle: bool = False

@@ -36,8 +36,7 @@ class FashionClassifier(LightningModule):
             uint8 images, shape (N, 28, 28), and labels, shape (N,), to images.
         hflip_tta: Test-time augmentation: in evaluation, averages the logits of each image and its
             horizontal flip.
-        translation_tta: The same with the image and its translations by a pixel to each side: five
-            times the time, ten with both.
+        translation_tta: The same with its translations by a pixel to each side, 5 times the time.
         lr_schedule: ``constant``, or ``one_cycle`` (https://arxiv.org/abs/1708.07120), which rises
             to the optimizer's learning rate, then falls to almost 0, step by step.
         warmup_fraction: The part of a ``one_cycle`` run in which the learning rate rises, 0 to
@@ -122,24 +121,27 @@ class FashionClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The cross-entropy of a batch, shape ()."""
         images, labels = batch
-        if self.augmentation is not None:
-            images = self.augmentation(images, labels)
-        targets = self.soft_labels(images) if self.soft_labels else labels
-        loss, logits = self.compute_loss(images, targets)
+        loss, logits = self.training_loss(images, labels)
         # A clone: each tensor that comes from a worker process keeps a file open.
-        self.train_outputs.append((labels.clone(), logits.detach()))
+        self.train_outputs.append((labels if labels.is_cuda else labels.clone(), logits.detach()))
         log_every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if log_every and (self.global_step + 1) % log_every == 0:  # self.log takes time
             self.log("train/loss_step", loss)
             self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
-    def compute_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, shape (), and the logits, shape (N, C), of training images.
+    def training_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, shape (), and the logits, shape (N, C), of images that it augments.
 
-        Other ways to run a step, such as a compiled one, replace this method of an instance. They
-        return a loss whose ``backward()`` gives the parameters their gradients.
+        :class:`ReplaceStep` has other ways to compute this or ``compute_loss``.
         """
+        if self.augmentation is not None:
+            images = self.augmentation(images, labels)
+        targets = self.soft_labels(images) if self.soft_labels else labels
+        return self.compute_loss(images, targets)
+
+    def compute_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, shape (), and the logits, shape (N, C), of augmented images."""
         logits = self._checked_logits(images)
         return cross_entropy(logits, targets), logits
 
@@ -221,11 +223,10 @@ class FashionClassifier(LightningModule):
     def on_fit_start(self) -> None:
         """Loads the weights that a pretrained network starts from, downloaded by local rank 0."""
         load = getattr(self.network, "load_pretrained", lambda: None)
-        if self.trainer.local_rank == 0:
-            load()
-        self.trainer.strategy.barrier()
-        if self.trainer.local_rank != 0:
-            load()
+        for is_turn in (self.trainer.local_rank == 0, self.trainer.local_rank != 0):
+            if is_turn:
+                load()
+            self.trainer.strategy.barrier()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -254,7 +255,6 @@ class FashionClassifier(LightningModule):
         if logits.shape != expected:
             raise ValueError(
                 f"the network returns shape {tuple(logits.shape)} for {expected[1]} classes; "
-                f"expected {expected}. Add an argument num_classes to the network: it is filled in "
-                "automatically"
+                f"expected {expected}. Add an argument num_classes to the network: it is filled in"
             )
         return logits

@@ -120,7 +120,7 @@ def test_all_arguments_are_hyperparameters() -> None:
     assert dict(FashionMNISTDataModule("folder", batch_size=7, val_size=9).hparams) == {
         "data_dir": "folder",
         "batch_size": 7,
-        "eval_batch_size": 250,
+        "eval_batch_size": None,
         "split_seed": 0,
         "train_size": 48_000,
         "val_size": 9,
