@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import psutil
 import pytest
 import torch
 from comparing import assert_same_run
@@ -199,6 +200,15 @@ def fit_briefly(fails: bool) -> list[weakref.ref[Any]]:
     with contextlib.suppress(OSError):
         trainer.fit(module, datamodule=data)
     return [weakref.ref(item) for item in (trainer, module, data)]
+
+
+@pytest.mark.slow
+def test_thirty_fits_need_no_more_memory_than_five() -> None:
+    process, sizes = psutil.Process(), []
+    for _ in range(30):
+        fit_briefly(fails=False)
+        sizes.append(process.memory_info().rss / 2**20)
+    assert sizes[-1] - sizes[4] < 10  # MiB, of about 600
 
 
 def test_fits_of_a_process_are_freed() -> None:
