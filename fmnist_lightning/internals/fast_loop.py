@@ -82,9 +82,16 @@ class FastEpochLoop(CorrectedEpochLoop):
         super().__init__(trainer)
         self._results: NotingResults = NotingResults(training=True)
         self.use_fast_path = False
-        self.is_val_epoch = False
+        self.is_val_epoch: bool | None = None  # known while an epoch runs
         self.start_hooks: list[Callable[..., None]] = []
         self.end_hooks: list[Callable[..., None]] = []
+
+    @override
+    def run(self, data_fetcher: _DataFetcher) -> None:
+        try:
+            super().run(data_fetcher)
+        finally:
+            self.is_val_epoch = None
 
     @override
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
@@ -104,6 +111,7 @@ class FastEpochLoop(CorrectedEpochLoop):
         self.is_val_epoch = super()._should_check_val_epoch()
         self.use_fast_path = (
             type(trainer.strategy) is SingleDeviceStrategy
+            and module.automatic_optimization
             and trainer.scaler is None  # of 16-bit floats
             and trainer.accumulate_grad_batches == 1
             and isinstance(trainer.profiler, PassThroughProfiler)
@@ -159,7 +167,8 @@ class FastEpochLoop(CorrectedEpochLoop):
 
     @override
     def _should_check_val_epoch(self) -> bool:
-        return self.is_val_epoch
+        known = self.is_val_epoch  # so that no step has to find out
+        return super()._should_check_val_epoch() if known is None else known
 
     def _optimize(self, batch: Any, batch_idx: int) -> Tensor:
         """Forward pass, backward pass and optimizer step; returns the loss, shape ()."""
