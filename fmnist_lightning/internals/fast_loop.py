@@ -1,6 +1,5 @@
 """Lightning's loops with a faster step. Not a model to copy."""
 
-import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from fmnist_lightning.internals.loop_fixes import CorrectedEpochLoop, CorrectedFitLoop
-from fmnist_lightning.internals.threads import set_malloc_thresholds
+from fmnist_lightning.internals.loop_fixes import CorrectedEpochLoop
 
 # The hooks of a training step, except those that this loop calls.
 CALLBACK_HOOKS = (
@@ -32,27 +30,6 @@ MODULE_HOOKS = (
     "optimizer_zero_grad",
 )
 DATA_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-
-
-class FastFitLoop(CorrectedFitLoop):
-    """The loop over epochs of :class:`FastEpochLoop`. Assign it to ``trainer.fit_loop``."""
-
-    has_run = False  # one of this process
-
-    def __init__(self, trainer: Trainer) -> None:
-        super().__init__(trainer, FastEpochLoop)
-
-    @override
-    def run(self) -> None:
-        set_malloc_thresholds()
-        if FastFitLoop.has_run:
-            gc.collect()  # or what an earlier fit left would be kept during this one
-        FastFitLoop.has_run = True
-        gc.freeze()  # or the garbage collector would go through all modules every few epochs
-        try:
-            super().run()
-        finally:
-            gc.unfreeze()
 
 
 class NotingResults(_ResultCollection):
