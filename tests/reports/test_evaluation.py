@@ -1,3 +1,4 @@
+import io
 import math
 import re
 from collections.abc import Callable
@@ -57,7 +58,8 @@ def test_resumed_run_writes_the_start_once(fit: Fit, run: Run) -> None:
     folder = fit("--model.lr_schedule", "constant")
     code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert code == 0, err
-    assert len(read(folder).Images("training images")) == 1
+    (image,) = read(folder).Images("training images")
+    assert len(set(Image.open(io.BytesIO(image.encoded_image_string)).tobytes())) > 50
     assert image_steps(folder, "val")["confusion matrix"] == [19, 29]
 
 
@@ -98,13 +100,6 @@ def test_precision_and_recall_of_each_class() -> None:
     )
 
 
-def test_metrics_of_each_class_are_written_after_each_validation(fit: Fit) -> None:
-    events = read(fit())
-    for name in CLASSES:
-        for metric in ("val_precision", "val_recall"):
-            assert [point.step for point in events.Scalars(f"{metric}/{name}")] == [9, 19]
-
-
 def test_images_are_misclassified_and_correct_in_order_of_confidence(
     fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,8 +114,8 @@ def test_images_are_misclassified_and_correct_in_order_of_confidence(
     classifier = load_classifier(fit("--trainer.max_epochs", "1") / "checkpoints" / "last.ckpt")
     assert "Training images" in grids
     for title, sign in (
-        ("Most confident misclassified, validation", -1),
-        ("Least confident correct, validation", 1),
+        ("Most confident misclassified, val", -1),
+        ("Least confident correct, val", 1),
     ):
         images, captions = grids[title]
         assert len(images) == 10
