@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -27,10 +26,10 @@ SPLIT_KEYS = ("split_seed", "train_size", "val_size")
 class InMemoryDataModule(LightningDataModule):
     """Images in memory, with a seeded split. Subclasses set ``classes`` and override ``read``.
 
-    Batches are pairs of images, uint8, shape (N, 28, 28), and labels, int64, shape (N,). While a
-    trainer runs, the whole dataset is on its device and batches are sliced there. Checkpoints store
-    the split; resuming one with another split is an error, because it would turn training images
-    into validation images.
+    Batches are pairs of images, uint8, shape (N, 28, 28), and labels, int64, shape (N,). A loader
+    copies the whole dataset to the device of the trainer and slices batches there. Checkpoints
+    store the split; resuming one with another split is an error, because it would turn training
+    images into validation images.
 
     Args:
         batch_size: Images per optimizer step, over all devices together.
@@ -72,15 +71,13 @@ class InMemoryDataModule(LightningDataModule):
         if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
             train: Any = self.read("train")
             val = self.read("val")
-            self.train_dataset, self.val_dataset = (
-                self._split(train) if val is None else (train, val)
-            )
+            both = self._split(train) if val is None else (train, val)
+            self.train_dataset, self.val_dataset = both
         if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
             test: Any = self.read("test")
             self.test_dataset = test
         if self.trainer:
             self._check_trainer(self.trainer)
-            self._move_datasets(self.trainer.strategy.root_device)
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -96,10 +93,6 @@ class InMemoryDataModule(LightningDataModule):
         return self._loader(self.test_dataset, self.eval_batch_size)
 
     predict_dataloader = test_dataloader
-
-    @override
-    def teardown(self, stage: str) -> None:
-        self._move_datasets(torch.device("cpu"))
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -133,6 +126,8 @@ class InMemoryDataModule(LightningDataModule):
     def _loader(
         self, dataset: TensorImageDataset, batch_size: int | None, shuffle: bool = False
     ) -> DataLoader[Batch]:
+        if self.trainer:
+            dataset = dataset.to(self.trainer.strategy.root_device)
         if batch_size is None:
             batch_size = 250 if dataset.images.device.type == "cpu" else 1_000
         world_size = getattr(self.trainer, "world_size", 1)
@@ -141,11 +136,6 @@ class InMemoryDataModule(LightningDataModule):
         seed = global_seed() or 0
         sampler = DistributedBatchSampler(dataset, batch_size, shuffle, seed, world_size, rank)
         return DataLoader(dataset, batch_size=None, sampler=sampler)  # it yields whole batches
-
-    def _move_datasets(self, device: torch.device) -> None:
-        for name in ("train_dataset", "val_dataset", "test_dataset"):
-            if hasattr(self, name):
-                setattr(self, name, getattr(self, name).to(device))
 
     def _check_trainer(self, trainer: Any) -> None:
         if self.batch_size % trainer.world_size:

@@ -42,7 +42,7 @@ class TensorBoardSetup(Callback):
         if isinstance(dataset, TensorImageDataset):
             from fmnist_lightning.figures import plot_image_grid  # matplotlib takes long to import
 
-            images, labels = dataset.images[:NUM_IMAGES].cpu(), dataset.labels[:NUM_IMAGES]
+            images, labels = dataset.images[:NUM_IMAGES], dataset.labels[:NUM_IMAGES]
             captions = [pl_module.classes[label] for label in labels.tolist()]
             figure = plot_image_grid(images, captions, "Training images")
             log_figure(trainer, "training images", figure, 0)

@@ -24,7 +24,7 @@ class UnstableNetwork(nn.Module):
         self.calls += self.training
         if self.training and self.calls == self.step:
             logits = logits * self.logit_factor
-            logits.register_hook(lambda gradient: gradient * self.gradient_factor)
+            logits.register_hook(lambda gradient: gradient * self.gradient_factor)  # type: ignore[no-untyped-call]
         return logits
 
 
