@@ -47,13 +47,9 @@ def max_num_threads() -> int:
 
 
 def num_free_cpus(enough: int) -> int:
-    """The CPUs that other programs leave free, rounded, at least 1.
-
-    A short burst does not count: the result is the highest of up to four measurements, which end
-    with the first that is at least ``enough``.
-    """
+    """The CPUs that other programs leave free, rounded, at least 1."""
     num_free = 1
-    for _ in range(4):
+    for _ in range(4):  # the highest counts, as other programs may have a short burst
         idle = 1 - psutil.cpu_percent(interval=0.15) / 100
         num_free = max(num_free, round(idle * (os.cpu_count() or 1)))
         if num_free >= enough:

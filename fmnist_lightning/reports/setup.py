@@ -35,9 +35,15 @@ class TensorBoardSetup(Callback):
         if trainer.global_step > 0 or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, FashionClassifier)
+        # Only the names of the metrics are declared here. TensorBoard takes their values from the
+        # curves, so that those of a later `test` appear next to the hyperparameters too.
+        metrics = dict.fromkeys(SUMMARY_METRICS, torch.nan)
+        summaries = hparams(hyperparameters(trainer, pl_module), metrics)  # type: ignore[no-untyped-call]
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                _write_settings(logger.experiment, trainer, pl_module)
+                logger.experiment.add_custom_scalars(LAYOUT)
+                for summary in summaries:
+                    logger.experiment.file_writer.add_summary(summary)
         dataset = getattr(trainer.datamodule, "train_dataset", None)  # type: ignore[attr-defined]
         if isinstance(dataset, TensorImageDataset):
             from fmnist_lightning.figures import plot_image_grid  # matplotlib takes long to import
@@ -46,15 +52,6 @@ class TensorBoardSetup(Callback):
             captions = [pl_module.classes[label] for label in labels.tolist()]
             figure = plot_image_grid(images, captions, "Training images")
             log_figure(trainer, "training images", figure, 0)
-
-
-def _write_settings(writer: Any, trainer: Trainer, classifier: FashionClassifier) -> None:
-    writer.add_custom_scalars(LAYOUT)
-    # Only the names of the metrics are declared here. TensorBoard takes their values from the
-    # curves, so that those of a later `test` appear next to the hyperparameters too.
-    metrics = dict.fromkeys(SUMMARY_METRICS, torch.nan)
-    for summary in hparams(hyperparameters(trainer, classifier), metrics):  # type: ignore[no-untyped-call]
-        writer.file_writer.add_summary(summary)
 
 
 def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str, Any]:

@@ -104,16 +104,6 @@ def test_order_is_that_of_the_epoch_set_before_the_first_batch() -> None:
     assert not torch.equal(third, first)
 
 
-def test_batches_are_on_the_device_of_the_dataset() -> None:
-    meta = torch.device("meta")  # stands for any device that is not the CPU
-    dataset = make_dataset(10).to(meta)
-    index = next(iter(DistributedBatchSampler(dataset, batch_size=4, shuffle=True)))
-    images, labels = dataset[index]
-    assert index.device == images.device == labels.device == meta
-    assert images.shape == (4, 28, 28)
-    assert dataset.to(meta).images is dataset.images
-
-
 @pytest.mark.parametrize(
     ("images", "labels", "got"),
     [

@@ -1,4 +1,3 @@
-import gzip
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,22 +44,6 @@ def test_download_from_a_mirror(
     assert sorted(server.requests) == sorted(f"/{name}.gz" for name in tiny_files)
     assert IMAGES in capsys.readouterr().err  # the progress bar
     assert {path.name for path in raw.iterdir()} <= {*tiny_files, ".lock"}  # no temporary file
-
-
-@pytest.mark.fault("bad_mirror")
-def test_next_mirror_is_tried(
-    server: Server, packed: Path, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (packed / "wrong").mkdir()
-    # The first has no files, the second has another dataset under the same names.
-    for name in tiny_files:
-        (packed / "wrong" / f"{name}.gz").write_bytes(
-            gzip.compress(b"MNIST" + tiny_files[name][5:])
-        )
-    mirrors = (f"{server.url}gone/", f"{server.url}wrong/", server.url)
-    monkeypatch.setattr(module, "MIRRORS", mirrors)
-    assert_valid(download("data"), tiny_files)
-    assert server.requests[:2] == [f"/gone/{IMAGES}.gz", f"/wrong/{IMAGES}.gz"]
 
 
 def test_compressed_files_in_the_folder_are_used(
