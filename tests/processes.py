@@ -165,7 +165,7 @@ def start(
 def _run(
     args: Sequence[str],
     folder: Path,
-    files: tuple[sources.DataFile, ...],
+    files: dict[str, str],
     output: Path,
     fault: Fault | None,
     first: Callable[[], None] | None,
@@ -188,7 +188,7 @@ def _run(
     sources.FILES = files
     sources.MIRRORS = ()
     sources.DEBIAN_FOLDER = Path("/nowhere")
-    sources.DEBIAN_PACKAGE = "no-such-package"
+    sources.APT_SCRIPT = "exit 1"
     if first is not None:
         first()
     if fault is not None:

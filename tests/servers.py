@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Server:
-    """A real web server on this machine that serves a folder and lists the requests."""
+    """A web server that serves a folder and lists the requests."""
 
     def __init__(self, folder: Path, delay: float = 0) -> None:
         self.requests: list[str] = []
@@ -36,12 +36,10 @@ class Server:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
-def respond(fault: str, name: str, content: bytes, connection: socket.socket) -> None:
+def respond(fault: str, content: bytes, connection: socket.socket) -> None:
     """Responds to a request for a file as a server or network with a fault does."""
     length, body = len(content), content
-    status = {"404": b"404 Not Found", "500": b"500 Oops", "loop": b"302 Found"}.get(
-        fault, b"200 OK"
-    )
+    status = b"404 Not Found" if fault == "404" else b"200 OK"
     if fault == "says more":
         length += 1000
     elif fault == "says less":
@@ -57,7 +55,7 @@ def respond(fault: str, name: str, content: bytes, connection: socket.socket) ->
     if fault == "no HTTP":
         connection.sendall(b"220 welcome\r\n")
         return
-    head = [b"HTTP/1.1 " + status, b"Connection: close", b"Location: /" + name.encode()]
+    head = [b"HTTP/1.1 " + status, b"Connection: close"]
     if fault == "says nonsense":
         head.append(b"Content-Length: many")
     else:
@@ -65,11 +63,6 @@ def respond(fault: str, name: str, content: bytes, connection: socket.socket) ->
     connection.sendall(b"\r\n".join([*head, b"", b""]))
     if fault == "says nothing":
         return
-    if fault == "trickles":
-        for index in range(60):
-            connection.sendall(body[index : index + 1])
-            time.sleep(0.01)
-        body = body[60:]
     connection.sendall(body)
     if fault == "stalls":
         time.sleep(2)
@@ -79,7 +72,7 @@ def respond(fault: str, name: str, content: bytes, connection: socket.socket) ->
 
 
 class FaultyServer(socketserver.ThreadingTCPServer):
-    """A real server on this machine that has one fault.
+    """A web server that has one fault.
 
     Args:
         fault: Which, see :func:`respond`.
@@ -95,7 +88,7 @@ class FaultyServer(socketserver.ThreadingTCPServer):
                 while self.rfile.readline().strip():
                     pass
                 with contextlib.suppress(OSError):  # the client closed the connection
-                    respond(fault, name, (packed / name).read_bytes(), self.connection)
+                    respond(fault, (packed / name).read_bytes(), self.connection)
 
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"

@@ -160,7 +160,7 @@ def test_fit_names_its_network_and_counts_epochs_from_one(run: Run) -> None:
             "fit --model.network fmnist_lightning.MLP --model.network.hidden_dim x",
             "--model.network.hidden_dim x: expected int",
         ),
-        ("fit --data.train_size 50000", "at most 60,000"),
+        ("fit --data.train_size 50000", "at most 600"),
         ("fit --ckpt_path gone.ckpt", "no checkpoint file gone.ckpt"),
         ("test --ckpt_path gone.ckpt", "no checkpoint file gone.ckpt"),
         ("test --ckpt_path best", "no checkpoint file best"),
