@@ -59,9 +59,9 @@ class TerminateOnNonFinite(Callback):
     def _check(self, trainer: Trainer) -> None:
         if not self.losses:
             return
-        is_finite = torch.stack(self.losses).isfinite()
-        num, self.losses = len(is_finite), []
-        first_bad = is_finite.cumprod(0).sum()  # num if all are finite
-        index = int(trainer.strategy.reduce(first_bad, reduce_op="min"))  # over all ranks
+        is_bad = ~torch.stack(self.losses).isfinite()
+        num, self.losses = len(is_bad), []
+        first = torch.where(is_bad.any(), is_bad.int().argmax(), num)
+        index = int(trainer.strategy.reduce(first, reduce_op="min"))  # over all ranks
         if index < num:
             raise NonFiniteError("loss", trainer.global_step - num + index + 1, trainer)
