@@ -1,7 +1,5 @@
 """A ``Trainer`` with everything that the command line gives a run."""
 
-import functools
-import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,10 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from fmnist_lightning.internals.console import EpochBar, can_show_bar, print_line
+from fmnist_lightning.internals.memory import prepare_memory
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.step import ReplaceStep
-from fmnist_lightning.internals.threads import set_malloc_thresholds, set_num_threads
+from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO, read_checkpoint
 from fmnist_lightning.runs.run_checkpoint import RunCheckpoint, check_best
@@ -84,16 +83,6 @@ def create_trainer(
     kwargs = {"num_sanity_val_steps": 0, "enable_model_summary": False, **kwargs}
     kwargs |= {"default_root_dir": run_dir, "plugins": with_checkpoint_io(plugins)}
     return with_loop(Trainer(logger=logger, callbacks=used, **kwargs), fast_loop)
-
-
-@functools.cache
-def prepare_memory() -> None:
-    """Keeps freed memory for the next step, and the garbage collector away from what is imported.
-
-    It would go through all objects of PyTorch every few epochs, and again at the end.
-    """
-    set_malloc_thresholds()
-    gc.freeze()
 
 
 def with_loop(trainer: Trainer, fast_loop: bool) -> Trainer:

@@ -4,10 +4,8 @@ The threads of an operation wait for each other. Where one has to share its core
 program, all wait, and a small network trains several times slower than with one thread.
 """
 
-import ctypes
 import functools
 import os
-import sys
 from pathlib import Path
 
 import psutil
@@ -16,7 +14,6 @@ import torch
 from fmnist_lightning.internals.console import print_line
 
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
 
 def set_num_threads(num: int | None = None) -> int:
@@ -55,14 +52,3 @@ def num_free_cpus(enough: int) -> int:
         if num_free >= enough:
             break
     return num_free
-
-
-def set_malloc_thresholds() -> None:
-    """Tells glibc to keep the memory that a step frees for the next step: see mallopt(3).
-
-    Otherwise the kernel clears it anew, which takes a tenth of the training time of a residual
-    network. The process keeps its largest memory until it ends.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc
-        libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest value
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -104,27 +104,3 @@ def test_quota_of_a_container_limits_the_threads(
     if text is not None:
         (tmp_path / "cpu.max").write_text(text)
     assert max_num_threads() == num
-
-
-FAULTS = """
-import resource
-import torch
-from fmnist_lightning.internals.threads import set_malloc_thresholds
-
-def count() -> int:
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        [torch.ones(2_000_000) for _ in range(10)]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-print(count())
-set_malloc_thresholds()
-print(count())
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
-def test_freed_memory_is_used_again_without_page_faults() -> None:
-    output = subprocess.check_output([sys.executable, "-c", FAULTS])
-    before, after = map(int, output.split())
-    assert after < 100 < before
