@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,12 +53,6 @@ class Section(NamedTuple):
 Texts = dict[Section, str]
 
 
-def write(texts: Texts) -> None:
-    """Writes the sections of a program."""
-    for section, text in texts.items():
-        section.write(text)
-
-
 def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Formats a table; a column whose name ends with a colon is aligned right."""
     columns = list(columns)
@@ -74,6 +68,28 @@ def create_parser(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--table", action="store_true", help="run nothing, write the pages only")
     return parser
+
+
+def main(description: str | None, measure: Callable[[], None], texts: Callable[[], Texts]) -> None:
+    """Runs a program without options of its own: measures, and writes its sections."""
+    if not create_parser(description).parse_args().table:
+        measure()
+    write(texts())
+
+
+def write(texts: Texts) -> None:
+    """Writes the sections of a program."""
+    for section, text in texts.items():
+        section.write(text)
+
+
+def prepare_data() -> Path:
+    """Downloads the dataset to ``data`` in the current folder, if it is not there."""
+    from fmnist_lightning.data.download import download  # plain PyTorch runs without this project
+
+    data_dir = Path("data").absolute()
+    download(data_dir)
+    return data_dir
 
 
 def machine() -> dict[str, Any]:

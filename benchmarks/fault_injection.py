@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.user_properties.append(("fault", kind))
 
 
-def measure(tests: Path) -> Counts:
+def run_tests(tests: Path) -> Counts:
     """Runs the marked tests of a folder."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
@@ -68,12 +68,6 @@ def count(report: "ElementTree.ElementTree[Any]") -> Counts:
     return counts
 
 
-def texts() -> Texts:
-    """One line for each kind of fault."""
-    counts = json.loads(SAVED.read_text())["kinds"]
-    return {SECTION: table(counts)}
-
-
 def table(counts: Counts) -> str:
     """One line for each kind of fault."""
     rows = []
@@ -86,12 +80,15 @@ def table(counts: Counts) -> str:
     return markdown_table(columns, rows)
 
 
-def main() -> None:
-    """Runs the tests, saves the counts, and writes the table."""
-    if not common.create_parser(__doc__).parse_args().table:
-        common.save(SAVED, kinds=measure(ROOT / "tests"))
-    common.write(texts())
+def texts() -> Texts:
+    """The section of the page."""
+    return {SECTION: table(json.loads(SAVED.read_text())["kinds"])}
+
+
+def measure() -> None:
+    """Runs the tests, and saves the counts."""
+    common.save(SAVED, kinds=run_tests(ROOT / "tests"))
 
 
 if __name__ == "__main__":
-    main()
+    common.main(__doc__, measure, texts)

@@ -42,7 +42,7 @@ def test_accuracies_are_those_of_shifted_images(
     assert accuracies["left"][0] == accuracies["down"][0]
 
 
-def test_several_checkpoints_are_written_to_one_table_and_chart(
+def test_several_checkpoints_are_written_to_one_table(
     fit: Fit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fit("--model.network", "fmnist_lightning.MLP")
@@ -52,7 +52,6 @@ def test_several_checkpoints_are_written_to_one_table_and_chart(
     page.write_text(translation.SECTION.page.read_text())
     monkeypatch.setattr(translation, "SECTION", translation.SECTION._replace(page=page))
     monkeypatch.setattr(translation, "SAVED", tmp_path / "t.csv")
-    monkeypatch.setattr(translation, "CHART", tmp_path / "t.png")
     monkeypatch.setattr(translation, "MAX_SHIFT", 2)
     monkeypatch.setattr(sys, "argv", ["translation.py", "--ckpt_path", str(mlp), "best.ckpt"])
     translation.main()
@@ -63,13 +62,3 @@ def test_several_checkpoints_are_written_to_one_table_and_chart(
     assert [row["network"] for row in rows] == ["mlp"] * 4 + ["best"] * 4
     mean = sum(float(row["1"]) for row in rows[:4]) / 4
     assert lines[3].split(" | ")[1] == f"{100 * mean:.2f}"
-    assert Path("t.png").stat().st_size > 10_000
-
-
-def test_missing_checkpoints_are_an_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["translation.py"])
-    with pytest.raises(SystemExit, match="2"):
-        translation.main()
-    assert "give --ckpt_path or --table" in capsys.readouterr().err
