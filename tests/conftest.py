@@ -13,7 +13,8 @@ from torch import Tensor
 
 from fmnist_lightning.__main__ import main
 from fmnist_lightning.data import download as sources
-from fmnist_lightning.reports import EvaluationFigures
+from fmnist_lightning.internals.fast_loop import FastFitLoop
+from fmnist_lightning.reports import EvaluationFigures, TensorBoardSetup
 
 # The networks are tiny: more threads would be slower.
 torch.set_num_threads(1)
@@ -89,8 +90,11 @@ def _isolation(
     monkeypatch.setattr(sources, "MIRRORS", ())
     monkeypatch.setattr(sources, "DEBIAN_FOLDER", Path("/nowhere/fashion-mnist"))
     monkeypatch.setattr(shutil, "which", lambda name: None)  # no apt-get
-    if "reports" not in request.path.parts:  # drawing takes longer than a tiny training
+    # Both take longer than a tiny training: drawing, and collecting the garbage of earlier tests.
+    if "reports" not in request.path.parts:
         monkeypatch.setattr(EvaluationFigures, "log_figures", lambda *args: None)
+        monkeypatch.setattr(TensorBoardSetup, "on_train_start", lambda *args: None)
+    monkeypatch.setattr(FastFitLoop, "has_run", False)
 
 
 def as_data_files(files: dict[str, bytes]) -> tuple[sources.DataFile, ...]:
