@@ -20,17 +20,16 @@ from speed_tables import PACKAGE, Times
 SAVED = RESULTS / "frameworks.json"
 NUM_ROUNDS, NUM_EPOCHS = 3, 3
 BATCH_SIZES = (20, 128)
-COMPILED = "compiled"
 # The option of the saved runs, and its name today.
 OLD_OPTION, OPTION = "--model.compile=true", "--trainer.compile=true"
+OURS = {PACKAGE: PACKAGE, "compiled": f"{PACKAGE} {OPTION}"}
 # Each framework: its program and options.
-PROGRAMS = {
-    PACKAGE: PACKAGE,
-    COMPILED: f"{PACKAGE} {OPTION}",
+OTHERS = {
     "Keras on TensorFlow": "keras_baseline --backend=tensorflow",
     "Keras on JAX": "keras_baseline --backend=jax",
     "Flax on JAX": "flax_baseline",
 }
+PROGRAMS = OURS | OTHERS
 OTHER_PACKAGES = ("keras", "tensorflow", "jax", "flax")
 
 
@@ -38,20 +37,17 @@ def table(times: Times) -> str:
     """Median seconds of an epoch, and this project's against the fastest other in each round."""
     rows = []
     for batch_size in BATCH_SIZES:
-        seconds = {
-            name: times.each_round("epoch", program, batch_size)
-            for name, program in PROGRAMS.items()
+        medians = {
+            program: times.median("epoch", program, batch_size) for program in PROGRAMS.values()
         }
-        medians = {name: statistics.median(values) for name, values in seconds.items()}
-        fastest = min(PROGRAMS.keys() - {PACKAGE, COMPILED}, key=lambda name: medians[name])
-        row = [str(batch_size), *(f"{value:.2f}" for value in medians.values())]
-        for name in (PACKAGE, COMPILED):
-            ratios = [a / b for a, b in zip(seconds[name], seconds[fastest], strict=True)]
+        row = [str(batch_size), *(f"{seconds:.2f}" for seconds in medians.values())]
+        fastest = min(OTHERS.values(), key=medians.__getitem__)
+        for program in OURS.values():
+            ratios = times.ratios("epoch", fastest, batch_size, program)
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
             row.append(f"{statistics.median(ratios):.2f} ({spread})")
         rows.append(row)
-    ratio_columns = (f"{name} / fastest other" for name in (PACKAGE, COMPILED))
-    columns = ("batch size", *PROGRAMS, *ratio_columns)
+    columns = ("batch size", *PROGRAMS, *(f"{name} / fastest other" for name in OURS))
     return markdown_table((f"{column}:" for column in columns), rows)
 
 

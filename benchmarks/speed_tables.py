@@ -53,9 +53,11 @@ class Times:
         """The median over the rounds."""
         return statistics.median(self.each_round(part, program, batch_size))
 
-    def ratios(self, part: str, other: str, batch_size: int = 20) -> list[float]:
+    def ratios(
+        self, part: str, other: str, batch_size: int = 20, program: str = PACKAGE
+    ) -> list[float]:
         """This project's time or memory divided by that of another program, for each round."""
-        values = (self.each_round(part, program, batch_size) for program in (PACKAGE, other))
+        values = (self.each_round(part, name, batch_size) for name in (program, other))
         return [value / other_value for value, other_value in zip(*values, strict=True)]
 
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 import pytest
 from conftest import TINY
 
-from fmnist_lightning.cli.suggestions import closest
-
 OWN_CLASS = "? A class of your own needs its module: my_module.MyClass"
 TYPOS = {
     # classes
@@ -52,21 +50,6 @@ TYPOS = {
 @pytest.mark.parametrize("command", TYPOS)
 def test_typo_gives_one_line_with_what_was_meant(command: str, refused: Callable[..., str]) -> None:
     assert TYPOS[command] in refused(*shlex.split(command))
-
-
-@pytest.mark.parametrize(
-    ("name", "option"),
-    [
-        ("SGD", "SGD"),
-        ("sgd", "SGD"),
-        ("Folder", "ImageFolder"),
-        ("imagefoldr", "ImageFolder"),
-        ("qwertz", None),
-        ("", None),
-    ],
-)
-def test_closest_ignores_case_and_finds_parts(name: str, option: str | None) -> None:
-    assert closest(name, ["SGD", "ImageFolder", "AdamW"]) == option
 
 
 @pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
