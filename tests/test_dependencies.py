@@ -52,8 +52,7 @@ def test_lock_has_hashes_and_no_urls() -> None:
 @pytest.mark.parametrize(
     ("name", "version"),
     [
-        ("lightning", "2.6.2"),  # malicious uploads
-        ("lightning", "2.6.3"),
+        ("lightning", "2.6.3"),  # a malicious upload
         ("lightning", "2.6.5"),  # CVE-2026-58659
         ("torch", "2.5.1"),  # CVE-2025-32434
         ("tensorboard", "2.20.0"),  # fails beside setuptools 82

@@ -91,21 +91,6 @@ def test_layers_are_all_used() -> None:
     assert set(LAYERS) == {layer(str(path.relative_to(PACKAGE))) for path in MODULES}
 
 
-@pytest.mark.parametrize(
-    ("source", "code"),
-    [
-        ("internals/files.py", "import fmnist_lightning.data.dataset"),
-        ("data/dataset.py", "from fmnist_lightning.runs import runs"),
-        ("photos/report.py", "from fmnist_lightning.export.onnx import export_and_compare"),
-        ("training/module.py", "from fmnist_lightning import figures"),
-        ("models/cnn.py", "def build():\n    from fmnist_lightning import figures"),
-        ("trainer.py", "if True:\n    from fmnist_lightning import reports"),
-    ],
-)
-def test_import_of_a_higher_layer_is_found(source: str, code: str) -> None:
-    assert len(violations(imports_of(ast.parse(code), source))) == 1
-
-
 def test_models_import_only_constants_of_the_data() -> None:
     for path in (PACKAGE / "models").glob("*.py"):
         for each in imports_of(ast.parse(path.read_text()), f"models/{path.name}"):

@@ -105,19 +105,6 @@ def test_output_of_the_readme_is_that_of_the_saved_run() -> None:
     assert lines[1] == "test accuracy 89.37 % (8,937/10,000)"
 
 
-def test_lines_of_the_three_versions_are_those_of_their_files() -> None:
-    lines = re.findall(r"^\| .* \| (?:about )?([\d,]+)(?: \(core\))? \| \d\.\d\d \| ", README, re.M)
-    examples = [ROOT / "examples" / f"{name}.py" for name in ("plain_pytorch", "minimal_lightning")]
-    core = re.findall(
-        r"^\d+\. `([\w/]+\.py)`: ", section("Code tour").partition("What happens")[0], re.M
-    )
-    counts = [
-        sum(len(path.read_text().splitlines()) for path in paths)
-        for paths in (examples[:1], examples[1:], [PACKAGE / name for name in core])
-    ]
-    assert [int(num.replace(",", "")) for num in lines] == [*counts[:2], round(counts[2], -2)]
-
-
 # ---- commands ----------------------------------------------------------------------------------
 
 

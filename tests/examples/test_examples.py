@@ -20,7 +20,7 @@ def run(example: ModuleType, monkeypatch: pytest.MonkeyPatch, *options: str) -> 
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_plain_pytorch_trains_tests_and_predicts(
+def test_plain_pytorch_trains_the_network_of_the_package_tests_and_predicts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(plain_pytorch, monkeypatch)
@@ -33,10 +33,6 @@ def test_plain_pytorch_trains_tests_and_predicts(
     assert accuracy == f"{100 * int(correct) / 105:.2f}"
     assert re.search(r"test image 9: predicted [\w/ -]+, label Sneaker\n$", out)
 
-
-@pytest.mark.usefixtures("data_dir")
-def test_plain_pytorch_has_the_network_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    run(plain_pytorch, monkeypatch)
     theirs, ours = plain_pytorch.CNN(), ArticleCNN(sigmoid=True)
     for network in (theirs, ours):
         network.load_state_dict(torch.load("best.pt", weights_only=True))

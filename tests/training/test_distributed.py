@@ -121,14 +121,9 @@ def test_each_image_is_counted_once(
 
 
 def test_fit_with_batch_norm_and_uneven_last_batches(data_dir: Path) -> None:
-    network = (
-        "--model.network",
-        "fmnist_lightning.SmallResNet",
-        "--model.network.stem_channels",
-        "4",
-    )
+    network = ("--model.network=SmallResNet", "--model.network.channels=[4, 8, 8]")
     odd = ("--data.val_size", "105", "--data.eval_batch_size", "104", "--data.train_size", "481")
-    folder = fit_two(*network, "--model.network.channels", "[4, 8, 8]", *odd)
+    folder = fit_two(*network, *odd)
     assert [step for step, _ in curves(folder)["val/loss"]] == [9, 19]
 
 
