@@ -68,8 +68,13 @@ def test_disabled_checkpointing_leaves_best_ckpt_alone(fit: Fit) -> None:
     assert Path("best.ckpt").read_text() == "not touched"
 
 
-def test_disabled_logger_writes_no_log(fit: Fit, run: Run) -> None:
-    folder = fit("--trainer.logger", "false")
+def test_disabled_logger_and_progress_bar_write_nothing(run: Run) -> None:
+    off = ("--trainer.logger", "false", "--trainer.enable_progress_bar", "false")
+    code, out, err = run("fit", *TINY, "--trainer.max_epochs", "1", *off)
+    assert code == 0
+    assert "epoch  1/1" in out
+    assert "it/s" not in out + err
+    (folder,) = Path("runs").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.yaml"]
     assert run("test", "--ckpt_path", "best.ckpt", "--trainer.logger", "false")[0] == 0
 
@@ -114,15 +119,6 @@ def test_averaged_weights_are_in_the_checkpoint(fit: Fit, run: Run) -> None:
     assert not torch.equal(last["state_dict"][name], last["current_model_state"][name])
     code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert code == 0, err
-
-
-def test_disabled_progress_bar_is_not_printed(run: Run) -> None:
-    code, out, err = run(
-        "fit", *TINY, "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"
-    )
-    assert code == 0
-    assert "epoch  1/1" in out
-    assert "it/s" not in out + err
 
 
 def test_help_shows_commands_and_examples(run: Run) -> None:
