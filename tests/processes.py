@@ -1,9 +1,9 @@
 """Commands in separate processes, with faults injected."""
 
 import functools
-import importlib
 import multiprocessing
 import os
+import pkgutil
 import resource
 import signal
 import sys
@@ -36,10 +36,6 @@ def drop_privileges() -> None:
         os.setuid(65534)
 
 
-def is_any_call(*args: Any, **kwargs: Any) -> bool:
-    return True
-
-
 class Fault(NamedTuple):
     """A signal or an action just before a call of a function, once.
 
@@ -51,18 +47,19 @@ class Fault(NamedTuple):
     """
 
     function: str
-    when: Callable[..., bool] = is_any_call
+    when: Callable[..., bool] | None = None
     signal: int = signal.SIGKILL
     action: Callable[[], None] | None = None
 
     def inject(self) -> None:
         """Replaces the function."""
-        owner, name = _find(self.function)
+        path, _, name = self.function.rpartition(".")
+        owner = pkgutil.resolve_name(path)
         original = getattr(owner, name)
 
         @functools.wraps(original)
         def faulty(*args: Any, **kwargs: Any) -> Any:
-            if self.when(*args, **kwargs):
+            if self.when is None or self.when(*args, **kwargs):
                 setattr(owner, name, original)
                 os.kill(os.getpid(), self.signal)
                 if self.action is not None:
@@ -90,20 +87,6 @@ def before_replacing(name: str, step: int) -> Fault:
 def _is_new_checkpoint(name: str, step: int, temporary: Path, target: Path) -> bool:
     is_named = target.name == name and not temporary.is_symlink()
     return is_named and torch.load(temporary)["global_step"] == step
-
-
-def _find(path: str) -> tuple[Any, str]:
-    """The module or class that holds an attribute, and the name of the attribute."""
-    parts = path.split(".")
-    for num in range(len(parts) - 1, 0, -1):
-        try:
-            owner = importlib.import_module(".".join(parts[:num]))
-        except ImportError:
-            continue
-        for part in parts[num:-1]:
-            owner = getattr(owner, part)
-        return owner, parts[-1]
-    raise ImportError(path)
 
 
 class Process(NamedTuple):

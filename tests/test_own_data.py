@@ -1,29 +1,18 @@
 """Data modules of the user's own, on the command line and in scripts."""
 
 import csv
-import functools
 import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from comparing import assert_same_run
 from conftest import Run
-from lightning.pytorch import Callback, Trainer, seed_everything
 
 from fmnist_lightning import (
-    FashionClassifier,
-    RandomAugmentation,
-    SmallResNet,
-    create_trainer,
     load_classifier,
 )
-from fmnist_lightning.data.datamodule import InMemoryDataModule
-from fmnist_lightning.data.dataset import TensorImageDataset
 
 MODULE = """
 import torch
@@ -158,45 +147,3 @@ def test_network_and_labels_must_fit_the_classes(
     (error,) = (line for line in err.splitlines() if line.startswith("error: "))
     assert message in error
     assert "Traceback" not in err
-
-
-class DarkAndBright(InMemoryDataModule):
-    """Images in memory, whose order of batches and split are those of the base class."""
-
-    classes = ("dark", "bright")
-
-    def read(self, split: str) -> TensorImageDataset | None:
-        if split == "val":
-            return None
-        labels = torch.arange(600) % 2
-        noise = torch.randint(0, 200, (600, 28, 28), generator=torch.Generator().manual_seed(0))
-        return TensorImageDataset((noise + 20 * labels[:, None, None]).to(torch.uint8), labels)
-
-
-class Stop(Callback):
-    """Ends a run in the middle of its second epoch."""
-
-    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
-        if trainer.global_step == 14:
-            raise RuntimeError("stopped")
-
-
-@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-def test_script_with_images_in_memory_resumes_exactly() -> None:
-    def train(run_dir: Path, callbacks: Callback | None = None, **kwargs: Any) -> None:
-        seed_everything(0)
-        network = functools.partial(SmallResNet, channels=(8,), dropout=0.2)
-        trainer = create_trainer(
-            run_dir=run_dir, max_epochs=3, callbacks=callbacks, log_every_n_steps=5
-        )
-        classifier = FashionClassifier(
-            network=network, augmentation=RandomAugmentation, classes=DarkAndBright.classes
-        )
-        trainer.fit(classifier, datamodule=DarkAndBright(batch_size=50), **kwargs)
-
-    whole, stopped = Path("whole"), Path("stopped")
-    train(whole)
-    with pytest.raises(RuntimeError, match="stopped"):
-        train(stopped, Stop())
-    train(stopped, ckpt_path=stopped / "checkpoints" / "last.ckpt")
-    assert_same_run(whole, stopped)

@@ -18,9 +18,12 @@ from fmnist_lightning import (
     FashionClassifier,
     FashionMNISTDataModule,
     RandomAugmentation,
+    SmallResNet,
     create_trainer,
     load_classifier,
 )
+from fmnist_lightning.data.datamodule import InMemoryDataModule
+from fmnist_lightning.data.dataset import TensorImageDataset
 from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
@@ -70,9 +73,17 @@ def test_non_finite_loss_stops_fit() -> None:
     assert last["global_step"] == 0
 
 
-class DropoutNetwork(nn.Sequential):
-    def __init__(self) -> None:
-        super().__init__(nn.Flatten(), nn.Dropout(0.3), nn.Linear(784, 10))
+class DarkAndBright(InMemoryDataModule):
+    """Images in memory, whose order of batches and split are those of the base class."""
+
+    classes = ("dark", "bright")
+
+    def read(self, split: str) -> TensorImageDataset | None:
+        if split == "val":
+            return None
+        labels = torch.arange(600) % 2
+        noise = torch.randint(0, 200, (600, 28, 28), generator=torch.Generator().manual_seed(0))
+        return TensorImageDataset((noise + 20 * labels[:, None, None]).to(torch.uint8), labels)
 
 
 class SmoothedClassifier(FashionClassifier):
@@ -99,14 +110,17 @@ class Interruption(Callback):
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-def test_resume_of_a_subclass_is_bit_identical() -> None:
+def test_resume_of_a_subclass_on_own_images_is_bit_identical() -> None:
     def fit(ckpt_path: Path | None = None, **kwargs: Any) -> Path:
         seed_everything(0)
-        classifier = SmoothedClassifier(network=DropoutNetwork, augmentation=RandomAugmentation)
+        network = functools.partial(SmallResNet, channels=(8,), dropout=0.2)
+        classifier = SmoothedClassifier(
+            network=network, augmentation=RandomAugmentation, classes=DarkAndBright.classes
+        )
         trainer = create_trainer(max_epochs=4, **kwargs, **CPU)
         run_dir = Path(trainer.default_root_dir)
         try:
-            trainer.fit(classifier, datamodule=tiny_data(eval_batch_size=50), ckpt_path=ckpt_path)
+            trainer.fit(classifier, datamodule=DarkAndBright(batch_size=50), ckpt_path=ckpt_path)
         except OSError:
             assert read_checkpoint(run_dir / "checkpoints" / "last.ckpt")["global_step"] == 20
         else:

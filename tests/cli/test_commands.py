@@ -19,24 +19,23 @@ from fmnist_lightning.runs.checkpoint import read_checkpoint
 Fit = Callable[..., Path]
 
 
-def test_test_accuracy_equals_that_of_the_loaded_classifier(fit: Fit, run: Run) -> None:
-    folder = fit()
+def test_accuracies_equal_those_of_the_loaded_classifier(fit: Fit, run: Run) -> None:
+    folder = fit("--data.split_seed", "5")
     assert os.readlink("best.ckpt") == str(folder / "checkpoints" / "best.ckpt")
     assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
-
-    code, out, _ = run("test", "--ckpt_path", "best.ckpt")
-    assert code == 0
-    summary = json.loads((folder / "test.json").read_text())
-    percent = f"{100 * summary['accuracy']:.2f}"
-    assert f"test accuracy {percent} % ({summary['correct']}/105)" in out
+    data = FashionMNISTDataModule(train_size=480, val_size=120, split_seed=5)
+    for command in ("validate", "test"):
+        data.setup(command)
+        dataset = data.test_dataset if command == "test" else data.val_dataset
+        with torch.no_grad():
+            predictions = load_classifier("best.ckpt")(dataset.images).argmax(1)
+        correct = int((predictions == dataset.labels).sum())
+        code, out, _ = run(command, "--ckpt_path", "best.ckpt")
+        assert code == 0
+        assert f" {100 * correct / len(dataset):.2f} % ({correct}/{len(dataset)})" in out
+        assert json.loads((folder / f"{command}.json").read_text())["correct"] == correct
     assert re.search(r"Ankle boot +\d+\.\d\d % \(\d+/14\)", out)
-
-    data = FashionMNISTDataModule()
-    data.setup("test")
-    with torch.no_grad():
-        predictions = load_classifier("best.ckpt")(data.test_dataset.images).argmax(1)
-    assert summary["correct"] == int((predictions == data.test_dataset.labels).sum())
-    assert list(Path("runs").iterdir()) == [folder]  # test creates no run folder
+    assert list(Path("runs").iterdir()) == [folder]  # they create no run folder
 
 
 def test_best_checkpoint_has_the_lowest_validation_loss(fit: Fit, run: Run) -> None:
@@ -54,18 +53,6 @@ def test_best_checkpoint_has_the_lowest_validation_loss(fit: Fit, run: Run) -> N
     loss = json.loads((folder / "validate.json").read_text())["loss"]
     scores = [state for state in last["callbacks"].values() if state.get("monitor") == "val/loss"]
     assert loss == pytest.approx(float(scores[0]["best_model_score"]), rel=1e-5)
-
-
-def test_validate_uses_the_split_of_the_checkpoint(fit: Fit, run: Run) -> None:
-    folder = fit("--data.split_seed", "5")
-    _, out, _ = run("validate", "--ckpt_path", "best.ckpt")
-    assert json.loads((folder / "validate.json").read_text())["total"] == 120
-    data = FashionMNISTDataModule(train_size=480, val_size=120, split_seed=5)
-    data.setup("validate")
-    with torch.no_grad():
-        predictions = load_classifier("best.ckpt")(data.val_dataset.images).argmax(1)
-    correct = int((predictions == data.val_dataset.labels).sum())
-    assert f"({correct}/120)" in out
 
 
 def test_run_has_its_name_and_is_named_by_what_uses_it(fit: Fit, run: Run) -> None:

@@ -19,9 +19,7 @@ from fmnist_lightning.runs.checkpoint import read_checkpoint
 Fit = Callable[..., Path]
 
 
-def test_network_from_the_current_folder(
-    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_network_from_the_current_folder(run: Run) -> None:
     Path("third_party_c.py").write_text(THIRD_PARTY)
     options = ("--model.network", "third_party_c.Net", "--model.network.width", "5")
     code, out, _ = run("fit", *TINY, "--trainer.max_epochs=2", *options)
@@ -42,13 +40,6 @@ def test_network_from_the_current_folder(
 def test_checkpoint_trained_in_bf16_can_be_tested(fit: Fit, run: Run) -> None:
     fit("--trainer.precision", "bf16-true")
     assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
-
-
-def test_optimizer_is_chosen_by_its_class(fit: Fit) -> None:
-    fit("--model.optimizer", "SGD", "--model.optimizer.lr", "0.003")
-    hparams = read_checkpoint("best.ckpt")["hyper_parameters"]
-    assert hparams["optimizer"]["class_path"] == "torch.optim.SGD"
-    assert hparams["optimizer"]["init_args"]["lr"] == 0.003
 
 
 def test_fast_dev_run_writes_no_files(fit: Fit, run: Run) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
-from samples import tiny_data
+from samples import Recorder, tiny_data, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -26,46 +26,6 @@ from fmnist_lightning.internals.specs import from_spec
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("data_dir")
-
-
-class Recorder(Callback):
-    """Records of every step its loss, its learning rate, and whether its batch is shared memory."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.rates: list[float] = []
-        self.was_shared: list[bool] = []
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.losses.append(float(outputs["loss"]))
-        self.was_shared.append(batch[1].is_shared())
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
-
-
-def train(
-    classifier: FashionClassifier, *data: Any, epochs: int = 2, logger: Any = False
-) -> tuple[Trainer, Recorder]:
-    """Fits with a data module or data loaders."""
-    recorder = Recorder()
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=epochs,
-        callbacks=recorder,
-        logger=logger,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=4,
-    )
-    trainer.fit(classifier, *data)
-    return trainer, recorder
 
 
 def test_article_config_equals_plain_pytorch() -> None:
@@ -254,12 +214,6 @@ def test_calibration_error_uses_probabilities_not_logits() -> None:
     assert trainer.callback_metrics["val/ece"].item() == pytest.approx(
         float(sum(gaps)) / 120, abs=1e-5
     )
-
-
-@pytest.mark.parametrize("warmup", [-0.1, 1.0])
-def test_warmup_fraction_out_of_range_is_refused(warmup: float) -> None:
-    with pytest.raises(ValueError, match=f"warmup_fraction must be .* not {warmup}"):
-        FashionClassifier(warmup_fraction=warmup)
 
 
 def test_channels_last_does_not_change_the_losses() -> None:
