@@ -28,26 +28,21 @@ class Section(NamedTuple):
     program: str  # its file
 
     def read(self) -> str:
-        """The text between the comments.
-
-        Raises:
-            ValueError: If the page does not have them.
-        """
-        return self._split()[1]
+        """The text between the comments."""
+        return self._find()[0]
 
     def write(self, text: str) -> None:
         """Replaces the text between the comments."""
-        before, _, after = self._split()
-        self.page.write_text(before + text + after)
+        found = self._find()
+        self.page.write_text(found.string[: found.start()] + text + found.string[found.end() :])
 
-    def _split(self) -> tuple[str, str, str]:
-        begin = f"<!-- {self.name}: written by benchmarks/{self.program} -->\n"
+    def _find(self) -> re.Match[str]:
+        begin = f"<!-- {self.name}: written by benchmarks/{self.program} -->"
         end = f"<!-- end of {self.name} -->"
-        before, begins, rest = self.page.read_text().partition(begin)
-        text, ends, after = rest.partition(end)
-        if not (begins and ends):
-            raise ValueError(f"{self.page} has no {begin.strip()} ... {end}")
-        return before + begin, text, end + after
+        found = re.search(f"(?<={begin}\n).*?(?={end})", self.page.read_text(), re.DOTALL)
+        if found is None:
+            raise ValueError(f"{self.page} has no {begin} ... {end}")
+        return found
 
 
 Texts = dict[Section, str]

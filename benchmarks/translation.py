@@ -81,9 +81,7 @@ def main() -> None:
     parser = common.create_parser(__doc__)
     parser.add_argument("--ckpt_path", nargs="+", default=[], type=Path, metavar="CKPT")
     args = parser.parse_args()
-    if not args.table:
-        if not args.ckpt_path:
-            parser.error("give --ckpt_path or --table")
+    if args.ckpt_path:
         dataset = read_dataset(raw_folder(common.prepare_data()), train=False)
         networks = {}
         for path in args.ckpt_path:

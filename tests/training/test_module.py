@@ -201,21 +201,6 @@ def test_translation_tta_averages_over_five_places_in_evaluation() -> None:
     assert not torch.allclose(both, torch.stack(moved).mean(dim=0), atol=1e-6)
 
 
-def test_calibration_error_uses_probabilities_not_logits() -> None:
-    """Also where all logits are between 0 and 1, as after the article's sigmoid."""
-    data = tiny_data()
-    classifier = FashionClassifier(network=functools.partial(ArticleCNN, sigmoid=True))
-    trainer, _ = train(classifier, data, epochs=1)
-    with torch.no_grad():
-        confidence, predicted = classifier.eval()(data.val_dataset.images).softmax(dim=1).max(dim=1)
-    correct = (predicted == data.val_dataset.labels).float()
-    bins = (confidence * 15).int()
-    gaps = [(confidence - correct)[bins == each].sum().abs() for each in range(15)]
-    assert trainer.callback_metrics["val/ece"].item() == pytest.approx(
-        float(sum(gaps)) / 120, abs=1e-5
-    )
-
-
 def test_channels_last_does_not_change_the_losses() -> None:
     runs: list[Recorder] = []
     for channels_last in (False, True):
