@@ -37,19 +37,12 @@ def drop_privileges() -> None:
 
 
 class Fault(NamedTuple):
-    """A signal or an action just before a call of a function, once.
+    """A signal or an action just before a call of a function, once."""
 
-    Attributes:
-        function: Its path, such as ``os.fsync``.
-        when: Whether it is this call, from its arguments; the first call by default.
-        signal: Sent to the own process; 0 is none.
-        action: Called after the signal.
-    """
-
-    function: str
-    when: Callable[..., bool] | None = None
-    signal: int = signal.SIGKILL
-    action: Callable[[], None] | None = None
+    function: str  # its path, such as ``os.fsync``
+    when: Callable[..., bool] | None = None  # which call, by its arguments; None is the first
+    signal: int = signal.SIGKILL  # sent to the own process; 0 is none
+    action: Callable[[], None] | None = None  # called after the signal
 
     def inject(self) -> None:
         """Replaces the function."""
@@ -90,15 +83,10 @@ def _is_new_checkpoint(name: str, step: int, temporary: Path, target: Path) -> b
 
 
 class Process(NamedTuple):
-    """A command that was started.
-
-    Attributes:
-        process: The process.
-        output: The file with its stdout and stderr.
-    """
+    """A command that was started."""
 
     process: ForkServerProcess
-    output: Path
+    output: Path  # with its stdout and stderr
 
     def wait(self, seconds: float = 120) -> int:
         """Waits for the exit code; that of a signal is negative."""

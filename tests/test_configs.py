@@ -8,14 +8,6 @@ from samples import CONFIGS, TINY_OPTIONS, train_teacher
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_config_begins_with_its_command_and_result(path: Path) -> None:
-    lines = path.read_text().splitlines()
-    assert lines[0] == f"# python -m fmnist_lightning fit --config {path.stem}"
-    head = [line for line in lines if line.startswith("#")]
-    assert "% test accuracy" in " ".join(head)
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_config_is_parsed_without_losing_a_setting(
     path: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,8 +13,9 @@ def test_each_row_has_saved_runs_whose_result_is_in_its_config() -> None:
     rows = results.load()
     assert rows.keys() == set(results.NUM_SEEDS)
     for config in CONFIGS:
-        header = results.header(config.stem, rows[config.stem])
-        assert header in config.read_text().splitlines()
+        lines = config.read_text().splitlines()
+        assert lines[0] == f"# python -m fmnist_lightning fit --config {config.stem}"
+        assert results.header(config.stem, rows[config.stem]) in lines
 
 
 def test_teachers_of_the_rows_are_those_of_their_configs() -> None:
