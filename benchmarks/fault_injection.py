@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import common
@@ -45,20 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def run_tests(tests: Path) -> Counts:
-    """Runs the marked tests of a folder."""
+    """Runs the marked tests of a folder, and counts them; a skipped one did not survive."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         command = [sys.executable, "-m", "pytest", str(tests), "--numprocesses", "2", "-m", "fault"]
         command += ["-p", "fault_injection", f"--junitxml={report}"]
         environment = os.environ | {"PYTHONPATH": str(BENCHMARKS)}
         subprocess.run(command, cwd=ROOT, env=environment, check=False)
-        return count(ElementTree.parse(report))
-
-
-def count(report: "ElementTree.ElementTree[Any]") -> Counts:
-    """Counts the cases of a JUnit report by kind and file; a skipped case did not survive."""
+        cases = list(ElementTree.parse(report).iter("testcase"))
     counts: Counts = {}
-    for case in report.iter("testcase"):
+    for case in cases:
         file = f"{case.attrib['classname'].split('.')[-1]}.py"
         survived = not any(child.tag in ("failure", "error", "skipped") for child in case)
         for fault in case.iterfind("properties/property[@name='fault']"):
