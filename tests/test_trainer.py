@@ -51,13 +51,11 @@ def test_fit_takes_data_loaders() -> None:
     losses = []
     for with_loaders in (False, True):
         seed_everything(0)
-        classifier, data = FashionClassifier(), tiny_data()
+        data = tiny_data()
         data.setup("fit")
+        arguments = (data.train_dataloader(), data.val_dataloader()) if with_loaders else (data,)
         trainer = create_trainer(max_epochs=1, **CPU)
-        if with_loaders:
-            trainer.fit(classifier, data.train_dataloader(), data.val_dataloader())
-        else:
-            trainer.fit(classifier, datamodule=data)
+        trainer.fit(FashionClassifier(), *arguments)
         losses.append(trainer.callback_metrics["val/loss"])
     assert losses[0] == losses[1]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from lightning.pytorch.loggers import CSVLogger
 from samples import Recorder, tiny_data, train
 from torch import Tensor, nn
@@ -67,34 +67,25 @@ def test_article_config_equals_plain_pytorch() -> None:
         assert (ours - before).abs().max() > 1e-4  # the weights have been trained
 
 
-def test_metrics_count_every_image_once() -> None:
-    data = tiny_data(eval_batch_size=50)  # 120 images: the last batch is smaller
-    classifier = FashionClassifier()
-    trainer, _ = train(classifier, data, epochs=1)
-    assert_metrics(trainer, classifier, data.val_dataset, "val")
-    trainer.test(classifier, datamodule=data, verbose=False)
-    assert_metrics(trainer, classifier, data.test_dataset, "test")
-    trainer.test(classifier, datamodule=data, verbose=False)  # metrics are reset
-    assert classifier.test_metrics.compute()["confusion"].sum() == 105
-
-
-def assert_metrics(
-    trainer: Trainer, classifier: FashionClassifier, dataset: Any, stage: str
-) -> None:
-    with torch.no_grad():
-        logits = classifier.eval()(dataset.images)
-    metrics = trainer.callback_metrics
-    accuracy = (logits.argmax(1) == dataset.labels).double().mean().item()
-    assert metrics[f"{stage}/acc"].item() == pytest.approx(accuracy)
-    loss = F.cross_entropy(logits, dataset.labels).item()
-    assert metrics[f"{stage}/loss"].item() == pytest.approx(loss, rel=1e-5)
-
-
-def test_training_metrics_are_means_over_the_images_of_an_epoch() -> None:
-    trainer, recorder = train(FashionClassifier(), tiny_data(), epochs=2)
+def test_metrics_of_a_stage_count_each_image_once() -> None:
+    classifier, data = FashionClassifier(), tiny_data(eval_batch_size=50)  # some are smaller
+    trainer, recorder = train(classifier, data)
+    metrics = dict(trainer.callback_metrics)
     sizes = [50] * 9 + [30]
     mean = sum(loss * size for loss, size in zip(recorder.losses[10:], sizes, strict=True)) / 480
-    assert trainer.callback_metrics["train/loss"].item() == pytest.approx(mean, rel=1e-5)
+    assert metrics["train/loss"].item() == pytest.approx(mean, rel=1e-5)
+    for _ in range(2):  # metrics are reset
+        trainer.test(classifier, datamodule=data, verbose=False)
+    assert classifier.test_metrics.compute()["confusion"].sum() == 105
+    metrics |= trainer.callback_metrics
+    datasets: dict[str, Any] = {"val": data.val_dataset, "test": data.test_dataset}
+    for stage, dataset in datasets.items():
+        with torch.no_grad():
+            logits = classifier.eval()(dataset.images)
+        accuracy = (logits.argmax(1) == dataset.labels).double().mean().item()
+        assert metrics[f"{stage}/acc"].item() == pytest.approx(accuracy)
+        loss = F.cross_entropy(logits, dataset.labels).item()
+        assert metrics[f"{stage}/loss"].item() == pytest.approx(loss, rel=1e-5)
 
 
 def test_logged_loss_and_learning_rate_are_those_of_their_step(tmp_path: Path) -> None:
