@@ -42,6 +42,6 @@ def assert_contains(whole: object, part: object) -> None:
 )
 def test_config_trains_and_tests(path: Path, fit: Callable[..., Path], run: Run) -> None:
     train_teacher(path, fit)
-    two_epochs = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "2")
+    two_epochs = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1")
     fit("--config", str(path), *TINY_OPTIONS, *two_epochs)
     assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
