@@ -1,13 +1,11 @@
 """A tiny dataset in the formats of the real one, no network, and fixtures that run commands."""
 
-import gc
 import gzip
 import hashlib
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +13,6 @@ from torch import Tensor
 
 from fmnist_lightning.__main__ import main
 from fmnist_lightning.data import download as sources
-from fmnist_lightning.internals import fast_loop
 from fmnist_lightning.reports import EvaluationFigures, TensorBoardSetup
 
 # The networks are tiny: more threads would be slower.
@@ -92,13 +89,9 @@ def _isolation(
     monkeypatch.setattr(sources, "MIRRORS", ())
     monkeypatch.setattr(sources, "DEBIAN_FOLDER", Path("/nowhere/fashion-mnist"))
     monkeypatch.setattr(shutil, "which", lambda name: None)  # no apt-get
-    # Both take longer than a tiny training: drawing, and collecting the garbage of earlier ones.
-    if "reports" not in request.path.parts:
+    if "reports" not in request.path.parts:  # drawing takes longer than a tiny training
         monkeypatch.setattr(EvaluationFigures, "log_figures", lambda *args: None)
         monkeypatch.setattr(TensorBoardSetup, "on_train_start", lambda *args: None)
-    if request.path.name != "test_fast_loop.py":
-        only_freeze = SimpleNamespace(freeze=gc.freeze, unfreeze=gc.unfreeze, collect=int)
-        monkeypatch.setattr(fast_loop, "gc", only_freeze)
 
 
 def as_data_files(files: dict[str, bytes]) -> tuple[sources.DataFile, ...]:
