@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fmnist_lightning.__main__ import main
 from fmnist_lightning.data import download as sources
-from fmnist_lightning.reports import EvaluationFigures
+from fmnist_lightning.reports import EvaluationFigures, TensorBoardSetup
 
 # The networks are tiny: more threads would be slower.
 torch.set_num_threads(1)
@@ -90,6 +90,7 @@ def _isolation(
     monkeypatch.setattr(sources, "APT_SCRIPT", "echo no apt-get >&2; exit 1")
     if "reports" not in request.path.parts:  # drawing takes longer than a tiny training
         monkeypatch.setattr(EvaluationFigures, "log_figures", lambda *args: None)
+        monkeypatch.setattr(TensorBoardSetup, "on_train_start", lambda *args: None)
 
 
 def hashes(files: dict[str, bytes]) -> dict[str, str]:
