@@ -190,7 +190,7 @@ def test_invalid_config_in_a_run_folder_is_refused(text: str, run: Run) -> None:
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
-        (network("fmnist_lightning.MLP", hidden_dim=10**12), "do not fit its network"),
+        (network("fmnist_lightning.MLP", hidden_dim=10**12), "do not fit the network"),
         (network("fmnist_lightning.ResNetEnsemble", num_members=10**8), "must be 1 to 100"),
         (network("torch.nn.Linear", in_features=10**7, out_features=10**7), "do not fit"),
     ],

@@ -1,5 +1,6 @@
 """The checkpoints of a run: which are kept, and ``best.ckpt`` in the current folder."""
 
+import contextlib
 import filecmp
 import inspect
 import os
@@ -25,14 +26,9 @@ class RunCheckpoint(ModelCheckpoint):
     ``last.ckpt`` exists before the first step, so that a run can be resumed from any moment.
     (``save_last`` of the base class saves only where the loss improved.) It must be the last
     callback, so that ``last.ckpt`` has the state of all others at the end of its epoch.
-
-    Args:
-        dirpath: The folder of the checkpoints in the run folder.
-        data_spec: How evaluation builds the data module; by default its class with the
-            hyperparameters that it has saved.
     """
 
-    def __init__(self, dirpath: Path, data_spec: dict[str, Any] | None = None) -> None:
+    def __init__(self, dirpath: Path) -> None:
         super().__init__(
             dirpath=dirpath,
             filename="best",
@@ -44,7 +40,8 @@ class RunCheckpoint(ModelCheckpoint):
         self.last_path = str(dirpath / runs.LAST)
         self.last_step = 0  # of last.ckpt
         self.run_name = dirpath.parent.name
-        self.data_spec = data_spec
+        # How evaluation builds the data module; by default by its saved hyperparameters.
+        self.data_spec: dict[str, Any] | None = None
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -55,12 +52,12 @@ class RunCheckpoint(ModelCheckpoint):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self.last_step = trainer.global_step
         if trainer.is_global_zero:
-            for leftover in Path(str(self.dirpath)).glob(".*.ckpt.*"):  # of a killed process
+            for leftover in Path(self.last_path).parent.glob(".*.ckpt.*"):  # of a killed process
                 leftover.unlink(missing_ok=True)
             if Path(self.best_model_path).is_file():  # of a resumed run
                 link_best(Path(self.best_model_path))
+        self.last_step = trainer.global_step
         if not trainer.strategy.broadcast(Path(self.last_path).exists()):
             trainer.save_checkpoint(self.last_path, weights_only=False)
 
@@ -118,16 +115,13 @@ def check_best(root: Path) -> None:
 
     It is a link into a run folder, or, on a system without links, a copy from a run in ``root``.
     """
+    is_ours = False
     if BEST.is_symlink():
         is_ours = Path(os.readlink(BEST)).parts[-2:] == (runs.CHECKPOINTS, BEST.name)
-    elif BEST.exists():
-        try:
+    elif BEST.is_file():
+        with contextlib.suppress(ValueError):
             is_ours = (root / str(read_checkpoint(BEST).get("run"))).is_dir()
-        except ValueError:
-            is_ours = False
-    else:
-        return
-    if not is_ours:
+    if not is_ours and os.path.lexists(BEST):
         raise ValueError(
             f"{BEST.absolute()} is not from a fit in this folder, and fit does not replace it; "
             "move it away or rename it first"
@@ -135,10 +129,7 @@ def check_best(root: Path) -> None:
 
 
 def link_best(checkpoint: Path) -> None:
-    """Makes ``best.ckpt`` in the current folder a link to ``checkpoint``, or a copy without links.
-
-    Where that can't be done, one line says so, and training continues.
-    """
+    """Makes ``best.ckpt`` in the current folder a link to ``checkpoint``, or a copy of it."""
     temporary = BEST.with_name(f".{BEST.name}.{os.getpid()}")
     try:
         temporary.unlink(missing_ok=True)

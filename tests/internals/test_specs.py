@@ -7,44 +7,24 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from fmnist_lightning import MLP, ArticleCNN
+from fmnist_lightning import MLP
 from fmnist_lightning.internals.specs import find_untrusted, from_spec, resolve, to_spec
 
 
 def test_spec_round_trip() -> None:
     spec = to_spec(functools.partial(MLP, hidden_dim=5))
-    assert spec == {"class_path": "fmnist_lightning.MLP", "init_args": {"hidden_dim": 5}}
+    init_args = {"hidden_dim": 5, "num_classes": 10}  # with defaults, as the command line has them
+    assert spec == {"class_path": "fmnist_lightning.MLP", "init_args": init_args}
     assert from_spec(spec)().features[1].out_features == 5
     optimizer = to_spec(functools.partial(AdamW, lr=0.5, betas=(1, 2)))
     assert optimizer["class_path"] == "torch.optim.AdamW"
-    assert optimizer["init_args"] == {"lr": 0.5, "betas": [1, 2]}
+    assert optimizer["init_args"].items() >= {"lr": 0.5, "betas": [1, 2], "eps": 1e-8}.items()
 
 
-def test_factory_that_cannot_be_stored_is_refused() -> None:
-    class Local(nn.Module):
-        pass
-
-    for factory in (lambda: MLP(), Local, functools.partial(Local)):
-        with pytest.raises(ValueError, match="can't store how to build"):
-            to_spec(factory)
-    with pytest.raises(ValueError, match=r"lr is tensor\(0\.5"):
-        to_spec(functools.partial(AdamW, lr=torch.tensor(0.5)))
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {"class_path": "os.system", "init_args": {}},
-        {"class_path": "fmnist_lightning_evil.Network"},
-        {"class_path": "torch.nn"},
-        {"class_path": ["torch.nn.Linear"]},
-        "torch.nn.Linear",
-        None,
-    ],
-)
-def test_class_outside_the_allow_list_is_refused(spec: object) -> None:
-    with pytest.raises(ValueError, match=r"names the class|expected a class_path"):
-        from_spec(spec)
+@pytest.mark.parametrize("name", ["os.system", "fmnist_lightning_evil.Network", "torch.nn"])
+def test_class_outside_the_allow_list_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"names the class {name}"):
+        from_spec({"class_path": name})
 
 
 @pytest.mark.parametrize(
@@ -85,7 +65,10 @@ def test_argument_is_passed_as_data_and_never_imported(value: object) -> None:
         (nn.functional.relu, {"class_path": "torch.nn.functional.relu"}),
         (
             functools.partial(nn.LeakyReLU, 0.2),
-            {"class_path": "torch.nn.LeakyReLU", "init_args": {"negative_slope": 0.2}},
+            {
+                "class_path": "torch.nn.LeakyReLU",
+                "init_args": {"negative_slope": 0.2, "inplace": False},
+            },
         ),
         ([nn.ReLU, 3], [{"class_path": "torch.nn.ReLU"}, 3]),
         ({"act": nn.ReLU}, {"act": {"class_path": "torch.nn.ReLU"}}),
@@ -104,14 +87,16 @@ def test_argument_that_is_a_class_or_function(value: object, stored: object) -> 
         assert activation == value
 
 
-@pytest.mark.parametrize(
-    "value",
-    [lambda x: x, nn.LeakyReLU(0.2), {"class_path": "torch.nn.ReLU"}],
-    ids=["lambda", "module", "spec"],
-)
-def test_argument_that_cannot_be_rebuilt_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match=r"activation is .*a checkpoint can store numbers, text"):
-        to_spec(functools.partial(Picky, activation=value))
+def test_what_cannot_be_rebuilt_is_refused() -> None:
+    class Local(nn.Module):
+        pass
+
+    partial = functools.partial
+    values = [lambda x: x, nn.LeakyReLU(0.2), {"class_path": "torch.nn.ReLU"}, torch.tensor(0.5)]
+    factories: list[Any] = [lambda: MLP(), Local, partial(Local)]
+    for factory in factories + [partial(Picky, activation=value) for value in values]:
+        with pytest.raises(ValueError, match=r"a checkpoint can't store .*; it can store numbers"):
+            to_spec(factory)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +107,7 @@ def test_argument_that_cannot_be_rebuilt_is_refused(value: object) -> None:
         ("torch.nn.functional.handle_torch_function", "neither an nn.Module nor"),
         ("torch.nn.functional.importlib", "neither an nn.Module nor"),
         ("torch.nn.init.kaiming_normal_", "neither an nn.Module nor"),
-        (["os.abort"], "expected a class_path with init_args"),
+        (["os.abort"], "names the class .'os.abort'.*trust"),
     ],
 )
 @pytest.mark.parametrize("form", ["alone", "with arguments", "in a list", "in an argument"])
@@ -139,7 +124,7 @@ def test_argument_outside_the_allow_list_is_refused(path: object, message: str, 
 
 
 def test_classes_that_need_trust_are_named() -> None:
-    arguments = {"a": {"class_path": "b.C", "init_args": {"d": {"class_path": "torch.nn.GELU"}}}}
+    arguments = {"a": [{"class_path": "b.C", "init_args": {"d": {"class_path": "torch.nn.GELU"}}}]}
     assert list(find_untrusted({"class_path": "e.F", "init_args": arguments})) == ["e.F", "b.C"]
 
 
@@ -150,7 +135,7 @@ def make_network(width: int, depth: int = 1, **others: bool) -> nn.Module:
 def test_function_that_builds_a_network() -> None:
     spec = to_spec(functools.partial(make_network, 3, bias=False))
     path = f"{__name__}.make_network"
-    assert spec == {"class_path": path, "init_args": {"width": 3, "bias": False}}
+    assert spec == {"class_path": path, "init_args": {"width": 3, "depth": 1, "bias": False}}
     with pytest.raises(ValueError, match=f"names the class {path}"):
         from_spec(spec)
     assert from_spec(spec, [path])().in_features == 3
@@ -159,9 +144,9 @@ def test_function_that_builds_a_network() -> None:
 @pytest.mark.parametrize("factory", [MLP, functools.partial(MLP, num_classes=10), to_spec(MLP)])
 def test_resolve_sets_the_number_of_classes(factory: Any) -> None:
     network, spec = resolve(factory, num_classes=3)
-    assert spec == {"class_path": "fmnist_lightning.MLP", "init_args": {"num_classes": 3}}
+    init_args = {"hidden_dim": 128, "num_classes": 3}
+    assert spec == {"class_path": "fmnist_lightning.MLP", "init_args": init_args}
     assert network()(torch.zeros(2, 1, 28, 28)).shape == (2, 3)
-    assert resolve(ArticleCNN, num_classes=3)[1]["init_args"] == {"num_classes": 3}
     assert resolve(nn.Flatten, num_classes=3) == (nn.Flatten, to_spec(nn.Flatten))
 
 

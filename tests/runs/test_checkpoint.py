@@ -15,7 +15,7 @@ from samples import Payload
 from torch import nn
 
 from fmnist_lightning import MLP, FashionClassifier, FashionMNISTDataModule, load_classifier
-from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO, read_checkpoint
+from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO, load_weights, read_checkpoint
 
 
 def checkpoint_of(classifier: FashionClassifier) -> dict[str, Any]:
@@ -43,6 +43,12 @@ def test_load_classifier_restores_network_and_weights(fit: Callable[..., Path]) 
     for name, value in classifier.state_dict().items():
         assert torch.equal(value, saved[name])
         assert torch.equal(value, lightnings_own.state_dict()[name])
+
+
+def test_script_and_command_line_save_the_same_hyperparameters(fit: Callable[..., Path]) -> None:
+    fit("--trainer.max_epochs=1")
+    saved = read_checkpoint("best.ckpt")["hyper_parameters"]
+    assert saved == dict(FashionClassifier().hparams)  # so that a script can resume the run
 
 
 def test_bf16_checkpoint_loads_as_float32(checkpoint: Path) -> None:
@@ -125,6 +131,9 @@ def test_weights_that_do_not_fit_are_refused(checkpoint: Path) -> None:
     torch.save(saved, checkpoint)
     with pytest.raises(ValueError, match=r"do not fit.*network\.features\.1\.bias"):
         load_classifier(checkpoint)
+    message = "it has --model.network.class_path fmnist_lightning.MLP, not fmnist_lightning.Article"
+    with pytest.raises(ValueError, match=message):
+        load_weights(FashionClassifier(), saved, checkpoint)
 
 
 def test_arguments_that_do_not_fit_are_refused(checkpoint: Path) -> None:
