@@ -79,18 +79,14 @@ def build_classifier(
 ) -> FashionClassifier:
     """Builds the classifier of a checkpoint, see :func:`load_classifier`."""
     hparams = from_spec(checkpoint["hyper_parameters"], trusted)
-
-    def build(assign: bool) -> FashionClassifier:
-        try:
-            classifier = FashionClassifier(**hparams)
-        except Exception as error:  # settings from a file can make a constructor raise anything
-            raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-        load_weights(classifier, checkpoint, path, assign)
-        return classifier.eval()
-
-    with torch.device("meta"):  # shapes first: a file may name a network that fills the memory
-        build(assign=True)
-    return build(assign=False)
+    for device in ("meta", "cpu"):  # shapes first: a network of a file may fill the memory
+        with torch.device(device):
+            try:
+                classifier = FashionClassifier(**hparams)
+            except Exception as error:  # settings of a file can make a constructor raise anything
+                raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+            load_weights(classifier, checkpoint, path, assign=device == "meta")
+    return classifier.eval()
 
 
 def load_weights(

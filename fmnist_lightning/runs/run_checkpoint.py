@@ -76,21 +76,16 @@ class RunCheckpoint(ModelCheckpoint):
         self.last_step = trainer.global_step
 
     @override
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["run"] = self.run_name  # by which a copy of the file finds its folder
         checkpoint["data"] = self._data_spec(trainer)
         # A `Timer` decides anew in a resumed run, whose time may be longer.
-        timers = [item for item in trainer.callbacks if isinstance(item, Timer)]  # type: ignore[attr-defined]
-        remaining = [timer.time_remaining() for timer in timers]
-        is_expired = any(seconds is not None and seconds <= 0 for seconds in remaining)
+        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
+        is_expired = any((timer.time_remaining() or 0) < 0 for timer in timers)
         checkpoint["should_stop"] = trainer.should_stop and not is_expired
 
     @override
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Restores an early stop, which Lightning forgets, and refuses another data module."""
         if checkpoint.get("run") == self.run_name:
             trainer.should_stop = checkpoint.get("should_stop", False)
@@ -101,8 +96,8 @@ class RunCheckpoint(ModelCheckpoint):
                 "resume it with the same data module"
             )
 
-    def _data_spec(self, trainer: Trainer) -> dict[str, Any] | None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+    def _data_spec(self, trainer: Any) -> dict[str, Any] | None:
+        data = trainer.datamodule
         if self.data_spec or data is None:
             return self.data_spec
         if not data.hparams and inspect.signature(type(data)).parameters:
