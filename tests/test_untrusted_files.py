@@ -158,6 +158,7 @@ def test_network_that_fills_the_memory_is_not_built(attack: dict[str, Any], mess
         load_classifier("huge.ckpt")
 
 
+@pytest.mark.fault("bad_checkpoint")
 @pytest.mark.usefixtures("victim")
 def test_compressed_checkpoint_is_not_unpacked() -> None:
     with zipfile.ZipFile("best.ckpt") as old, zipfile.ZipFile("bomb.ckpt", "w") as new:

@@ -139,7 +139,8 @@ def test_arguments_that_do_not_fit_are_refused(checkpoint: Path) -> None:
         load_classifier(checkpoint)
 
 
-def test_trusted_class_is_built(
+@pytest.mark.fault("code_in_settings")
+def test_class_is_imported_only_if_trusted(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -147,6 +148,9 @@ def test_trusted_class_is_built(
     saved = torch.load(checkpoint)
     saved["hyper_parameters"]["network"]["class_path"] = "third_party_net.Net"
     torch.save(saved, checkpoint)
+    with pytest.raises(ValueError, match=r"add --trust third_party_net\.Net"):
+        load_classifier(checkpoint)
+    assert "third_party_net" not in sys.modules
     classifier = load_classifier(checkpoint, trusted=["third_party_net.Net"])
     assert type(classifier.network).__name__ == "Net"
 
