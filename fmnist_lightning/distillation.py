@@ -35,8 +35,7 @@ class Distillation(Callback):
         assert isinstance(pl_module, FashionClassifier)
         if not Path(self.path).is_file():
             raise ValueError(
-                f"there is no teacher {self.path}: train one first, as with fit --config fast, and "
-                f"copy its best.ckpt to {self.path}"
+                f"there is no teacher {self.path}: train one first, and copy its best.ckpt there"
             )
         checkpoint = read_checkpoint(self.path)
         data = trainer.datamodule  # type: ignore[attr-defined]

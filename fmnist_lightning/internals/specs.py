@@ -96,11 +96,12 @@ def require_trust(data: object, trusted: Collection[str]) -> None:
 
 def find_untrusted(data: object) -> Iterator[str]:
     """The class paths in data that need ``--trust``."""
-    if isinstance(data, dict) and not str(data.get(CLASS_KEY, ALLOWED[0])).startswith(ALLOWED):
-        yield str(data[CLASS_KEY])
-    if isinstance(data, dict | list):
-        for item in data.values() if isinstance(data, dict) else data:
-            yield from find_untrusted(item)
+    if isinstance(data, dict):
+        if CLASS_KEY in data and not str(data[CLASS_KEY]).startswith(ALLOWED):
+            yield str(data[CLASS_KEY])
+        data = list(data.values())
+    for item in data if isinstance(data, list | tuple) else ():
+        yield from find_untrusted(item)
 
 
 def _import(path: object, trusted: Collection[str]) -> Any:

@@ -98,8 +98,10 @@ def test_class_outside_the_allow_list_is_refused_at_any_depth(path: object, mess
 
 
 def test_classes_that_need_trust_are_named() -> None:
-    arguments = {"a": [{"class_path": "b.C", "init_args": {"d": {"class_path": "torch.nn.GELU"}}}]}
-    assert list(find_untrusted({"class_path": "e.F", "init_args": arguments})) == ["e.F", "b.C"]
+    gelu, other = {"class_path": "torch.nn.GELU"}, {"class_path": "d.E"}
+    arguments = {"a": [{"class_path": "b.C", "init_args": {"x": gelu}}], "y": ({"z": other},)}
+    spec = {"class_path": "f.G", "init_args": arguments}
+    assert list(find_untrusted(spec)) == ["f.G", "b.C", "d.E"]
 
 
 def make_network(width: int, depth: int = 1, **others: bool) -> nn.Module:
