@@ -21,14 +21,12 @@ ALLOWED = ("fmnist_lightning.", "torch.nn.", "torch.optim.")  # beginnings of cl
 CLASS_KEY, ARGS_KEY = "class_path", "init_args"
 
 
-def resolve(
-    factory: Callable[..., Any] | dict[str, Any], num_classes: int | None = None
-) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """What to call, given as such or as its spec, and its spec; sets ``num_classes`` if it can."""
-    build: Any = from_spec(factory)
-    if num_classes and "num_classes" in inspect.signature(_unwrap_partial(build)).parameters:
-        build = functools.partial(build, num_classes=num_classes)
-    return build, to_spec(build)
+def resolve(factory: Any, num_classes: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """A factory, given as such or as its spec, with ``num_classes`` if it can; and its spec."""
+    factory = from_spec(factory)
+    if num_classes and "num_classes" in inspect.signature(_unwrap_partial(factory)).parameters:
+        factory = functools.partial(factory, num_classes=num_classes)
+    return factory, to_spec(factory)
 
 
 def to_spec(factory: Callable[..., Any]) -> dict[str, Any]:
@@ -38,7 +36,7 @@ def to_spec(factory: Callable[..., Any]) -> dict[str, Any]:
     if not is_named or "<" in called.__qualname__:
         raise ValueError(
             f"a checkpoint can't store {factory!r}; it can store numbers, text, lists, dicts, and "
-            "classes and functions that can be imported, with functools.partial for their arguments"
+            "classes and Python functions that can be imported, or functools.partial of them"
         )
     parameters = inspect.signature(called).parameters
     init_args = {
