@@ -1,6 +1,7 @@
 """Checkpoints: how they are written atomically, and read without running code from them."""
 
 import os
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,24 +81,22 @@ def build_classifier(
     """Builds the classifier of a checkpoint, see :func:`load_classifier`."""
     hparams = from_spec(checkpoint["hyper_parameters"], trusted)
     for device in ("meta", "cpu"):  # shapes first: a network of a file may fill the memory
-        with torch.device(device):
+        with torch.device(device), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* to a meta parameter")  # is compared, not copied
             try:
                 classifier = FashionClassifier(**hparams)
             except Exception as error:  # settings of a file can make a constructor raise anything
                 raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-            load_weights(classifier, checkpoint, path, assign=device == "meta")
+            load_weights(classifier, checkpoint, path)
     return classifier.eval()
 
 
 def load_weights(
-    classifier: FashionClassifier,
-    checkpoint: dict[str, Any],
-    path: str | Path,
-    assign: bool = False,
+    classifier: FashionClassifier, checkpoint: dict[str, Any], path: str | Path
 ) -> None:
     """Loads the weights of a checkpoint; ValueError if they do not fit or are not finite."""
     try:
-        classifier.load_state_dict(checkpoint["state_dict"], assign=assign)
+        classifier.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())
         saved, current = checkpoint["hyper_parameters"]["network"], classifier.hparams["network"]

@@ -75,9 +75,11 @@ def find_run_dir(path: Path, run_name: object, root: Path) -> Path | None:
 @contextlib.contextmanager
 def lock(run_dir: Path) -> Iterator[None]:
     """Lets one process at a time train a run; the lock is released if this process dies."""
+    path = run_dir / ".lock"
     try:
-        with FileLock(run_dir / ".lock", timeout=0):
+        with FileLock(path, timeout=0):
             yield
+        path.unlink(missing_ok=True)
     except Timeout:
         raise ValueError(
             f"{run_dir} is being trained by another process; wait until it finishes"
