@@ -82,11 +82,7 @@ class EpochSummary(Callback):
 
 
 class EvaluationSummary(Callback):
-    """Prints the metrics of ``validate`` and ``test``, and writes them, unrounded, as JSON.
-
-    The files are ``validate.json`` and ``test.json`` in ``run_dir``; None writes nothing. In a
-    ``fit``, :class:`EpochSummary` prints those of the validation.
-    """
+    """Prints the metrics of ``validate`` and ``test``; writes them, unrounded, into ``run_dir``."""
 
     def __init__(self, run_dir: Path | None) -> None:
         self.run_dir = run_dir
@@ -137,6 +133,6 @@ def format_metrics(name: str, summary: dict[str, Any]) -> str:
     ]
     for class_name, counts in summary["classes"].items():
         correct, total = counts["correct"], counts["total"]
-        percent = f"{100 * correct / total:6.2f} %" if total else "     - "
-        lines.append(f"  {class_name:<12} {percent} ({correct:,}/{total:,})")
+        percent = 100 * correct / max(total, 1)
+        lines.append(f"  {class_name:<12} {percent:6.2f} % ({correct:,}/{total:,})")
     return "\n".join(lines)

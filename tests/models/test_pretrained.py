@@ -11,7 +11,7 @@ import timm
 import torch
 from conftest import TINY, Run
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models
 
 from fmnist_lightning import load_classifier
@@ -35,13 +35,6 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def network_inputs(network: Any, images: Tensor, size: int) -> Tensor:
-    """The inputs of a network of timm: (N, 1, H, W) to (N, 3, size, size), normalized."""
-    resized = nn.functional.interpolate(images, size=(size, size), mode="bilinear")
-    mean, std = (torch.tensor(network.pretrained_cfg[key]) for key in ("mean", "std"))
-    return (resized.repeat(1, 3, 1, 1) - mean[:, None, None]) / std[:, None, None]
-
-
 @pytest.mark.parametrize("name", [NAME, "test_vit"])
 def test_features_equal_timm(name: str, tmp_path: Path) -> None:
     theirs: Any = timm.create_model(name)
@@ -51,7 +44,9 @@ def test_features_equal_timm(name: str, tmp_path: Path) -> None:
     ours.load_pretrained()
     theirs.reset_classifier(0)
     images = torch.rand(3, 1, 28, 28)
-    inputs = network_inputs(theirs, images, size)
+    resized = nn.functional.interpolate(images, size=(size, size), mode="bilinear")
+    mean, std = (torch.tensor(theirs.pretrained_cfg[key]) for key in ("mean", "std"))
+    inputs = (resized.repeat(1, 3, 1, 1) - mean[:, None, None]) / std[:, None, None]
     features = theirs.eval()(inputs)
     assert torch.allclose(ours.eval().backbone(inputs), features)
     assert torch.allclose(ours(images), ours.head(features), atol=1e-5)
@@ -149,19 +144,14 @@ def test_fit_starts_from_the_weights_file(weights: Path, fit: Callable[..., Path
     assert torch.equal(network.get_parameter(f"backbone.{LAYER}"), torch.load(weights)[LAYER])
 
 
-def test_failed_download_of_timm_names_the_option(
-    monkeypatch: pytest.MonkeyPatch, run: Run
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_failed_download_names_the_option(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    code, _, err = run("fit", *TINY, *OPTIONS)
+    code, _, error = run("fit", *TINY, *OPTIONS)
     assert code == 1
-    assert len(err.splitlines()) == 1
-    assert (
-        "cannot download the weights of test_efficientnet from https://huggingface.co/timm/test_efficientnet"
-        in err
-    )
-    assert "--model.network.weights FILE" in err
+    assert len(error.splitlines()) == 1
+    url = "https://huggingface.co/timm/test_efficientnet"
+    assert f"cannot download the weights of test_efficientnet from {url}" in error
+    assert "--model.network.weights FILE" in error
 
 
 def test_new_run_from_a_checkpoint_keeps_its_weights(
