@@ -22,7 +22,7 @@ class Distillation(Callback):
 
     Args:
         teacher: The checkpoint of a network of the same classes, trained with the same validation
-            images. It is read when ``fit`` starts or resumes.
+            images. It is read when ``fit`` starts or resumes; a ValueError refuses any other.
         trusted: Classes of the teacher that are not of this package, see ``load_classifier``.
     """
 
@@ -32,30 +32,21 @@ class Distillation(Callback):
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reads the teacher, and has the module learn from it.
-
-        Raises:
-            ValueError: If there is no such teacher, or it has other classes or validation images.
-        """
         assert isinstance(pl_module, FashionClassifier)
         if not Path(self.path).is_file():
             raise ValueError(
-                f"there is no teacher {self.path}: train one first, as with fit --config fast, and "
-                f"copy its best.ckpt to {self.path}"
+                f"there is no teacher {self.path}: train one first, and copy its best.ckpt there"
             )
         checkpoint = read_checkpoint(self.path)
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, InMemoryDataModule):
             saved = checkpoint.get(type(data).__qualname__, {})
-            teacher_split, split = (
-                {key: values.get(key) for key in ("split_seed", "val_size")}
-                for values in (saved, data.split_args)
-            )
-            if teacher_split != split:
-                raise ValueError(
-                    f"the teacher {self.path} was trained with {teacher_split}, not {split}: its "
-                    "training images may include validation images"
-                )
+            for key in ("split_seed", "val_size"):
+                if saved.get(key) != data.split_args[key]:
+                    raise ValueError(
+                        f"the teacher {self.path} was trained with {key} {saved.get(key)}, not "
+                        f"{data.split_args[key]}: its training images may include validation images"
+                    )
         teacher = build_classifier(checkpoint, self.path, self.trusted).to(pl_module.device)
         if teacher.classes != pl_module.classes:
             raise ValueError(

@@ -50,33 +50,21 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "a function": network("evil.function"),
     "a function of the standard library": network("os.system", command="touch mark"),
     "a package whose name begins like an allowed one": network("fmnist_lightning_evil.Net"),
-    "a class as an argument": network(TRANSFORMER, custom_encoder={"class_path": "evil.Net"}),
-    "a class with arguments as an argument": network(TRANSFORMER, custom_encoder=NET),
+    "a class as an argument": network(TRANSFORMER, custom_encoder=NET),
     "a function as an argument": network(TRANSFORMER, activation={"class_path": "os.abort"}),
+    "a class in a list": network("torch.nn.Sequential", args=[NET]),
     "a class as text": network(TRANSFORMER, activation=json.dumps(NET)),
     "a classifier in a classifier": network("fmnist_lightning.FashionClassifier", network=NET),
     "text in place of a spec": {"network": "evil.Net"},
     "text in place of arguments": {"network": NET | {"init_args": "evil.Net"}},
     "the _instantiator that Lightning once called": {"_instantiator": "evil.function"},
-    "dict_kwargs of a network": {
-        "network": {"class_path": TRANSFORMER, "dict_kwargs": {"custom_encoder": NET}}
-    },
+    "dict_kwargs": {"network": {"class_path": TRANSFORMER, "dict_kwargs": {"custom_encoder": NET}}},
     "an optimiser as a network": network("torch.optim.SGD", params=NET),
-    "dict_kwargs of an argument": network(
-        TRANSFORMER, custom_encoder={"class_path": TRANSFORMER, "dict_kwargs": {"x": NET}}
-    ),
-    "a class in a list": network("torch.nn.Sequential", args=[NET]),
     "another key": {"evil": NET},
     "a class in place of a number": {"warmup_fraction": NET},
-    "a class in place of a choice": {"lr_schedule": NET},
+    "all settings as a class": NET,
 }
-COMMANDS = {
-    "test": ("test", "--ckpt_path", "best.ckpt"),
-    "validate": ("validate", "--ckpt_path", "best.ckpt"),
-    "predict": ("predict", "--ckpt_path", "best.ckpt"),
-    "export": ("export", "--ckpt_path", "best.ckpt"),
-    "resume": ("fit", "--ckpt_path", "last"),
-}
+COMMANDS = ("test", "validate", "predict", "export", "fit")
 
 
 @pytest.fixture
@@ -94,23 +82,6 @@ def evil_modules() -> Iterator[None]:
 def victim(evil_modules: None, fit: Callable[..., Path]) -> Path:
     """The folder of a run whose checkpoints are attacked."""
     return fit()
-
-
-def assert_refused_everywhere(run: Run, commands: list[str]) -> None:
-    for command in commands:
-        code, out, err = run(*COMMANDS[command])
-        assert code in (1, 2), f"{command}: {out}"
-        assert err.splitlines()[-1].startswith("error: "), err
-        assert "Traceback" not in err
-        assert not Path("mark").exists(), command
-
-
-def change_hyperparameters(run_dir: Path, changes: dict[str, Any]) -> None:
-    """Changes both checkpoints of a run."""
-    for path in (run_dir / "checkpoints").iterdir():
-        saved = torch.load(path, weights_only=True)
-        saved["hyper_parameters"] |= changes
-        torch.save(saved, path)
 
 
 @pytest.mark.fault("code_in_settings")
@@ -136,69 +107,50 @@ def test_hyperparameters_that_name_code_are_refused(attack: str) -> None:
 
 
 @pytest.mark.fault("code_in_settings")
-def test_every_command_refuses_a_checkpoint_that_names_code(victim: Path, run: Run) -> None:
-    change_hyperparameters(victim, HYPERPARAMETERS["an untrusted network"])
-    assert_refused_everywhere(run, list(COMMANDS))
-    # A new run takes only the weights.
-    assert run("fit", "--ckpt_path", "best.ckpt", "--trainer.max_epochs=1")[0] == 0
-
-
-@pytest.mark.fault("code_in_settings")
-@pytest.mark.parametrize(
-    "data", [NET, {"class_path": "fmnist_lightning.ImageFolderDataModule", "init_args": {"x": NET}}]
-)
-def test_data_module_that_names_code_is_refused(
-    data: dict[str, Any], victim: Path, run: Run
+@pytest.mark.parametrize("kind", ["network", "data module", "list in a data module", "payload"])
+def test_every_command_refuses_a_checkpoint_that_names_code(
+    kind: str, victim: Path, run: Run
 ) -> None:
     for path in (victim / "checkpoints").iterdir():
-        torch.save(torch.load(path, weights_only=True) | {"data": data}, path)
-    assert_refused_everywhere(run, list(COMMANDS))
-    if data is NET:
-        assert "if you trust it, add --trust evil.Net" in run(*COMMANDS["test"])[2]
-
-
-@pytest.mark.fault("bad_checkpoint")
-@pytest.mark.parametrize("kind", ["payload", "truncated", "one bit", "another program", "reshaped"])
-def test_invalid_checkpoints_are_refused(kind: str, victim: Path, run: Run) -> None:
-    for name in ("best.ckpt", "last.ckpt"):
-        path = victim / "checkpoints" / name
-        saved, content = torch.load(path, weights_only=True), bytearray(path.read_bytes())
-        if kind == "payload":
-            torch.save(saved | {"extra": Payload()}, path)
-        elif kind == "another program":
-            torch.save({"state_dict": saved["state_dict"]}, path)
-        elif kind == "reshaped":
-            weights = saved["state_dict"]
-            first = next(iter(weights))
-            torch.save(saved | {"state_dict": weights | {first: weights[first][:1]}}, path)
+        saved = torch.load(path, weights_only=True)
+        if kind == "network":
+            saved["hyper_parameters"] |= network("evil.Net")
+        elif kind == "data module":
+            saved["data"] = NET
+        elif kind == "list in a data module":
+            saved["data"]["init_args"]["data_dir"] = [NET]
         else:
-            content[len(content) // 2] ^= 1
-            path.write_bytes(content[:5000] if kind == "truncated" else content)
-    assert_refused_everywhere(run, list(COMMANDS))
-    with pytest.raises(ValueError, match=r"best\.ckpt"):
-        load_classifier("best.ckpt")
+            saved["extra"] = Payload()
+        torch.save(saved, path)
+    for command in COMMANDS if kind != "list in a data module" else COMMANDS[:-1]:
+        code, out, err = run(command, "--ckpt_path", "last" if command == "fit" else "best.ckpt")
+        assert code in (1, 2), f"{command}: {out}"
+        assert err.splitlines()[-1].startswith("error: "), err
+        assert "Traceback" not in err
+        assert not Path("mark").exists(), command
+        if kind != "payload" and command != "fit":
+            assert "if you trust it, add --trust evil.Net" in err
+    if kind == "network":  # a new run takes only the weights
+        assert run("fit", "--ckpt_path", "best.ckpt", "--trainer.max_epochs=1")[0] == 0
+
+
+@pytest.mark.parametrize("text", ["[1", "- 1", "trainer: 1", "!!python/name:evil.Net"])
+def test_invalid_config_in_a_run_folder_is_refused(
+    text: str, victim: Path, refused: Callable[..., str]
+) -> None:
+    (victim / "config.yaml").write_text(text)
+    refused("fit", "--ckpt_path", "last")
 
 
 @pytest.mark.usefixtures("victim")
-@pytest.mark.parametrize("text", ["[1", "- 1", "trainer: 1", "!!python/name:evil.Net"])
-def test_invalid_config_in_a_run_folder_is_refused(text: str, run: Run) -> None:
-    (path,) = Path("runs").glob("*/config.yaml")
-    path.write_text(text)
-    assert_refused_everywhere(run, ["resume"])
-
-
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
-        (network("fmnist_lightning.MLP", hidden_dim=10**12), "do not fit its network"),
+        (network("fmnist_lightning.MLP", hidden_dim=10**12), "do not fit the network"),
         (network("fmnist_lightning.ResNetEnsemble", num_members=10**8), "must be 1 to 100"),
-        (network("torch.nn.Linear", in_features=10**7, out_features=10**7), "do not fit"),
     ],
-    ids=["a layer", "members", "a class of PyTorch"],
 )
-def test_network_that_fills_the_memory_is_not_built(
-    attack: dict[str, Any], message: str, victim: Path
-) -> None:
+def test_network_that_fills_the_memory_is_not_built(attack: dict[str, Any], message: str) -> None:
     checkpoint = torch.load("best.ckpt", weights_only=True)
     checkpoint["hyper_parameters"] |= attack
     torch.save(checkpoint, "huge.ckpt")
@@ -206,7 +158,9 @@ def test_network_that_fills_the_memory_is_not_built(
         load_classifier("huge.ckpt")
 
 
-def test_compressed_checkpoint_is_not_unpacked(victim: Path) -> None:
+@pytest.mark.fault("bad_checkpoint")
+@pytest.mark.usefixtures("victim")
+def test_compressed_checkpoint_is_not_unpacked() -> None:
     with zipfile.ZipFile("best.ckpt") as old, zipfile.ZipFile("bomb.ckpt", "w") as new:
         for each in old.infolist():
             new.writestr(each.filename, old.read(each), zipfile.ZIP_DEFLATED)
@@ -214,23 +168,8 @@ def test_compressed_checkpoint_is_not_unpacked(victim: Path) -> None:
         load_classifier("bomb.ckpt")
 
 
-@pytest.mark.fault("bad_checkpoint")
-def test_url_is_not_fetched_by_commands(run: Run) -> None:
-    for command in ("test", "fit"):
-        code, _, err = run(command, "--ckpt_path", "http://127.0.0.1:9/x.ckpt")
-        assert code == 1
-        assert err == "error: there is no checkpoint file http://127.0.0.1:9/x.ckpt\n"
-
-
-HEADS = [
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF89a",
-    b"\xff\xd8\xff\xe0",
-    b"BM",
-    b"II*\0",
-    b"RIFF",
-    b"P6 9 9 255 ",
-]
+HEADS = [b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0", b"BM", b"II*\0", b"RIFF"]
+HEADS += [b"P6 9 9 255 "]
 
 
 @pytest.mark.fault("bad_photo")

@@ -17,12 +17,6 @@ class CompiledStep:
 
     A network that is compiled on its own has two graphs, forward and backward. What autograd does
     between them takes a small network longer than they save.
-
-    Args:
-        compute_loss: From images and targets to loss and logits, shape (N, C).
-        num_classes: C.
-        parameters: All parameters; callbacks may freeze some.
-        on_cpu: Whether the step runs on a CPU.
     """
 
     def __init__(

@@ -1,8 +1,7 @@
 """Class specs: how to build an object, as plain data that a checkpoint can hold.
 
 A spec is ``{"class_path": "package.Class", "init_args": {...}}``, the form that configs have too.
-Checkpoints hold specs in place of classes, so that they load with ``weights_only=True``. What a
-spec names is imported only if it is allowed or trusted by name.
+What a spec names is imported only if it is allowed or trusted by name.
 
 An argument that is a class or function is a spec as well: without ``init_args``, it is the class
 itself; with ``init_args``, a ``functools.partial`` of it. All other arguments are data.
@@ -18,66 +17,74 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-ALLOWED_PACKAGES = ("fmnist_lightning", "torch.nn", "torch.optim")
+ALLOWED = ("fmnist_lightning.", "torch.nn.", "torch.optim.")  # beginnings of class paths
 CLASS_KEY, ARGS_KEY = "class_path", "init_args"
 
 
-def resolve(
-    factory: Callable[..., Any] | dict[str, Any], num_classes: int | None = None
-) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """A factory, such as a class, and its spec.
-
-    Args:
-        factory: A class or function, a ``functools.partial`` of one, or a spec.
-        num_classes: Set as the argument of this name, if the class has it.
-    """
-    if isinstance(factory, dict):
-        factory = from_spec(factory)
-    if num_classes is not None:
-        parameters = inspect.signature(_unwrap_partial(factory)).parameters
-        if "num_classes" in parameters:
-            factory = functools.partial(factory, num_classes=num_classes)
+def resolve(factory: Any, num_classes: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """A factory, given as such or as its spec, with ``num_classes`` if it can; and its spec."""
+    factory = from_spec(factory)
+    if num_classes and "num_classes" in inspect.signature(_unwrap_partial(factory)).parameters:
+        factory = functools.partial(factory, num_classes=num_classes)
     return factory, to_spec(factory)
 
 
 def to_spec(factory: Callable[..., Any]) -> dict[str, Any]:
-    """The spec of a class or function, or of a ``functools.partial`` of one."""
+    """The spec of a class or function, or of a ``functools.partial`` of one, with its defaults."""
     called = _unwrap_partial(factory)
-    if not _is_importable(called):
+    is_named = isinstance(called, type) or inspect.isfunction(called)
+    if not is_named or "<" in called.__qualname__:
         raise ValueError(
-            f"a checkpoint can't store how to build {factory!r}; give a class or function that can "
-            "be imported, or functools.partial of one with its arguments"
+            f"a checkpoint can't store {factory!r}; it can store numbers, text, lists, dicts, and "
+            "classes and Python functions that can be imported, or functools.partial of them"
         )
-    init_args: dict[str, Any] = {}
+    parameters = inspect.signature(called).parameters
+    init_args = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if isinstance(parameter.default, bool | int | float | str | list | tuple | None)
+    }
     if isinstance(factory, functools.partial):
-        args = () if called is not factory.func else factory.args
-        bound = inspect.signature(called).bind_partial(*args, **factory.keywords)
-        for name, value in bound.arguments.items():
-            kind = bound.signature.parameters[name].kind
-            init_args |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
-    init_args = {name: _to_builtin(name, value) for name, value in init_args.items()}
+        args = factory.args if called is factory.func else ()
+        init_args |= dict(zip(parameters, args, strict=False)) | factory.keywords
+    init_args = {name: _to_data(value) for name, value in init_args.items()}
     return {CLASS_KEY: class_path(called), ARGS_KEY: init_args}
 
 
-def from_spec(spec: object, trusted: Collection[str] = ()) -> Callable[..., Any]:
-    """The factory that a spec, maybe of an untrusted file, describes; see ``is_allowed``."""
-    if (
-        not isinstance(spec, dict)
-        or not {CLASS_KEY} <= spec.keys() <= {CLASS_KEY, ARGS_KEY}
-        or not isinstance(spec[CLASS_KEY], str)
-        or not isinstance(spec.get(ARGS_KEY, {}), dict)
-    ):
-        raise ValueError(f"expected a class_path with init_args, got {spec!r}")
-    factory: Callable[..., Any] = _import(spec[CLASS_KEY], trusted)
-    if ARGS_KEY not in spec:
-        return factory
-    init_args = {name: _from_builtin(v, trusted) for name, v in spec[ARGS_KEY].items()}
-    return functools.partial(factory, **init_args)
+def _to_data(value: Any) -> Any:
+    """An argument as data, which is all that a checkpoint may hold."""
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if isinstance(value, list | tuple):
+        return [_to_data(item) for item in value]
+    if isinstance(value, dict) and CLASS_KEY not in value:
+        return {key: _to_data(item) for key, item in value.items()}
+    spec = to_spec(value)
+    return spec if isinstance(value, functools.partial) else {CLASS_KEY: spec[CLASS_KEY]}
 
 
-def require_trust(spec: object, trusted: Collection[str]) -> None:
-    """Raises ValueError for a spec of a checkpoint with a class that is not allowed or trusted."""
-    for path in find_untrusted(spec):
+def from_spec(data: Any, trusted: Collection[str] = ()) -> Any:
+    """Data, maybe of an untrusted file, in which each spec is replaced by what it describes.
+
+    Raises ValueError for a class that is not allowed or trusted, before it is imported.
+    """
+    if isinstance(data, list):
+        return [from_spec(item, trusted) for item in data]
+    if not isinstance(data, dict):
+        return data
+    items = {key: from_spec(item, trusted) for key, item in data.items()}
+    if CLASS_KEY not in data:
+        return items
+    init_args = items.get(ARGS_KEY, {})
+    if not data.keys() <= {CLASS_KEY, ARGS_KEY} or not isinstance(init_args, dict):
+        raise ValueError(f"expected a class_path with init_args, got {data!r}")
+    factory = _import(data[CLASS_KEY], trusted)
+    return functools.partial(factory, **init_args) if ARGS_KEY in data else factory
+
+
+def require_trust(data: object, trusted: Collection[str]) -> None:
+    """Raises ValueError for data of a checkpoint with a class that is not allowed or trusted."""
+    for path in find_untrusted(data):
         if path not in trusted:
             raise ValueError(
                 f"the checkpoint names the class {path}, which belongs neither to this package nor "
@@ -85,28 +92,40 @@ def require_trust(spec: object, trusted: Collection[str]) -> None:
             )
 
 
+def find_untrusted(data: object) -> Iterator[str]:
+    """The class paths in data that need ``--trust``."""
+    if isinstance(data, dict):
+        if CLASS_KEY in data and not str(data[CLASS_KEY]).startswith(ALLOWED):
+            yield str(data[CLASS_KEY])
+        data = list(data.values())
+    for item in data if isinstance(data, list | tuple) else ():
+        yield from find_untrusted(item)
+
+
+def _import(path: object, trusted: Collection[str]) -> Any:
+    """Imports a module class, an optimizer or an activation, or what is trusted."""
+    require_trust({CLASS_KEY: path}, trusted)
+    module, _, name = str(path).rpartition(".")
+    try:
+        value = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot import {path}: {error}") from error
+    is_class = isinstance(value, type) and issubclass(value, nn.Module | Optimizer)
+    is_activation = inspect.isfunction(value) and value.__module__ == "torch.nn.functional"
+    if not is_class and not is_activation and path not in trusted:
+        raise ValueError(f"{path} is neither an nn.Module nor an Optimizer")
+    return value
+
+
 def find_difference(saved: Any, current: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """Name and both values of the first setting that differs; what is not set is None."""
+    """The first of the saved settings that differs: its name, and both values."""
     if isinstance(saved, dict) and isinstance(current, dict):
         differences = (
-            find_difference(saved.get(key), current.get(key), f"{name}.{key}".lstrip("."))
-            for key in saved | current
+            find_difference(saved[key], current.get(key), f"{name}.{key}".lstrip("."))
+            for key in saved
         )
         return next((difference for difference in differences if difference), None)
     return None if saved == current else (name, saved, current)
-
-
-def is_allowed(path: str) -> bool:
-    """Whether a class path belongs to one of ``ALLOWED_PACKAGES``."""
-    return path.startswith(tuple(f"{package}." for package in ALLOWED_PACKAGES))
-
-
-def find_untrusted(spec: object) -> Iterator[str]:
-    """The class paths in a spec, those of its arguments included, that need ``--trust``."""
-    for key, value in spec.items() if isinstance(spec, dict) else ():
-        if key == CLASS_KEY and not is_allowed(value):
-            yield value
-        yield from find_untrusted(value)
 
 
 def class_path(cls: Any) -> str:
@@ -126,54 +145,3 @@ def _unwrap_partial(factory: Any) -> Any:
     # jsonargparse makes partials of a function of its own, whose last argument is the class.
     is_parsed = factory.func.__module__.startswith("jsonargparse.")
     return factory.args[-1] if is_parsed else factory.func
-
-
-def _is_importable(value: Any) -> bool:
-    """Whether a value is a class or function that can be imported."""
-    name = getattr(value, "__qualname__", "<")
-    return (isinstance(value, type) or inspect.isroutine(value)) and "<" not in name
-
-
-def _import(path: str, trusted: Collection[str]) -> Any:
-    """Imports a class of modules or optimizers, or a function, that is allowed or trusted."""
-    require_trust({CLASS_KEY: path}, trusted)
-    module, _, name = path.rpartition(".")
-    try:
-        value = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"cannot import {path}: {error}") from error
-    is_class = isinstance(value, type) and issubclass(value, nn.Module | Optimizer)
-    is_activation = inspect.isfunction(value) and value.__module__ == "torch.nn.functional"
-    is_trusted_function = inspect.isroutine(value) and path in trusted
-    if not is_class and not is_activation and not is_trusted_function:
-        raise ValueError(f"{path} is neither an nn.Module nor an Optimizer")
-    return value
-
-
-def _to_builtin(key: str, value: object) -> Any:
-    """An argument as built-in types, which is all that a checkpoint may hold."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [_to_builtin(key, item) for item in value]
-    if isinstance(value, dict) and CLASS_KEY not in value:
-        return {str(name): _to_builtin(key, item) for name, item in value.items()}
-    if _is_importable(value):
-        return {CLASS_KEY: class_path(value)}
-    if isinstance(value, functools.partial):
-        return to_spec(value)
-    raise ValueError(
-        f"{key} is {value!r}; a checkpoint can store numbers, text, lists, dicts, and classes and "
-        "functions that can be imported, with functools.partial for their arguments"
-    )
-
-
-def _from_builtin(value: object, trusted: Collection[str]) -> Any:
-    """The inverse of ``_to_builtin``."""
-    if isinstance(value, list):
-        return [_from_builtin(item, trusted) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if CLASS_KEY in value:
-        return from_spec(value, trusted)
-    return {key: _from_builtin(item, trusted) for key, item in value.items()}

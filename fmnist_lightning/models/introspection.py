@@ -20,7 +20,7 @@ def feature_maps(
     """Name and output, (C, H, W), of the first convolutions and poolings, for one image."""
     maps: list[tuple[str, Tensor]] = []
 
-    def keep(name: str, layer: nn.Module, _: tuple[Tensor, ...], output: object) -> None:
+    def keep(name: str, layer: nn.Module, _: object, output: object) -> None:
         if isinstance(output, Tensor) and output.dim() == 4:  # MaxPool2d may return a tuple
             maps.append((f"{name} {type(layer).__name__}", output[0].float().cpu()))
 
@@ -34,10 +34,7 @@ def feature_maps(
 
 @torch.inference_mode()
 def embeddings(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Outputs of the penultimate layer, float, shape (N, D): the inputs of the last ``nn.Linear``.
-
-    A network without one, or whose inputs have another shape, gives its logits.
-    """
+    """The inputs of the last ``nn.Linear``, float, shape (N, D); the logits if there are none."""
     points: list[Tensor] = []
     linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     with contextlib.ExitStack() as hooks:
@@ -45,6 +42,5 @@ def embeddings(network: nn.Module, inputs: Tensor) -> Tensor:
             hook = layer.register_forward_pre_hook(lambda _, inputs: points.append(inputs[0]))
             hooks.enter_context(hook)
         logits: Tensor = network.forward(inputs)
-    if not points or points[-1].shape[:-1] != logits.shape[:-1]:
-        return logits.float().cpu()
-    return points[-1].float().cpu()
+    is_flat = bool(points) and points[-1].dim() == 2
+    return (points[-1] if is_flat else logits).float().cpu()

@@ -41,12 +41,11 @@ class SmallResNet(nn.Module):
         stem_channels: Channels of the stem.
         channels: Channels of each stage, 1 to 4 stages.
         stem_block: Residual block after the stem: more accurate, but a step takes a third longer.
-        dropout: Probability of dropout before the linear layer, 0 to below 1.
+        dropout: Probability of dropout before the linear layer, 0 to 1.
         num_classes: Number of classes.
 
     Raises:
-        ValueError: If there are no or too many stages, one has no channels, or ``dropout`` is out
-            of range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -58,8 +57,6 @@ class SmallResNet(nn.Module):
         num_classes: int = NUM_CLASSES,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
         if not 1 <= len(channels) <= 4 or min(stem_channels, *channels) < 1:
             raise ValueError(
                 "SmallResNet needs 1 to 4 stages and at least 1 channel in each, "
@@ -92,11 +89,8 @@ class ResNetEnsemble(nn.Module):
     network, and each member learns as much as in ``1 / num_members`` of the epochs.
 
     Args:
-        num_members: Number of networks, 1 to 100.
+        num_members: Number of networks, 1 to 100; a ValueError refuses others.
         stem_channels, channels, stem_block, num_classes: As of :class:`SmallResNet`.
-
-    Raises:
-        ValueError: If a number is out of range.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from fmnist_lightning.internals.files import atomic_write, safe_load
 from fmnist_lightning.internals.non_finite import find_non_finite
-from fmnist_lightning.internals.specs import from_spec
+from fmnist_lightning.internals.specs import find_difference, from_spec
 from fmnist_lightning.runs import runs
 from fmnist_lightning.training.module import FashionClassifier
 
@@ -20,16 +20,10 @@ SPEC_KEYS = ("network", "optimizer", "augmentation")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically, and reads only tensors and built-in types.
-
-    Lightning's own write goes through ``$TMPDIR``, is not atomic across file systems, and can fail
-    silently where it has no permission.
-    """
+    """Writes checkpoints atomically, and reads only tensors and built-in types."""
 
     @override
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(target) as stream:
@@ -37,15 +31,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     @override
     def load_checkpoint(
-        self,
-        path: str | os.PathLike[str],
-        map_location: Any = "cpu",
-        weights_only: bool | None = True,
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         return read_checkpoint(path)
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint of this project, to the CPU, without running code from it.
 
     Raises ValueError if it is missing, damaged, or of another kind.
@@ -55,22 +46,18 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path} is a broken symlink to {os.readlink(file)}")
     if not file.is_file():
         raise ValueError(f"there is no checkpoint file {path}")
-    checkpoint = safe_load(file, "is not a checkpoint")
+    checkpoint: dict[str, Any] = safe_load(file, "is not a checkpoint")
     hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
-    if not isinstance(hparams, dict) or not {"state_dict", "network", "optimizer"} <= (
-        checkpoint.keys() | hparams
-    ):
+    is_ours = isinstance(hparams, dict) and {"network", "optimizer"} <= hparams.keys()
+    if not is_ours or "state_dict" not in checkpoint:
         raise ValueError(
             f"{path} is not a checkpoint of fmnist_lightning: it lacks state_dict or the "
             "hyper_parameters network and optimizer"
         )
-    content: dict[str, Any] = checkpoint
-    return content
+    return checkpoint
 
 
-def load_classifier(
-    path: str | os.PathLike[str], trusted: Collection[str] = ()
-) -> FashionClassifier:
+def load_classifier(path: str | Path, trusted: Collection[str] = ()) -> FashionClassifier:
     """Rebuilds a trained classifier from its checkpoint.
 
     Args:
@@ -89,37 +76,34 @@ def load_classifier(
 
 
 def build_classifier(
-    checkpoint: dict[str, Any], path: str | os.PathLike[str], trusted: Collection[str] = ()
+    checkpoint: dict[str, Any], path: str | Path, trusted: Collection[str] = ()
 ) -> FashionClassifier:
     """Builds the classifier of a checkpoint, see :func:`load_classifier`."""
-    hparams = dict(checkpoint["hyper_parameters"])
-    for key in SPEC_KEYS:
-        if hparams.get(key) is not None:
-            hparams[key] = from_spec(hparams[key], trusted)
-
-    def build() -> FashionClassifier:
-        try:
-            classifier = FashionClassifier(**hparams)
-        except Exception as error:  # settings from a file can make a constructor raise anything
-            raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-        load_weights(classifier, checkpoint, path)
-        return classifier.eval()
-
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of weights that are compared, not copied
-        build()  # shapes first: a file may name a network that fills the memory
-    return build()
+    hparams = from_spec(checkpoint["hyper_parameters"], trusted)
+    for device in ("meta", "cpu"):  # shapes first: a network of a file may fill the memory
+        with torch.device(device), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* to a meta parameter")  # is compared, not copied
+            try:
+                classifier = FashionClassifier(**hparams)
+            except Exception as error:  # settings of a file can make a constructor raise anything
+                raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+            load_weights(classifier, checkpoint, path)
+    return classifier.eval()
 
 
 def load_weights(
-    classifier: FashionClassifier, checkpoint: dict[str, Any], path: str | os.PathLike[str]
+    classifier: FashionClassifier, checkpoint: dict[str, Any], path: str | Path
 ) -> None:
     """Loads the weights of a checkpoint; ValueError if they do not fit or are not finite."""
     try:
         classifier.load_state_dict(checkpoint["state_dict"])
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())
-        raise ValueError(f"the weights of {path} do not fit its network: {detail}") from error
+        saved, current = checkpoint["hyper_parameters"]["network"], classifier.hparams["network"]
+        if difference := find_difference(saved, current, "--model.network"):
+            option, value, given = difference
+            detail = f"it has {option.replace('.init_args', '')} {value}, not {given}"
+        raise ValueError(f"the weights of {path} do not fit the network: {detail}") from error
     if (name := find_non_finite(checkpoint["state_dict"])) is not None:
         raise ValueError(f"the weights {name} of {path} are not finite: training failed")
 
@@ -158,7 +142,7 @@ class Checkpoint(NamedTuple):
         run = os.path.relpath(self.run_dir) if self.run_dir else "of no run folder"
         line = f"{self.path}: {run}, {type(classifier.network).__name__}, step {self.step:,}"
         for key, state in self.content.get("callbacks", {}).items():
-            is_best = key.startswith("RunCheckpoint") and not self.is_last
-            if is_best and (loss := state["best_model_score"]) is not None:
+            loss = state.get("best_model_score") if key.startswith("RunCheckpoint") else None
+            if loss is not None and not self.is_last:
                 line += f", val loss {loss:.4f}"
         return line

@@ -1,5 +1,6 @@
 """The checkpoints of a run: which are kept, and ``best.ckpt`` in the current folder."""
 
+import contextlib
 import filecmp
 import inspect
 import os
@@ -25,14 +26,9 @@ class RunCheckpoint(ModelCheckpoint):
     ``last.ckpt`` exists before the first step, so that a run can be resumed from any moment.
     (``save_last`` of the base class saves only where the loss improved.) It must be the last
     callback, so that ``last.ckpt`` has the state of all others at the end of its epoch.
-
-    Args:
-        dirpath: The folder of the checkpoints in the run folder.
-        data_spec: How evaluation builds the data module; by default its class with the
-            hyperparameters that it has saved.
     """
 
-    def __init__(self, dirpath: Path, data_spec: dict[str, Any] | None = None) -> None:
+    def __init__(self, dirpath: Path) -> None:
         super().__init__(
             dirpath=dirpath,
             filename="best",
@@ -44,7 +40,8 @@ class RunCheckpoint(ModelCheckpoint):
         self.last_path = str(dirpath / runs.LAST)
         self.last_step = 0  # of last.ckpt
         self.run_name = dirpath.parent.name
-        self.data_spec = data_spec
+        # How evaluation builds the data module; by default by its saved hyperparameters.
+        self.data_spec: dict[str, Any] | None = None
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -55,12 +52,12 @@ class RunCheckpoint(ModelCheckpoint):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self.last_step = trainer.global_step
         if trainer.is_global_zero:
-            for leftover in Path(str(self.dirpath)).glob(".*.ckpt.*"):  # of a killed process
+            for leftover in Path(self.last_path).parent.glob(".*.ckpt.*"):  # of a killed process
                 leftover.unlink(missing_ok=True)
             if Path(self.best_model_path).is_file():  # of a resumed run
                 link_best(Path(self.best_model_path))
+        self.last_step = trainer.global_step
         if not trainer.strategy.broadcast(Path(self.last_path).exists()):
             trainer.save_checkpoint(self.last_path, weights_only=False)
 
@@ -79,21 +76,16 @@ class RunCheckpoint(ModelCheckpoint):
         self.last_step = trainer.global_step
 
     @override
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["run"] = self.run_name  # by which a copy of the file finds its folder
         checkpoint["data"] = self._data_spec(trainer)
         # A `Timer` decides anew in a resumed run, whose time may be longer.
-        timers = [item for item in trainer.callbacks if isinstance(item, Timer)]  # type: ignore[attr-defined]
-        remaining = [timer.time_remaining() for timer in timers]
-        is_expired = any(seconds is not None and seconds <= 0 for seconds in remaining)
+        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
+        is_expired = any((timer.time_remaining() or 0) < 0 for timer in timers)
         checkpoint["should_stop"] = trainer.should_stop and not is_expired
 
     @override
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Restores an early stop, which Lightning forgets, and refuses another data module."""
         if checkpoint.get("run") == self.run_name:
             trainer.should_stop = checkpoint.get("should_stop", False)
@@ -104,8 +96,8 @@ class RunCheckpoint(ModelCheckpoint):
                 "resume it with the same data module"
             )
 
-    def _data_spec(self, trainer: Trainer) -> dict[str, Any] | None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+    def _data_spec(self, trainer: Any) -> dict[str, Any] | None:
+        data = trainer.datamodule
         if self.data_spec or data is None:
             return self.data_spec
         if not data.hparams and inspect.signature(type(data)).parameters:
@@ -118,16 +110,13 @@ def check_best(root: Path) -> None:
 
     It is a link into a run folder, or, on a system without links, a copy from a run in ``root``.
     """
+    is_ours = False
     if BEST.is_symlink():
         is_ours = Path(os.readlink(BEST)).parts[-2:] == (runs.CHECKPOINTS, BEST.name)
-    elif BEST.exists():
-        try:
+    elif BEST.is_file():
+        with contextlib.suppress(ValueError):
             is_ours = (root / str(read_checkpoint(BEST).get("run"))).is_dir()
-        except ValueError:
-            is_ours = False
-    else:
-        return
-    if not is_ours:
+    if not is_ours and os.path.lexists(BEST):
         raise ValueError(
             f"{BEST.absolute()} is not from a fit in this folder, and fit does not replace it; "
             "move it away or rename it first"
@@ -135,10 +124,7 @@ def check_best(root: Path) -> None:
 
 
 def link_best(checkpoint: Path) -> None:
-    """Makes ``best.ckpt`` in the current folder a link to ``checkpoint``, or a copy without links.
-
-    Where that can't be done, one line says so, and training continues.
-    """
+    """Makes ``best.ckpt`` in the current folder a link to ``checkpoint``, or a copy of it."""
     temporary = BEST.with_name(f".{BEST.name}.{os.getpid()}")
     try:
         temporary.unlink(missing_ok=True)

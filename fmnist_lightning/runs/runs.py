@@ -33,12 +33,10 @@ def create_run_dir(root: Path, suffix: str | None = None) -> Path:
     number = 1
     while True:
         run_dir = root / (name if number == 1 else f"{name}_{number}")
-        try:
+        with contextlib.suppress(FileExistsError):
             run_dir.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
             return run_dir
+        number += 1
 
 
 def remove(run_dir: Path | None) -> None:
@@ -80,11 +78,8 @@ def lock(run_dir: Path) -> Iterator[None]:
     path = run_dir / ".lock"
     try:
         with FileLock(path, timeout=0):
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):  # Windows deletes no open files
-                    path.unlink()
+            yield
+        path.unlink(missing_ok=True)
     except Timeout:
         raise ValueError(
             f"{run_dir} is being trained by another process; wait until it finishes"

@@ -13,7 +13,6 @@ from typing_extensions import override
 from fmnist_lightning.data.dataset import global_seed
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write
-from fmnist_lightning.training.module import FashionClassifier
 
 
 class SeedEachEpoch(Callback):
@@ -32,18 +31,14 @@ class SeedEachEpoch(Callback):
 
 
 class EpochSummary(Callback):
-    """Prints the network, and loss and accuracy of each epoch, and why a run ends early.
-
-    An epoch is marked as improved if its validation loss is the lowest of the run so far.
-    """
+    """Prints the network, and loss and accuracy of each epoch, and why a run ends early."""
 
     def __init__(self) -> None:
         self.best_loss = float("inf")
         self.is_validated = False  # this epoch; not every epoch has to be
 
     @override
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, FashionClassifier)
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         num = sum(weight.numel() for weight in pl_module.network.parameters())
         if trainer.is_global_zero:
             print_line(f"{type(pl_module.network).__name__}, {num:,} parameters")
@@ -53,8 +48,7 @@ class EpochSummary(Callback):
         self.is_validated = not trainer.sanity_checking
 
     @override
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, FashionClassifier)
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         train = pl_module.compute_metrics("train")
         total = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         line = f"epoch {trainer.current_epoch + 1:>2}{total}"
@@ -67,7 +61,7 @@ class EpochSummary(Callback):
             line += f"  val loss {loss:.4f} acc {100 * val['acc']:5.2f} %"
             if loss < self.best_loss:
                 is_first = self.best_loss == float("inf")
-                line += "  improved" + ("" if is_first else f" from {self.best_loss:.4f}")
+                line += "  improved" if is_first else f"  improved from {self.best_loss:.4f}"
                 self.best_loss = loss
         if trainer.is_global_zero:
             print_line(line)
@@ -88,32 +82,24 @@ class EpochSummary(Callback):
 
 
 class EvaluationSummary(Callback):
-    """Prints the metrics of ``validate`` and ``test``, and writes them, unrounded, as JSON.
-
-    The files are ``validate.json`` and ``test.json`` in ``run_dir``; None writes nothing. In a
-    ``fit``, :class:`EpochSummary` prints those of the validation.
-    """
+    """Prints the metrics of ``validate`` and ``test``; writes them, unrounded, into ``run_dir``."""
 
     def __init__(self, run_dir: Path | None) -> None:
         self.run_dir = run_dir
 
     @override
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, FashionClassifier)
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "validate":
-            self._report(trainer, "validate", pl_module.val_metrics.compute(), pl_module.classes)
+            self._report(trainer, "validate", pl_module.val_metrics, pl_module.classes)
 
     @override
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, FashionClassifier)
-        self._report(trainer, "test", pl_module.test_metrics.compute(), pl_module.classes)
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self._report(trainer, "test", pl_module.test_metrics, pl_module.classes)
 
-    def _report(
-        self, trainer: Trainer, name: str, metrics: dict[str, Tensor], classes: Sequence[str]
-    ) -> None:
+    def _report(self, trainer: Trainer, name: str, metrics: Any, classes: Sequence[str]) -> None:
+        summary = compute_summary(metrics.compute(), classes)  # over all ranks
         if not trainer.is_global_zero:
             return
-        summary = compute_summary(metrics, classes)
         if self.run_dir:  # before the lines, whose reader may be gone
             with atomic_write(self.run_dir / f"{name}.json") as stream:
                 stream.write((json.dumps(summary, indent=2) + "\n").encode())
@@ -147,6 +133,6 @@ def format_metrics(name: str, summary: dict[str, Any]) -> str:
     ]
     for class_name, counts in summary["classes"].items():
         correct, total = counts["correct"], counts["total"]
-        percent = f"{100 * correct / total:6.2f} %" if total else "     - "
-        lines.append(f"  {class_name:<12} {percent} ({correct:,}/{total:,})")
+        percent = 100 * correct / max(total, 1)
+        lines.append(f"  {class_name:<12} {percent:6.2f} % ({correct:,}/{total:,})")
     return "\n".join(lines)

@@ -14,10 +14,7 @@ from torchmetrics.classification import (
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
-    """That of PyTorch, with a ValueError that names the range of wrong labels (on CPUs).
-
-    Labels are classes, int64, shape (N,), or their probabilities, float, shape (N, C).
-    """
+    """That of PyTorch, with a ValueError that names the range of wrong labels (on CPUs)."""
     try:
         return F.cross_entropy(logits, labels, reduction=reduction)
     except IndexError as error:
@@ -71,10 +68,10 @@ class ClassificationMetrics(nn.Module):
         return all(metric.update_called for metric in self.metrics.values())
 
     def compute(self) -> dict[str, Tensor]:
-        """The metrics since the last reset, over all ranks; all ranks must call it.
+        """The metrics since the last reset, over all ranks, which must all call it.
 
-        torchmetrics caches the values. Each has shape () and is 0 to 1, but for ``loss`` and
-        ``confusion``, int64, shape (C, C): a row per label, a column per predicted class.
+        Each has shape () and is 0 to 1, but for ``loss`` and ``confusion``, int64, shape (C, C): a
+        row per label, a column per predicted class.
         """
         return {name: metric.compute() for name, metric in self.metrics.items()}
 

@@ -162,7 +162,7 @@ def test_fit_from_a_checkpoint_of_another_network_is_refused(fit: Fit, run: Run)
     folder = fit()
     code, _, err = run("fit", "--ckpt_path", "best.ckpt", "--model.network", "MLP")
     assert code == 1
-    assert "the weights of best.ckpt do not fit its network" in err
+    assert "the weights of best.ckpt do not fit the network" in err
     assert list(Path("runs").iterdir()) == [folder]
 
 

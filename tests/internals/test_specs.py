@@ -1,5 +1,4 @@
 import functools
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,61 +6,18 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from fmnist_lightning import MLP, ArticleCNN
+from fmnist_lightning import MLP
 from fmnist_lightning.internals.specs import find_untrusted, from_spec, resolve, to_spec
 
 
 def test_spec_round_trip() -> None:
     spec = to_spec(functools.partial(MLP, hidden_dim=5))
-    assert spec == {"class_path": "fmnist_lightning.MLP", "init_args": {"hidden_dim": 5}}
+    init_args = {"hidden_dim": 5, "num_classes": 10}  # with defaults, as the command line has them
+    assert spec == {"class_path": "fmnist_lightning.MLP", "init_args": init_args}
     assert from_spec(spec)().features[1].out_features == 5
     optimizer = to_spec(functools.partial(AdamW, lr=0.5, betas=(1, 2)))
     assert optimizer["class_path"] == "torch.optim.AdamW"
-    assert optimizer["init_args"] == {"lr": 0.5, "betas": [1, 2]}
-
-
-def test_factory_that_cannot_be_stored_is_refused() -> None:
-    class Local(nn.Module):
-        pass
-
-    for factory in (lambda: MLP(), Local, functools.partial(Local)):
-        with pytest.raises(ValueError, match="can't store how to build"):
-            to_spec(factory)
-    with pytest.raises(ValueError, match=r"lr is tensor\(0\.5"):
-        to_spec(functools.partial(AdamW, lr=torch.tensor(0.5)))
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        {"class_path": "os.system", "init_args": {}},
-        {"class_path": "fmnist_lightning_evil.Network"},
-        {"class_path": "torch.nn"},
-        {"class_path": ["torch.nn.Linear"]},
-        "torch.nn.Linear",
-        None,
-    ],
-)
-def test_class_outside_the_allow_list_is_refused(spec: object) -> None:
-    with pytest.raises(ValueError, match=r"names the class|expected a class_path"):
-        from_spec(spec)
-
-
-@pytest.mark.parametrize(
-    "class_path", ["torch.nn.Nothing", "torch.nn.nothing.Here", "torch.nn.utils.clip_grad_norm_"]
-)
-def test_only_modules_and_optimizers_are_built(class_path: str) -> None:
-    with pytest.raises(ValueError, match=r"cannot import|neither an nn\.Module nor"):
-        from_spec({"class_path": class_path})
-
-
-def test_class_can_be_trusted_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "third_party_a.py").write_text("from torch import nn\nclass Net(nn.Linear): ...\n")
-    spec = {"class_path": "third_party_a.Net", "init_args": {"in_features": 2, "out_features": 3}}
-    with pytest.raises(ValueError, match=r"third_party_a\.Net.*trust"):
-        from_spec(spec)
-    assert from_spec(spec, trusted=["third_party_a.Net"])().out_features == 3
+    assert optimizer["init_args"].items() >= {"lr": 0.5, "betas": [1, 2], "eps": 1e-8}.items()
 
 
 class Picky(nn.Module):
@@ -85,7 +41,10 @@ def test_argument_is_passed_as_data_and_never_imported(value: object) -> None:
         (nn.functional.relu, {"class_path": "torch.nn.functional.relu"}),
         (
             functools.partial(nn.LeakyReLU, 0.2),
-            {"class_path": "torch.nn.LeakyReLU", "init_args": {"negative_slope": 0.2}},
+            {
+                "class_path": "torch.nn.LeakyReLU",
+                "init_args": {"negative_slope": 0.2, "inplace": False},
+            },
         ),
         ([nn.ReLU, 3], [{"class_path": "torch.nn.ReLU"}, 3]),
         ({"act": nn.ReLU}, {"act": {"class_path": "torch.nn.ReLU"}}),
@@ -104,43 +63,45 @@ def test_argument_that_is_a_class_or_function(value: object, stored: object) -> 
         assert activation == value
 
 
-@pytest.mark.parametrize(
-    "value",
-    [lambda x: x, nn.LeakyReLU(0.2), {"class_path": "torch.nn.ReLU"}],
-    ids=["lambda", "module", "spec"],
-)
-def test_argument_that_cannot_be_rebuilt_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match=r"activation is .*a checkpoint can store numbers, text"):
-        to_spec(functools.partial(Picky, activation=value))
+def test_what_cannot_be_rebuilt_is_refused() -> None:
+    class Local(nn.Module):
+        pass
+
+    partial = functools.partial
+    values = [lambda x: x, nn.LeakyReLU(0.2), {"class_path": "torch.nn.ReLU"}, torch.tensor(0.5)]
+    factories: list[Any] = [lambda: MLP(), Local, partial(Local)]
+    for factory in factories + [partial(Picky, activation=value) for value in values]:
+        with pytest.raises(ValueError, match=r"a checkpoint can't store .*; it can store numbers"):
+            to_spec(factory)
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
     [
         ("os.abort", "names the class os.abort"),
-        ("torchvision.models.resnet18", "names the class torchvision.models.resnet18"),
+        ("fmnist_lightning_evil.Network", "names the class fmnist_lightning_evil.Network"),
+        ("torch.nn", "names the class torch.nn"),
+        ("torch.nn.Nothing", "cannot import torch.nn.Nothing"),
+        ("torch.nn.nothing.Here", "cannot import torch.nn.nothing.Here"),
         ("torch.nn.functional.handle_torch_function", "neither an nn.Module nor"),
         ("torch.nn.functional.importlib", "neither an nn.Module nor"),
         ("torch.nn.init.kaiming_normal_", "neither an nn.Module nor"),
-        (["os.abort"], "expected a class_path with init_args"),
+        (["os.abort"], "names the class .'os.abort'.*trust"),
     ],
 )
-@pytest.mark.parametrize("form", ["alone", "with arguments", "in a list", "in an argument"])
-def test_argument_outside_the_allow_list_is_refused(path: object, message: str, form: str) -> None:
-    value: object = {"class_path": path}
-    if form == "with arguments":
-        value = {"class_path": path, "init_args": {}}
-    elif form == "in a list":
-        value = [{"x": value}]
-    elif form == "in an argument":
-        value = {"class_path": "torch.nn.Transformer", "init_args": {"custom_encoder": value}}
-    with pytest.raises(ValueError, match=message):
-        from_spec({"class_path": "torch.nn.Flatten", "init_args": {"start_dim": value}})
+def test_class_outside_the_allow_list_is_refused_at_any_depth(path: object, message: str) -> None:
+    spec = {"class_path": path, "init_args": {}}
+    transformer = {"class_path": "torch.nn.Transformer", "init_args": {"custom_encoder": spec}}
+    for data in (spec, {"class_path": path}, [{"x": spec}], transformer):
+        with pytest.raises(ValueError, match=message):
+            from_spec(data)
 
 
 def test_classes_that_need_trust_are_named() -> None:
-    arguments = {"a": {"class_path": "b.C", "init_args": {"d": {"class_path": "torch.nn.GELU"}}}}
-    assert list(find_untrusted({"class_path": "e.F", "init_args": arguments})) == ["e.F", "b.C"]
+    gelu, other = {"class_path": "torch.nn.GELU"}, {"class_path": "d.E"}
+    arguments = {"a": [{"class_path": "b.C", "init_args": {"x": gelu}}], "y": ({"z": other},)}
+    spec = {"class_path": "f.G", "init_args": arguments}
+    assert list(find_untrusted(spec)) == ["f.G", "b.C", "d.E"]
 
 
 def make_network(width: int, depth: int = 1, **others: bool) -> nn.Module:
@@ -150,7 +111,7 @@ def make_network(width: int, depth: int = 1, **others: bool) -> nn.Module:
 def test_function_that_builds_a_network() -> None:
     spec = to_spec(functools.partial(make_network, 3, bias=False))
     path = f"{__name__}.make_network"
-    assert spec == {"class_path": path, "init_args": {"width": 3, "bias": False}}
+    assert spec == {"class_path": path, "init_args": {"width": 3, "depth": 1, "bias": False}}
     with pytest.raises(ValueError, match=f"names the class {path}"):
         from_spec(spec)
     assert from_spec(spec, [path])().in_features == 3
@@ -159,9 +120,9 @@ def test_function_that_builds_a_network() -> None:
 @pytest.mark.parametrize("factory", [MLP, functools.partial(MLP, num_classes=10), to_spec(MLP)])
 def test_resolve_sets_the_number_of_classes(factory: Any) -> None:
     network, spec = resolve(factory, num_classes=3)
-    assert spec == {"class_path": "fmnist_lightning.MLP", "init_args": {"num_classes": 3}}
+    init_args = {"hidden_dim": 128, "num_classes": 3}
+    assert spec == {"class_path": "fmnist_lightning.MLP", "init_args": init_args}
     assert network()(torch.zeros(2, 1, 28, 28)).shape == (2, 3)
-    assert resolve(ArticleCNN, num_classes=3)[1]["init_args"] == {"num_classes": 3}
     assert resolve(nn.Flatten, num_classes=3) == (nn.Flatten, to_spec(nn.Flatten))
 
 

@@ -157,11 +157,3 @@ def test_resume_of_every_config_is_bit_identical(
     uninterrupted = fit(*options)
     faults = [at_step(1), at_step(5)]
     assert_same_run(uninterrupted, interrupt_and_resume(faults, options, run))
-
-
-def test_options_of_a_resumed_run_are_printed(fit: Callable[..., Path], run: Run) -> None:
-    folder = fit("--model.lr_schedule", "constant")
-    _, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
-    assert out.splitlines()[0] == f"Resuming {folder} from step 20 with --trainer.max_epochs 3"
-    _, out, _ = run("fit", "--ckpt_path", "last")
-    assert out.splitlines()[0] == f"Resuming {folder} from step 30"

@@ -118,16 +118,17 @@ def test_forward_takes_uint8_images() -> None:
 
 def test_hyperparameters_are_builtin_types() -> None:
     classifier = FashionClassifier(
-        network=functools.partial(MLP, hidden_dim=3), warmup_fraction=0.2
+        network=functools.partial(MLP, hidden_dim=3),
+        optimizer=functools.partial(torch.optim.ASGD, lr=0.5),
+        warmup_fraction=0.2,
     )
+    optimizer = classifier.hparams.pop("optimizer")
+    assert optimizer["class_path"] == "torch.optim.ASGD"
+    assert optimizer["init_args"].items() >= {"lr": 0.5, "alpha": 0.75}.items()  # with defaults
     assert dict(classifier.hparams) == {
         "network": {
             "class_path": "fmnist_lightning.MLP",
             "init_args": {"hidden_dim": 3, "num_classes": 10},
-        },
-        "optimizer": {
-            "class_path": "torch.optim.AdamW",
-            "init_args": {"lr": 0.01, "weight_decay": 0.05},
         },
         "augmentation": None,
         "hflip_tta": False,
