@@ -105,15 +105,15 @@ def check_conflicts(model: Settings, data: Namespace, checkpoint: Checkpoint) ->
     Another split would turn training images into validation images.
     """
     hparams, spec = checkpoint.content["hyper_parameters"], checkpoint.content.get("data")
-    difference = find_difference({key: hparams.get(key) for key in model}, model, "model")
+    difference = find_difference(model, hparams, "model")
     if not difference and spec and spec["class_path"] == data.class_path:
-        saved, current = (
+        split, saved_split = (
             {key: args.get(key) for key in SPLIT_KEYS}
-            for args in (spec["init_args"], data.init_args)
+            for args in (data.init_args, spec["init_args"])
         )
-        difference = find_difference(saved, current, "data")
+        difference = find_difference(split, saved_split, "data")
     if difference:
-        name, in_checkpoint, here = difference
+        name, here, in_checkpoint = difference
         raise ValueError(
             f"--{name.replace('.init_args', '')} {here} conflicts with the checkpoint "
             f"{checkpoint.path} ({in_checkpoint}); remove the option"
@@ -137,7 +137,7 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
         saver = trainer.checkpoint_callback
         should_save = trainer.is_global_zero and isinstance(saver, RunCheckpoint)
         if isinstance(saver, RunCheckpoint):
-            saver.data_spec, saver.last_step = args.data_spec, first_step
+            saver.data_spec = args.data_spec
         if new_dir:
             (new_dir / runs.CONFIG).write_text(args.config_text, encoding="utf-8")
         with runs.lock(Path(trainer.default_root_dir)) if should_save else contextlib.nullcontext():

@@ -15,7 +15,7 @@ from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
 from fmnist_lightning.internals.specs import find_untrusted
-from fmnist_lightning.runs.checkpoint import SPEC_KEYS, Checkpoint, read_checkpoint
+from fmnist_lightning.runs.checkpoint import Checkpoint, read_checkpoint
 from fmnist_lightning.runs.run_checkpoint import BEST, RunCheckpoint, is_best
 
 
@@ -46,8 +46,9 @@ def explain_end(error: BaseException, trainer: Trainer) -> None:
     if not trainer.is_global_zero or not isinstance(checkpoint, RunCheckpoint):
         return
     if signal_exit_code() or is_dead_rank_error(error):
+        last_step = read_checkpoint(checkpoint.last_path)["global_step"]
         print_line(
-            f"Interrupted at step {step:,}. Resume from step {checkpoint.last_step:,} with: "
+            f"Interrupted at step {step:,}. Resume from step {last_step:,} with: "
             f"python -m fmnist_lightning fit --ckpt_path {os.path.relpath(checkpoint.last_path)}"
         )
     elif not isinstance(error, NonFiniteError):
@@ -75,10 +76,9 @@ def format_fit_summary(trainer: Trainer, root: Path) -> str:
             shown, path = f"{BEST} -> {path}", str(BEST)
         lines = [f"best checkpoint: {shown} (val loss {loss:.4f})"]
     command = f"python -m fmnist_lightning test --ckpt_path {path}"
-    specs = [content["data"], *(content["hyper_parameters"][key] for key in SPEC_KEYS)]
     if content["data"] is None:
         command += " --data my_module.MyDataModule"
-    if untrusted := {path for spec in specs for path in find_untrusted(spec)}:
+    if untrusted := set(find_untrusted([content["data"], content["hyper_parameters"]])):
         command += " --trust " + " ".join(sorted(untrusted))
     lines.append(f"Next:            {command}")
     for logger in trainer.loggers:

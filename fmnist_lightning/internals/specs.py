@@ -21,8 +21,13 @@ ALLOWED = ("fmnist_lightning.", "torch.nn.", "torch.optim.")  # beginnings of cl
 CLASS_KEY, ARGS_KEY = "class_path", "init_args"
 
 
-def resolve(factory: Any, num_classes: int | None = None) -> tuple[Any, dict[str, Any]]:
-    """A factory, given as such or as its spec, with ``num_classes`` if it can; and its spec."""
+def resolve(factory: Any, num_classes: int | None = None) -> tuple[Any, Any]:
+    """A factory, given as such or as its spec, with ``num_classes`` if it can; and its spec.
+
+    That of None builds None.
+    """
+    if factory is None:
+        return lambda: None, None
     factory = from_spec(factory)
     if num_classes and "num_classes" in inspect.signature(_unwrap_partial(factory)).parameters:
         factory = functools.partial(factory, num_classes=num_classes)

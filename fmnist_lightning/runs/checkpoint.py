@@ -16,8 +16,6 @@ from fmnist_lightning.internals.specs import find_difference, from_spec
 from fmnist_lightning.runs import runs
 from fmnist_lightning.training.module import FashionClassifier
 
-SPEC_KEYS = ("network", "optimizer", "augmentation")
-
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically, and reads only tensors and built-in types."""

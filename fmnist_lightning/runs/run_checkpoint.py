@@ -38,7 +38,6 @@ class RunCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False,  # but at the end of each validation
         )
         self.last_path = str(dirpath / runs.LAST)
-        self.last_step = 0  # of last.ckpt
         self.run_name = dirpath.parent.name
         # How evaluation builds the data module; by default by its saved hyperparameters.
         self.data_spec: dict[str, Any] | None = None
@@ -57,7 +56,6 @@ class RunCheckpoint(ModelCheckpoint):
                 leftover.unlink(missing_ok=True)
             if Path(self.best_model_path).is_file():  # of a resumed run
                 link_best(Path(self.best_model_path))
-        self.last_step = trainer.global_step
         if not trainer.strategy.broadcast(Path(self.last_path).exists()):
             trainer.save_checkpoint(self.last_path, weights_only=False)
 
@@ -73,7 +71,6 @@ class RunCheckpoint(ModelCheckpoint):
         for logger in trainer.loggers:  # the curves of an epoch are on the disk before it is saved
             logger.save()
         trainer.save_checkpoint(self.last_path, weights_only=False)
-        self.last_step = trainer.global_step
 
     @override
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:

@@ -69,9 +69,7 @@ class FashionClassifier(LightningModule):
         # What builds each of them, and as what a checkpoint stores it.
         build_network, network_spec = resolve(network, num_classes=len(classes))
         self.build_optimizer, optimizer_spec = resolve(optimizer)
-        build_augmentation, augmentation_spec = (
-            resolve(augmentation) if augmentation else (None, None)
-        )
+        build_augmentation, augmentation_spec = resolve(augmentation)
         self.save_hyperparameters(
             {
                 "network": network_spec,
@@ -89,7 +87,7 @@ class FashionClassifier(LightningModule):
         self.network: nn.Module = build_network()
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
-        self.augmentation = build_augmentation and build_augmentation()
+        self.augmentation: nn.Module | None = build_augmentation()
         # Class probabilities of augmented images, instead of labels in the loss: see Distillation.
         self.soft_labels: Callable[[Tensor], Tensor] | None = None
         self.train_metrics = ClassificationMetrics(len(classes), ("loss", "acc"))
