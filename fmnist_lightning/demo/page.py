@@ -33,16 +33,13 @@ THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospac
 def classify(
     classifier: FashionClassifier, path: str | None
 ) -> tuple[dict[str, float] | None, Image.Image | None, Any]:
-    """What the page shows of an image file; nothing without one.
-
-    Returns:
-        The probability of each class by name; the image that the network sees, of a photo the one
-        in the middle of its views; and the feature maps of this image.
-    """
+    """What the page shows of an uploaded file: class probabilities, a view, its feature maps."""
     from fmnist_lightning import figures  # matplotlib takes long to import
 
     if path is None:
         return None, None, None
+    if not Path(path).resolve().is_relative_to(Path(gr.utils.get_upload_folder()).resolve()):
+        raise gr.Error("not an uploaded file")  # a request can name any file
     photo = preprocess_photo(load_image(path))
     probabilities = PhotoClassifier(classifier)([photo])[0].tolist()
     view = photo.views[len(photo.views) // 2]
@@ -89,8 +86,8 @@ def serve(
             gr.Image(type="filepath", image_mode=None, label="Photo: drop, paste or take one"),
             [
                 gr.Label(num_top_classes=3, label="Prediction"),
-                gr.Image(format="png", label="What the network sees: 28x28 pixels"),
-                gr.Plot(label="Feature maps"),
+                gr.Image(format="png", label="What the network sees: 28x28 pixels", buttons=[]),
+                gr.Plot(show_label=False),
             ],
             write_examples(datamodule, Path(folder)) or None,
             live=True,
@@ -99,6 +96,13 @@ def serve(
             flagging_mode="never",
             cache_examples=False,
             analytics_enabled=False,
-            delete_cache=(600, 3600),  # seconds: every 10 minutes, uploads older than an hour
+            delete_cache=(600, 3600),  # every 10 minutes, uploads older than an hour, in seconds
         )
-        page.launch(server_name=server_name, server_port=server_port, theme=THEME, show_error=True)
+        page.launch(
+            server_name=server_name,
+            server_port=server_port,
+            share=False,
+            theme=THEME,
+            show_error=True,
+            max_file_size="50mb",
+        )
