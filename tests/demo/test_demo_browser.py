@@ -23,7 +23,7 @@ def address(fit: Callable[..., Path]) -> Iterator[str]:
     yield re.findall(r"http://127.0.0.1:\d+", server.output.read_text())[0]
     assert server.process.pid is not None
     os.kill(server.process.pid, signal.SIGINT)
-    assert server.wait() == 0
+    assert server.wait() in (0, 130)  # 130 where it is still starting
 
 
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
