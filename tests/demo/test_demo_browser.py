@@ -2,16 +2,27 @@
 
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from browsers import expect, open_browser
 from processes import start
 from samples import photo
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[demo]'")
+playwright: Any = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: make browser"
+)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+if CHROMIUM is None:
+    pytest.skip("no Chromium is installed: make browser", allow_module_level=True)
+expect = playwright.expect
+expect.set_options(timeout=40_000)
 
 
 @pytest.fixture
@@ -30,7 +41,10 @@ def address(fit: Callable[..., Path]) -> Iterator[str]:
 def test_photo_is_classified_on_the_page(address: str, width: int, tmp_path: Path) -> None:
     photo().save(tmp_path / "photo.jpg")
     (tmp_path / "text.jpg").write_text("hello")
-    with open_browser() as browser:
+    with playwright.sync_playwright() as browsers:
+        # It may be root's, without a GPU, and need not call home.
+        args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = browsers.chromium.launch(executable_path=CHROMIUM, args=args)
         page = browser.new_page(viewport={"width": width, "height": 900})
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
