@@ -25,6 +25,7 @@ except ImportError as error:
     raise ImportError(f"demo needs Gradio: pip install gradio ({error})") from error
 
 SCALE = 12  # the 28x28 image is shown larger by this factor
+CSS = "#photo img { height: 100%; object-fit: contain }"  # enlarges small images
 # The fonts are those of the browser: nothing is loaded from elsewhere.
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
 
@@ -83,7 +84,7 @@ def serve(
     with tempfile.TemporaryDirectory() as folder:
         page = gr.Interface(
             functools.partial(classify, classifier.eval()),
-            gr.Image(type="filepath", image_mode=None, label="Photo: drop, paste or take one"),
+            gr.Image(label="Photo", type="filepath", image_mode=None, height=380, elem_id="photo"),
             [
                 gr.Label(num_top_classes=3, label="Prediction"),
                 gr.Image(format="png", label="What the network sees: 28x28 pixels", buttons=[]),
@@ -93,6 +94,7 @@ def serve(
             live=True,
             title="Which garment is it?",
             description=about,
+            clear_btn=None,
             flagging_mode="never",
             cache_examples=False,
             analytics_enabled=False,
@@ -103,6 +105,7 @@ def serve(
             server_port=server_port,
             share=False,
             theme=THEME,
+            css=CSS,
             show_error=True,
             max_file_size="50mb",
         )

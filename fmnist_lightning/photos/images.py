@@ -89,12 +89,9 @@ def find_photos(names: Sequence[str]) -> tuple[list[Path], list[Path]]:
 
 def label_from_folder(path: Path, classes: Sequence[str]) -> str | None:
     """The class that the folder of a photo is named after, such as ``ankle-boot``, if any."""
-    labels = {_words(name): name for name in classes}
-    return labels.get(_words(path.absolute().parent.name))
-
-
-def _words(name: str) -> str:
-    return " ".join(re.split(r"[\W_]+", name.lower()))
+    separators = re.compile(r"[\W_]+")
+    labels = {separators.sub(" ", name.lower()): name for name in classes}
+    return labels.get(separators.sub(" ", path.absolute().parent.name.lower()))
 
 
 def load_image(source: ImageLike) -> Image.Image:
