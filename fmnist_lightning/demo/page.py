@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from PIL import Image
-from torchvision.transforms.functional import to_pil_image
 
 from fmnist_lightning.data.download import DataError
 from fmnist_lightning.internals.console import print_line
@@ -24,7 +23,6 @@ try:
 except ImportError as error:
     raise ImportError(f"demo needs Gradio: pip install gradio ({error})") from error
 
-SCALE = 12  # the 28x28 image is shown larger by this factor
 CSS = "#photo img { height: 100%; object-fit: contain }"  # enlarges small images
 # The fonts are those of the browser: nothing is loaded from elsewhere.
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
@@ -44,12 +42,11 @@ def classify(
     photo = preprocess_photo(load_image(path))
     probabilities = PhotoClassifier(classifier)([photo])[0].tolist()
     view = photo.views[len(photo.views) // 2]
-    layers = feature_maps(
-        classifier.network, classifier.preprocess(view[None].to(classifier.device))
-    )
+    inputs = classifier.preprocess(view[None].to(classifier.device))
+    layers = feature_maps(classifier.network, inputs)
     return (
         dict(zip(classifier.classes, probabilities, strict=True)),
-        to_pil_image(view.repeat_interleave(SCALE, 0).repeat_interleave(SCALE, 1)),
+        Image.fromarray(view.numpy()).resize((336, 336), Image.Resampling.NEAREST),
         figures.plot_feature_maps(layers, "Feature maps") if layers else None,
     )
 

