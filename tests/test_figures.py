@@ -1,5 +1,4 @@
 import io
-import itertools
 import runpy
 import warnings
 from collections.abc import Callable
@@ -90,16 +89,6 @@ def test_character_that_no_font_has_is_no_warning() -> None:
         warnings.simplefilter("error")
         new_figure = runpy.run_path(figures.__file__)["new_figure"]
         pixels(new_figure(1.0, "\ue000"))
-
-
-def test_names_of_ten_classes_do_not_overlap() -> None:
-    axes = CHARTS["confusion"](CLASSES).axes[0]
-    assert axes.figure is not None
-    pixels(axes.figure)  # type: ignore[arg-type]
-    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
-        boxes = [label.get_window_extent() for label in labels]
-        assert [label.get_text() for label in labels] == list(CLASSES)
-        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:

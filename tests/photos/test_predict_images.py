@@ -57,13 +57,6 @@ def test_predict_images_combines_views_and_crop_of_photos_only() -> None:
     torch.testing.assert_close(probabilities(predictions), expected)
 
 
-def test_predict_images_uses_the_class_names_of_the_classifier() -> None:
-    names = [f"class {index}" for index in range(10)]
-    image = torch.zeros(28, 28, dtype=torch.uint8)
-    (prediction,) = predict_images(FashionClassifier(classes=names), [image])
-    assert list(prediction.probabilities) == names
-
-
 def test_predict_images_restores_the_training_mode() -> None:
     classifier = FashionClassifier(network=functools.partial(SmallResNet, dropout=0.5)).train()
     image = torch.zeros(28, 28, dtype=torch.uint8)
