@@ -15,7 +15,6 @@ from typing_extensions import override
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.photos.images import Photo, PhotoDataset, label_from_folder
 from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, PhotoClassifier, is_for_photos
-from fmnist_lightning.photos.preprocessing import CROP_SIZE, IMAGE_SIZE
 from fmnist_lightning.runs import runs
 
 SHEET_SIZE = 40  # photos on a contact sheet
@@ -25,14 +24,14 @@ class PhotoReport(Callback):
     """Prints predictions, and writes ``photos.csv`` and contact sheets to a folder in ``run_dir``.
 
     Files are written as predictions come, so that memory does not grow with the number of photos.
-    Without a ``run_dir``, nothing is written.
     """
+
+    folder: Path
 
     def __init__(self, photos: PhotoDataset, run_dir: Path | None, classes: Sequence[str]) -> None:
         self.photos = photos
         self.run_dir = run_dir
         self.classes = classes
-        self.folder: Path | None = None
         self.cells: list[tuple[Tensor, str]] = []  # images and captions of the next sheet
         self.num_sheets = 0
         self.num_skipped = 0
@@ -43,9 +42,8 @@ class PhotoReport(Callback):
         assert isinstance(pl_module, PhotoClassifier)
         if not is_for_photos(pl_module.classifier):
             print_line(NOT_FOR_PHOTOS)
-        if self.run_dir:
-            self.folder = runs.create_run_dir(self.run_dir / "photos")
-            self._write_row("file", "folder", "skipped", "prediction", *self.classes)
+        self.folder = runs.create_run_dir(runs.find_root(self.run_dir) / "photos")
+        self._write_row("file", "folder", "skipped", "prediction", *self.classes)
 
     @override
     def on_predict_batch_end(
@@ -83,34 +81,31 @@ class PhotoReport(Callback):
         if others := self.photos.other_files:
             names = ", ".join(map(printable, others[:3])) + ", ..." * (len(others) > 3)
             print_line(f"Skipped {len(others):,} files that are not images: {names}")
-        self._save_sheet()
-        if self.folder:
-            print_line(f"Predictions and contact sheets: {os.path.relpath(self.folder)}")
+        if self.cells:
+            self._save_sheet()
+        print_line(f"Predictions and contact sheets: {os.path.relpath(self.folder)}")
 
     def _write_row(self, *cells: str | Path) -> None:
-        if self.folder:
-            with (self.folder / "photos.csv").open("a", newline="", encoding="utf-8") as stream:
-                csv.writer(stream).writerow(map(printable, cells))
+        with (self.folder / "photos.csv").open("a", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerow(map(printable, cells))
 
     def _save_sheet(self) -> None:
         from fmnist_lightning import figures  # matplotlib takes long to import
 
-        if self.folder and self.cells:
-            self.num_sheets += 1
-            images, captions = zip(*self.cells, strict=True)
-            title, width = f"Photos {self.num_sheets}", 2 * figures.WIDTH
-            figure = figures.plot_image_grid(torch.stack(images), captions, title, 4, width)
-            figure.savefig(self.folder / f"photos-{self.num_sheets}.png")
+        self.num_sheets += 1
+        images, captions = zip(*self.cells, strict=True)
+        title, width = f"Photos {self.num_sheets}", 2 * figures.WIDTH
+        figure = figures.plot_image_grid(torch.stack(images), captions, title, 4, width)
+        figure.savefig(self.folder / f"photos-{self.num_sheets}.png")
         self.cells = []
 
 
 def cell_image(photo: Photo) -> Tensor:
     """What the networks see of a photo, side by side, uint8, shape (224, 448, 3)."""
     views, crops = photo.preprocessed
-    scale = CROP_SIZE // IMAGE_SIZE
-    view = views[len(views) // 2].repeat_interleave(scale, 0).repeat_interleave(scale, 1)
+    view = views[len(views) // 2].repeat_interleave(8, 0).repeat_interleave(8, 1)
     view = view[..., None].expand(-1, -1, 3)
-    return torch.cat([*crops, view, view][:2], dim=1)  # an image of the dataset has no crop
+    return torch.cat([*crops, view, view][:2], dim=1).cpu()  # a dataset image has no crop
 
 
 def format_accuracy(counts: Mapping[str, Sequence[int]]) -> str:

@@ -8,18 +8,16 @@ from typing import Any
 
 import pytest
 from conftest import Run
-from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
 from PIL import Image
 from samples import photo
 from torch import Tensor
 
-from fmnist_lightning import FashionClassifier, figures, load_classifier
+from fmnist_lightning import figures, load_classifier
 from fmnist_lightning.figures import plot_image_grid
-from fmnist_lightning.photos import PhotoClassifier, predict_images
+from fmnist_lightning.photos import predict_images
 from fmnist_lightning.photos.imagenet import imagenet_network
-from fmnist_lightning.photos.images import PhotoDataset, photo_loader
-from fmnist_lightning.photos.report import PhotoReport, format_accuracy
+from fmnist_lightning.photos.report import format_accuracy
 
 Fit = Callable[..., Path]
 
@@ -196,22 +194,6 @@ def test_wrong_options_give_one_error_line(
         assert code == 1
         assert message in err
         assert not (run_dir / "photos").exists()
-
-
-def test_report_uses_the_given_class_names_and_writes_nothing_without_a_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    photo().save(tmp_path / "1.png")
-    dataset = PhotoDataset([str(tmp_path)])
-    report = PhotoReport(dataset, None, [*"abcdefghi", tmp_path.name])
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = Trainer(accelerator="cpu", devices=1, callbacks=[report], **quiet)  # type: ignore[arg-type]
-    classifier = PhotoClassifier(FashionClassifier(classes=report.classes))
-    trainer.predict(classifier, photo_loader(dataset), return_predictions=False)
-    (_, line, *_) = capsys.readouterr().out.splitlines()  # after that on the network
-    assert sum(f"  {name} " in line for name in report.classes) == 3
-    assert report.counts[tmp_path.name][1] == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
 
 
 def test_format_accuracy_gives_the_mean_of_classes_with_its_interval() -> None:
