@@ -46,7 +46,6 @@ warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it is drawn a
 
 
 def _shorten(text: str, max_length: int) -> str:
-    """Leaves out the middle of a long text."""
     half = max_length // 2
     return text if len(text) <= max_length else f"{text[: max_length - half - 1]}…{text[-half:]}"
 

@@ -38,39 +38,30 @@ class Server:
 
 def respond(fault: str, name: str, content: bytes, connection: socket.socket) -> None:
     """Responds to a request for a file as a server or network with a fault does."""
-    length, body = len(content), content
-    status = {"404": b"404 Not Found", "500": b"500 Oops", "loop": b"302 Found"}.get(
-        fault, b"200 OK"
-    )
-    if fault == "says more":
-        length += 1000
-    elif fault == "says less":
-        length //= 2
-    elif fault in ("stalls", "resets", "ends early"):
-        body = content[: length // 2]
-    elif fault == "another set":
-        body = gzip.compress(b"MNIST" + gzip.decompress(content)[5:])
-        length = len(body)
-    elif fault == "a page":
-        body = b"<html>Please log in to the network</html>"
-        length = len(body)
+    statuses = {"404": "404 Not Found", "500": "500 Oops", "loop": "302 Found"}
+    half = content[: len(content) // 2]
+    others = {
+        "another set": gzip.compress(b"MNIST" + gzip.decompress(content)[5:]),
+        "a page": b"<html>Please log in to the network</html>",
+    }
+    parts = {"stalls": half, "resets": half, "ends early": half, "says nothing": b""}
+    body = (others | parts).get(fault, content)
+    lengths = {
+        "says more": len(content) + 1000,
+        "says less": len(half),
+        "says nonsense": "many",
+    }
+    length = lengths.get(fault, len(others.get(fault, content)))
     if fault == "no HTTP":
         connection.sendall(b"220 welcome\r\n")
         return
-    head = [b"HTTP/1.1 " + status, b"Connection: close", b"Location: /" + name.encode()]
-    if fault == "says nonsense":
-        head.append(b"Content-Length: many")
-    else:
-        head.append(b"Content-Length: %d" % length)
-    connection.sendall(b"\r\n".join([*head, b"", b""]))
-    if fault == "says nothing":
-        return
-    if fault == "trickles":
-        for index in range(60):
-            connection.sendall(body[index : index + 1])
-            time.sleep(0.01)
-        body = body[60:]
-    connection.sendall(body)
+    status = statuses.get(fault, "200 OK")
+    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nLocation: /{name}\r\n"
+    connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
+    for index in range(60 if fault == "trickles" else 0):
+        connection.sendall(body[index : index + 1])
+        time.sleep(0.01)
+    connection.sendall(body[60:] if fault == "trickles" else body)
     if fault == "stalls":
         time.sleep(2)
     elif fault == "resets":
