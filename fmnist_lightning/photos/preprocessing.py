@@ -46,7 +46,9 @@ def preprocess_photo(photo: Image.Image) -> PreprocessedPhoto:
         for scale in ASPECT_SCALES:
             width = max(1, round(scale * foreground.width))
             narrow = foreground.resize((width, foreground.height), Image.Resampling.BILINEAR)
-            view = fit_centered(narrow, IMAGE_SIZE, Image.Resampling.BOX)
+            small = resize_longest_side(narrow, IMAGE_SIZE, Image.Resampling.BOX)
+            view = Image.new("L", (IMAGE_SIZE, IMAGE_SIZE))
+            view.paste(small, ((IMAGE_SIZE - small.width) // 2, (IMAGE_SIZE - small.height) // 2))
             views.append(torch.from_numpy(np.array(view)))
     assert box is not None  # a mask is never empty
     crop = crop_square(photo, [max(photo.size) / size * edge for edge in box])
@@ -68,14 +70,6 @@ def resize_longest_side(image: Image.Image, size: int, resampling: Image.Resampl
     scale = size / max(image.size)
     width, height = (max(1, round(scale * side)) for side in image.size)
     return image.resize((width, height), resampling)
-
-
-def fit_centered(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
-    """Scales an image into a square of ``size`` pixels and pads it with black."""
-    square = Image.new(image.mode, (size, size))
-    image = resize_longest_side(image, size, resampling)
-    square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
-    return square
 
 
 def segment_foreground(photo: Any) -> Any:
