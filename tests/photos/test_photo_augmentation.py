@@ -6,9 +6,7 @@ from torch.nn import functional as F
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.photos import PhotoAugmentation
 
-SNEAKER, PULLOVER, BAG, TROUSER = (
-    CLASSES.index(name) for name in ("Sneaker", "Pullover", "Bag", "Trouser")
-)
+SNEAKER, BAG = CLASSES.index("Sneaker"), CLASSES.index("Bag")
 
 
 def images_of(label: int, num: int = 300) -> tuple[Tensor, Tensor]:
@@ -65,20 +63,9 @@ def test_most_shoes_become_pairs() -> None:
     assert (single > 0.6).float().mean() < 0.1
 
 
-def test_sleeves_are_spread() -> None:
-    tall = F.pad(torch.full((24, 20), 180, dtype=torch.uint8), (4, 4, 2, 2)).repeat(300, 1, 1)
-    separated = {}  # fraction of images with several objects in one row
-    for label in (BAG, PULLOVER):
-        torch.manual_seed(0)
-        out = PhotoAugmentation(prob=1.0)(tall, torch.full((len(tall),), label)) > 0
-        edges = (out[:, :, 1:] != out[:, :, :-1]).sum(dim=2)
-        separated[label] = float((edges >= 4).any(dim=1).float().mean())
-    assert separated[PULLOVER] > separated[BAG] + 0.25  # occlusion and warping make gaps, too
-
-
 def test_result_depends_on_the_seed_and_input_stays() -> None:
     augmentation = PhotoAugmentation()
-    images, labels = images_of(TROUSER, 50)
+    images, labels = images_of(SNEAKER, 50)
     before = images.clone()
     torch.manual_seed(1)
     first, second = augmentation(images, labels), augmentation(images, labels)
