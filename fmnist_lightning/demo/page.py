@@ -1,6 +1,7 @@
 """The page of ``demo``: a photo, its prediction, the input and feature maps of the network."""
 
 import functools
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def serve(
     """Serves the page until the process is stopped; ``about`` is Markdown."""
     import_opencv()
     imagenet_network()  # like OpenCV, of the extra `photos`
+    socket.create_server((server_name, 0)).close()  # raises; Gradio would try for minutes
     if not is_for_photos(classifier):
         about += f"\n\n{NOT_FOR_PHOTOS}"
     with tempfile.TemporaryDirectory() as folder:

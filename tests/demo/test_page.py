@@ -10,7 +10,7 @@ from fmnist_lightning.photos import predict_images
 
 gr = pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[demo]'")
 
-from fmnist_lightning.demo.page import classify, write_examples  # noqa: E402
+from fmnist_lightning.demo.page import classify, serve, write_examples  # noqa: E402
 
 
 @pytest.fixture
@@ -47,6 +47,11 @@ def test_file_that_was_not_uploaded_is_not_read(upload: str, tmp_path: Path) -> 
     for path in (tmp_path / "photo.jpg", link):
         with pytest.raises(gr.Error, match="not an uploaded file"):
             classify(FashionClassifier().eval(), str(path))
+
+
+def test_wrong_address_is_an_error() -> None:
+    with pytest.raises(OSError, match=r"not known|assign"):
+        serve(FashionClassifier(), tiny_data(), "", "300.1.2.3", None)
 
 
 @pytest.mark.usefixtures("data_dir")
