@@ -70,7 +70,7 @@ bench: .venv/installed  ## compare speed with plain PyTorch and textbook Lightni
 frameworks: .venv/installed  ## compare speed with Keras and Flax (a quarter of an hour; Python below 3.14)
 	@$(PYTHON) -m venv .venv-frameworks
 	@.venv-frameworks/bin/python -m pip install --quiet flax keras optax tensorflow
-	@$(BIN)/python benchmarks/frameworks.py --python .venv-frameworks/bin/python
+	@$(BIN)/python benchmarks/frameworks.py
 
 browser: .venv/installed  ## install what the test in a browser needs (apt-get, as root)
 	@$(PIP) --quiet --editable '.[browser]'

@@ -18,11 +18,10 @@ import common
 from common import DOCS, RESULTS, ROOT, Section, Texts, markdown_table
 from tqdm.auto import tqdm
 
-from fmnist_lightning.data.download import download
-
 SAVED = RESULTS / "busy_machine.json"
 SECTION = Section(DOCS / "benchmarks.md", "busy machine", "busy_machine.py")
 NUM_BUSY = (0, 1, 2)  # other programs
+NUM_ROUNDS = 5
 LIMITS = {1: 2.0, 2: 3.5}  # times the quiet time, for the first two commands
 FIT = ["-m", "fmnist_lightning", "fit", "--trainer.enable_progress_bar", "false"]
 ARTICLE = [*FIT, "--config", str(ROOT / "configs/article.yaml"), "--trainer.max_epochs", "1"]
@@ -36,11 +35,11 @@ COMMANDS = {
 }
 
 
-def measure(command: list[str], num_busy: int, data_dir: Path) -> float:
+def time_command(command: list[str], num_busy: int, data_dir: Path) -> float:
     """Seconds of a command, with its start, in an empty folder beside busy programs."""
     loop = [sys.executable, "-c", "while True: pass"]
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "data").symlink_to(data_dir.absolute())
+        Path(folder, "data").symlink_to(data_dir)
         others = [subprocess.Popen(loop) for _ in range(num_busy)]
         try:
             return common.time_python(*command, folder=Path(folder), capture_output=True)
@@ -66,24 +65,18 @@ def texts() -> Texts:
     return {SECTION: f"{table}\n{note}\n"}
 
 
-def main() -> None:
-    """Measures, saves, and writes the table."""
-    parser = common.create_parser(__doc__)
-    parser.add_argument("--data-dir", default="data", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    if not args.table:
-        download(args.data_dir)
-        seconds: dict[str, dict[str, list[float]]] = {
-            name: {str(num): [] for num in NUM_BUSY} for name in COMMANDS
-        }
-        for _ in tqdm(range(args.rounds)):
-            for name, command in COMMANDS.items():
-                for num in NUM_BUSY:
-                    seconds[name][str(num)].append(measure(command, num, args.data_dir))
-        common.save(SAVED, seconds=seconds)
-    common.write(texts())
+def measure() -> None:
+    """Times each command beside each number of busy programs, in turns."""
+    data_dir = common.prepare_data()
+    seconds: dict[str, dict[str, list[float]]] = {
+        name: {str(num): [] for num in NUM_BUSY} for name in COMMANDS
+    }
+    for _ in tqdm(range(NUM_ROUNDS)):
+        for name, command in COMMANDS.items():
+            for num in NUM_BUSY:
+                seconds[name][str(num)].append(time_command(command, num, data_dir))
+    common.save(SAVED, seconds=seconds)
 
 
 if __name__ == "__main__":
-    main()
+    common.main(__doc__, measure, texts)

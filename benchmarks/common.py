@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,35 +28,24 @@ class Section(NamedTuple):
     program: str  # its file
 
     def read(self) -> str:
-        """The text between the comments.
-
-        Raises:
-            ValueError: If the page does not have them.
-        """
-        return self._split()[1]
+        """The text between the comments."""
+        return self._find()[0]
 
     def write(self, text: str) -> None:
         """Replaces the text between the comments."""
-        before, _, after = self._split()
-        self.page.write_text(before + text + after)
+        found = self._find()
+        self.page.write_text(found.string[: found.start()] + text + found.string[found.end() :])
 
-    def _split(self) -> tuple[str, str, str]:
-        begin = f"<!-- {self.name}: written by benchmarks/{self.program} -->\n"
+    def _find(self) -> re.Match[str]:
+        begin = f"<!-- {self.name}: written by benchmarks/{self.program} -->"
         end = f"<!-- end of {self.name} -->"
-        before, begins, rest = self.page.read_text().partition(begin)
-        text, ends, after = rest.partition(end)
-        if not (begins and ends):
-            raise ValueError(f"{self.page} has no {begin.strip()} ... {end}")
-        return before + begin, text, end + after
+        found = re.search(f"(?<={begin}\n).*?(?={end})", self.page.read_text(), re.DOTALL)
+        if found is None:
+            raise ValueError(f"{self.page} has no {begin} ... {end}")
+        return found
 
 
 Texts = dict[Section, str]
-
-
-def write(texts: Texts) -> None:
-    """Writes the sections of a program."""
-    for section, text in texts.items():
-        section.write(text)
 
 
 def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -74,6 +63,28 @@ def create_parser(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--table", action="store_true", help="run nothing, write the pages only")
     return parser
+
+
+def main(description: str | None, measure: Callable[[], None], texts: Callable[[], Texts]) -> None:
+    """Runs a program without options of its own: measures, and writes its sections."""
+    if not create_parser(description).parse_args().table:
+        measure()
+    write(texts())
+
+
+def write(texts: Texts) -> None:
+    """Writes the sections of a program."""
+    for section, text in texts.items():
+        section.write(text)
+
+
+def prepare_data() -> Path:
+    """Downloads the dataset to ``data`` in the current folder, if it is not there."""
+    from fmnist_lightning.data.download import download  # plain PyTorch runs without this project
+
+    data_dir = Path("data").absolute()
+    download(data_dir)
+    return data_dir
 
 
 def machine() -> dict[str, Any]:

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import common
@@ -44,21 +43,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.user_properties.append(("fault", kind))
 
 
-def measure(tests: Path) -> Counts:
-    """Runs the marked tests of a folder."""
+def run_tests(tests: Path) -> Counts:
+    """Runs the marked tests of a folder, and counts them; a skipped one did not survive."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         command = [sys.executable, "-m", "pytest", str(tests), "--numprocesses", "2", "-m", "fault"]
         command += ["-p", "fault_injection", f"--junitxml={report}"]
         environment = os.environ | {"PYTHONPATH": str(BENCHMARKS)}
         subprocess.run(command, cwd=ROOT, env=environment, check=False)
-        return count(ElementTree.parse(report))
-
-
-def count(report: "ElementTree.ElementTree[Any]") -> Counts:
-    """Counts the cases of a JUnit report by kind and file; a skipped case did not survive."""
+        cases = list(ElementTree.parse(report).iter("testcase"))
     counts: Counts = {}
-    for case in report.iter("testcase"):
+    for case in cases:
         file = f"{case.attrib['classname'].split('.')[-1]}.py"
         survived = not any(child.tag in ("failure", "error", "skipped") for child in case)
         for fault in case.iterfind("properties/property[@name='fault']"):
@@ -66,12 +61,6 @@ def count(report: "ElementTree.ElementTree[Any]") -> Counts:
             numbers[0] += survived
             numbers[1] += 1
     return counts
-
-
-def texts() -> Texts:
-    """One line for each kind of fault."""
-    counts = json.loads(SAVED.read_text())["kinds"]
-    return {SECTION: table(counts)}
 
 
 def table(counts: Counts) -> str:
@@ -86,12 +75,15 @@ def table(counts: Counts) -> str:
     return markdown_table(columns, rows)
 
 
-def main() -> None:
-    """Runs the tests, saves the counts, and writes the table."""
-    if not common.create_parser(__doc__).parse_args().table:
-        common.save(SAVED, kinds=measure(ROOT / "tests"))
-    common.write(texts())
+def texts() -> Texts:
+    """The section of the page."""
+    return {SECTION: table(json.loads(SAVED.read_text())["kinds"])}
+
+
+def measure() -> None:
+    """Runs the tests, and saves the counts."""
+    common.save(SAVED, kinds=run_tests(ROOT / "tests"))
 
 
 if __name__ == "__main__":
-    main()
+    common.main(__doc__, measure, texts)

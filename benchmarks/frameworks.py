@@ -3,65 +3,51 @@
     make frameworks
 
 Keras 3 on TensorFlow and on JAX, Flax, and this project, with and without `compile`, take turns for
-several rounds, each run in a separate process. Raw results go to `results/frameworks.json`, the
-table to docs/benchmarks.md. Nothing else should run on the machine.
+several rounds, each run in a separate process. The others run in `.venv-frameworks`. Raw results go
+to `results/frameworks.json`, the table to docs/benchmarks.md. Nothing else should run on the
+machine.
 """
 
 import json
 import statistics
 import subprocess
-import sys
-from pathlib import Path
 
 import common
-from common import DOCS, RESULTS, Section, Texts, markdown_table
-from speed import measure
+from common import DOCS, RESULTS, ROOT, Section, Texts, markdown_table
+from speed import take_turns
 from speed_tables import PACKAGE, Times
 
-from fmnist_lightning.data.download import download
-
 SAVED = RESULTS / "frameworks.json"
-NUM_ROUNDS = 3
+NUM_ROUNDS, NUM_EPOCHS = 3, 3
 BATCH_SIZES = (20, 128)
-COMPILED = "compiled"
 # The option of the saved runs, and its name today.
 OLD_OPTION, OPTION = "--model.compile=true", "--trainer.compile=true"
+OURS = {PACKAGE: PACKAGE, "compiled": f"{PACKAGE} {OPTION}"}
 # Each framework: its program and options.
-PROGRAMS: dict[str, tuple[str, list[str]]] = {
-    PACKAGE: (PACKAGE, []),
-    COMPILED: (PACKAGE, [OPTION]),
-    "Keras on TensorFlow": ("keras_baseline", ["--backend=tensorflow"]),
-    "Keras on JAX": ("keras_baseline", ["--backend=jax"]),
-    "Flax on JAX": ("flax_baseline", []),
+OTHERS = {
+    "Keras on TensorFlow": "keras_baseline --backend=tensorflow",
+    "Keras on JAX": "keras_baseline --backend=jax",
+    "Flax on JAX": "flax_baseline",
 }
+PROGRAMS = OURS | OTHERS
 OTHER_PACKAGES = ("keras", "tensorflow", "jax", "flax")
-
-
-def find_versions(python: str) -> dict[str, str]:
-    """The versions of the other frameworks."""
-    code = f"import importlib.metadata as m; print(*map(m.version, {OTHER_PACKAGES}))"
-    output = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout
-    return dict(zip(OTHER_PACKAGES, output.split(), strict=True))
 
 
 def table(times: Times) -> str:
     """Median seconds of an epoch, and this project's against the fastest other in each round."""
     rows = []
     for batch_size in BATCH_SIZES:
-        seconds = {
-            name: times.each_round("epoch", program, batch_size, options)
-            for name, (program, options) in PROGRAMS.items()
+        medians = {
+            program: times.median("epoch", program, batch_size) for program in PROGRAMS.values()
         }
-        medians = {name: statistics.median(values) for name, values in seconds.items()}
-        fastest = min(PROGRAMS.keys() - {PACKAGE, COMPILED}, key=lambda name: medians[name])
-        row = [str(batch_size), *(f"{value:.2f}" for value in medians.values())]
-        for name in (PACKAGE, COMPILED):
-            ratios = [a / b for a, b in zip(seconds[name], seconds[fastest], strict=True)]
+        row = [str(batch_size), *(f"{seconds:.2f}" for seconds in medians.values())]
+        fastest = min(OTHERS.values(), key=medians.__getitem__)
+        for program in OURS.values():
+            ratios = times.ratios("epoch", fastest, batch_size, program)
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
             row.append(f"{statistics.median(ratios):.2f} ({spread})")
         rows.append(row)
-    ratio_columns = (f"{name} / fastest other" for name in (PACKAGE, COMPILED))
-    columns = ("batch size", *PROGRAMS, *ratio_columns)
+    columns = ("batch size", *PROGRAMS, *(f"{name} / fastest other" for name in OURS))
     return markdown_table((f"{column}:" for column in columns), rows)
 
 
@@ -74,26 +60,14 @@ def texts() -> Texts:
     return {section: f"{table(Times(saved['runs']))}\nMedians. {machine}, {versions}.\n"}
 
 
-def main() -> None:
-    """Measures, saves, and writes the table."""
-    parser = common.create_parser(__doc__)
-    parser.add_argument("--data-dir", default="data", type=Path)
-    parser.add_argument("--python", default=sys.executable, help="Python with the other frameworks")
-    args = parser.parse_args()
-    if not args.table:
-        data_dir = args.data_dir.absolute()
-        download(data_dir)
-        other_python = str(Path(args.python).absolute())
-        runs = []
-        for round in range(NUM_ROUNDS):
-            for batch_size in BATCH_SIZES:
-                for program, options in PROGRAMS.values():
-                    python = sys.executable if program == PACKAGE else other_python
-                    run = measure(program, data_dir, batch_size, 3, options, python)
-                    runs.append({"section": "frameworks", "round": round} | run)
-        common.save(SAVED, frameworks=find_versions(other_python), runs=runs)
-    common.write(texts())
+def measure() -> None:
+    """Runs the programs in turns."""
+    python = str(ROOT / ".venv-frameworks" / "bin" / "python")
+    code = f"import importlib.metadata as m; print(*map(m.version, {OTHER_PACKAGES}))"
+    versions = subprocess.check_output([python, "-c", code], text=True).split()
+    runs = take_turns(NUM_ROUNDS, PROGRAMS.values(), BATCH_SIZES, NUM_EPOCHS, python)
+    common.save(SAVED, frameworks=dict(zip(OTHER_PACKAGES, versions, strict=True)), runs=runs)
 
 
 if __name__ == "__main__":
-    main()
+    common.main(__doc__, measure, texts)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fmnist_lightning import ArticleCNN
 from fmnist_lightning.data.dataset import read_dataset, split_indices
 from fmnist_lightning.data.download import raw_folder
-from fmnist_lightning.internals.threads import set_malloc_thresholds
+from fmnist_lightning.internals.memory import prepare_memory
 
 Step = Callable[[Tensor, Tensor], object]
 
@@ -41,7 +41,7 @@ def main() -> None:
     """Trains."""
     args = baseline_parser(__doc__).parse_args()
     torch.manual_seed(0)
-    set_malloc_thresholds()
+    prepare_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     official = read_dataset(raw_folder(args.data_dir), train=True)
     num_train = len(official) * 4 // 5

@@ -31,7 +31,6 @@ from fmnist_lightning.photos.preprocessing import PreprocessedPhoto, preprocess_
 from fmnist_lightning.photos.report import balanced_accuracy
 
 SAVED = RESULTS / "photo-accuracy.json"
-PARTS = ("held out", "development")
 LABELS = {  # the classes that are correct for the photos of a folder
     "dress": ("Dress",),
     "longsleeve": ("Pullover",),
@@ -46,11 +45,11 @@ Predict = Callable[[PreprocessedPhoto], Tensor]  # class probabilities, shape (C
 
 def split(folder: Path) -> dict[str, list[Path]]:
     """The photos of each part."""
-    parts: dict[str, list[Path]] = {part: [] for part in PARTS}
+    parts: dict[str, list[Path]] = {"held out": [], "development": []}
     for path in find_photos([str(folder)])[0]:
         if path.parent.name in LABELS:
             digest = int(hashlib.sha256(path.read_bytes()).hexdigest(), 16)
-            parts[PARTS[0] if digest % 3 == 0 else PARTS[1]].append(path)
+            parts["held out" if digest % 3 == 0 else "development"].append(path)
     return parts
 
 
@@ -88,15 +87,10 @@ def table(networks: list[dict[str, Any]]) -> str:
     for row in networks:
         mean, half_width = balanced_accuracy(row["counts"])
         num_photos = sum(total for _, total in row["counts"].values())
-        rows.append(
-            [
-                row["network"],
-                f"{num_photos} {row['part']}",
-                f"**{100 * mean:.1f}** ± {100 * half_width:.1f}",
-                f"{row['seconds']:.2f}",
-                *(f"{correct}/{total}" for correct, total in row["counts"].values()),
-            ]
-        )
+        accuracy = f"**{100 * mean:.1f}** ± {100 * half_width:.1f}"
+        counts = (f"{correct}/{total}" for correct, total in row["counts"].values())
+        photos = f"{num_photos} {row['part']}"
+        rows.append([row["network"], photos, accuracy, f"{row['seconds']:.2f}", *counts])
     folders = (f"{folder}:" for folder in networks[0]["counts"])
     return markdown_table(["network", "photos", "balanced %", "s:", *folders], rows)
 
@@ -113,9 +107,7 @@ def main() -> None:
     parser.add_argument("photos", nargs="?", type=Path, metavar="FOLDER")
     parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT")
     args = parser.parse_args()
-    if not args.table:
-        if not args.checkpoints:
-            parser.error("give a folder of photos and checkpoints; or --table")
+    if args.checkpoints:
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
         rows = [

@@ -26,7 +26,6 @@ from common import DOCS, README, RESULTS, ROOT, Section, Texts, markdown_table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning import load_classifier
-from fmnist_lightning.data.download import download
 
 GPU_RESULTS = RESULTS / "gpu"
 EXPERIMENTS = RESULTS / "experiments.jsonl"
@@ -91,7 +90,7 @@ def run_seed(
 
 def run_row(name: str, data_dir: Path, folder: Path) -> None:
     """Trains and evaluates the seeds of a row, and saves their raw results in ``folder``."""
-    options, runs = fit_options(name), []
+    options, runs = command(name).split()[4:], []
     with tempfile.TemporaryDirectory() as cwd:
         if name in TEACHERS:
             run_command(cwd, "fit", "--config", TEACHERS[name], "--data.data_dir", str(data_dir))
@@ -120,14 +119,9 @@ def load(names: Iterable[str] = tuple(NUM_SEEDS), folder: Path = RESULTS) -> Row
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
-def fit_options(name: str) -> list[str]:
-    """The options of the ``fit`` of a row."""
-    return OPTIONS.get(name, f"--config {name}").split()
-
-
 def command(name: str) -> str:
     """How to run a row."""
-    return " ".join(["python -m fmnist_lightning fit", *fit_options(name)])
+    return f"python -m fmnist_lightning fit {OPTIONS.get(name, f'--config {name}')}".strip()
 
 
 def summarize(name: str, saved: dict[str, Any]) -> dict[str, str]:
@@ -235,22 +229,15 @@ def write_pages() -> None:
 def main() -> None:
     """Trains, saves, and writes tables and configs."""
     parser = common.create_parser(__doc__)
-    parser.add_argument("--data-dir", default="data", type=Path)
     rows = f"which to run: {', '.join(NUM_SEEDS)}; default: all. Of an experiment: options of fit"
     parser.add_argument("rows", nargs="*", metavar="ROW", help=rows)
     parser.add_argument("--experiment", nargs=2, metavar=("CONFIG", "CHANGE"))
     parser.add_argument("--seed", type=int, default=0, help="of the experiment")
     args = parser.parse_args()
-    data_dir = args.data_dir.absolute()
     if args.experiment:
-        if not args.rows:
-            parser.error("give the options of the experiment's `fit` after --")
-        download(data_dir)
-        run_experiment(args.rows, args.seed, data_dir, *args.experiment)
+        run_experiment(args.rows, args.seed, common.prepare_data(), *args.experiment)
     elif not args.table:
-        if unknown := set(args.rows) - set(NUM_SEEDS):
-            parser.error(f"unknown rows {', '.join(sorted(unknown))}; use {', '.join(NUM_SEEDS)}")
-        download(data_dir)
+        data_dir = common.prepare_data()
         for name in args.rows or NUM_SEEDS:
             run_row(name, data_dir, GPU_RESULTS if torch.cuda.is_available() else RESULTS)
     write_pages()

@@ -1,4 +1,4 @@
-"""The tables and the chart of what `speed.py` measured."""
+"""The tables of what `speed.py` measured."""
 
 import json
 import re
@@ -8,9 +8,6 @@ from typing import Any
 
 import common
 from common import DOCS, README, ROOT, Section, Texts, markdown_table
-from matplotlib.figure import Figure
-
-from fmnist_lightning.figures import SMALL, new_figure, styled
 
 SAVED = common.RESULTS / "speed.json"
 BATCH_SIZES = (20, 64, 256, 1024, 2048)
@@ -33,15 +30,6 @@ TARGETS = {
     "validation / plain PyTorch": ("validation", PYTORCH, 20, 0.20),
     "peak memory / plain PyTorch": ("peak_mib", PYTORCH, 20, 1.25),
 }
-HELP = "`--help` / `import lightning.pytorch.cli`"
-HELP_LIMIT = 1.30
-EXAMPLES = {PYTORCH: "plain_pytorch.py", LIGHTNING: "minimal_lightning.py"}
-# What the three versions of the program add.
-ADDS = {
-    PYTORCH: "nothing: the tutorial as one loop",
-    LIGHTNING: "Lightning's loops, devices, checkpoints, logs",
-    PACKAGE: "images in memory, augmentation, any network and optimizer, more metrics",
-}
 
 Run = dict[str, Any]
 
@@ -52,11 +40,10 @@ class Times:
     def __init__(self, runs: Iterable[Run]) -> None:
         self.runs = list(runs)
 
-    def each_round(
-        self, part: str, program: str, batch_size: int = 20, options: Iterable[str] = ()
-    ) -> list[float]:
+    def each_round(self, part: str, program: str, batch_size: int = 20) -> list[float]:
         """One value for each round: the median of its epochs but the first, or ``part`` itself."""
-        expected = {"program": program, "batch_size": batch_size, "options": list(options)}
+        name, *options = program.split()
+        expected = {"program": name, "batch_size": batch_size, "options": options}
         runs = [run for run in self.runs if expected.items() <= run.items()]
         if part in ("first_batch", "peak_mib"):
             return [run[part] for run in runs]
@@ -66,19 +53,12 @@ class Times:
         """The median over the rounds."""
         return statistics.median(self.each_round(part, program, batch_size))
 
-    def images_per_second(self, program: str) -> list[float]:
-        """In training, for each batch size."""
-        return [48_000 / self.median("train", program, size) for size in BATCH_SIZES]
-
-    def ratios(self, part: str, other: str, batch_size: int = 20) -> list[float]:
+    def ratios(
+        self, part: str, other: str, batch_size: int = 20, program: str = PACKAGE
+    ) -> list[float]:
         """This project's time or memory divided by that of another program, for each round."""
-        values = (self.each_round(part, program, batch_size) for program in (PACKAGE, other))
+        values = (self.each_round(part, name, batch_size) for name in (program, other))
         return [value / other_value for value, other_value in zip(*values, strict=True)]
-
-
-def load(*sections: str) -> list[Run]:
-    """The saved runs of some sections."""
-    return [run for run in json.loads(SAVED.read_text())["runs"] if run["section"] in sections]
 
 
 def article_table(times: Times) -> str:
@@ -97,13 +77,9 @@ def article_table(times: Times) -> str:
 
 def target_table(times: Times) -> str:
     """Each ratio and its target."""
-    ratios = {
-        name: (times.ratios(part, other, batch_size), limit)
-        for name, (part, other, batch_size, limit) in TARGETS.items()
-    }
-    ratios[HELP] = ([run["help"] / run["import"] for run in load("help")], HELP_LIMIT)
     rows = []
-    for name, (values, limit) in ratios.items():
+    for name, (part, other, batch_size, limit) in TARGETS.items():
+        values = times.ratios(part, other, batch_size)
         spread = f"{min(values):.2f} to {max(values):.2f}"
         rows.append([name, f"{statistics.median(values):.2f}", spread, f"{limit:.2f}"])
     columns = ["fmnist_lightning / other", "median:", "range of the rounds:", "target: at most:"]
@@ -112,16 +88,16 @@ def target_table(times: Times) -> str:
 
 def batch_table(times: Times) -> str:
     """Images per second in training, by batch size."""
-    rows = (
-        [name, *(f"{rate:,.0f}" for rate in times.images_per_second(program))]
-        for program, name in NAMES.items()
-    )
+    rows = []
+    for program, name in NAMES.items():
+        rates = (48_000 / times.median("train", program, size) for size in BATCH_SIZES)
+        rows.append([name, *(f"{rate:,.0f}" for rate in rates)])
     return markdown_table(["batch size", *(f"{size:,}:" for size in BATCH_SIZES)], rows)
 
 
-def count_lines(folder: str, paths: Iterable[str]) -> int:
-    """The lines of some files of a folder of this repository."""
-    return sum(len((ROOT / folder / path).read_text().splitlines()) for path in paths)
+def count_lines(*paths: str) -> int:
+    """The lines of some files of this repository."""
+    return sum(len((ROOT / path).read_text().splitlines()) for path in paths)
 
 
 def versions_table(times: Times) -> str:
@@ -129,22 +105,25 @@ def versions_table(times: Times) -> str:
     tour = re.search(r"## Code tour\n(?:.*\n)*?((?:\d+\. .*\n)+)", README.read_text())
     assert tour
     core = re.findall(r"`([\w/]+\.py)`", tour[1])  # the files in its first numbered list
+    num_core = round(count_lines(*(f"fmnist_lightning/{path}" for path in core)), -2)
     rows = []
-    for program, adds in ADDS.items():
-        if program in EXAMPLES:
-            file = EXAMPLES[program]
-            name, num_lines = f"[{file}](examples/{file})", f"{count_lines('examples', [file])}"
-        else:
-            name = "this package"
-            num_lines = f"about {round(count_lines('fmnist_lightning', core), -2):,} (core)"
-        rows.append([name, num_lines, f"{times.median('epoch', program):.2f}", adds])
+    for program, file, adds in (
+        (PYTORCH, "plain_pytorch.py", "nothing: the tutorial as one loop"),
+        (LIGHTNING, "minimal_lightning.py", "Lightning's loops, devices, checkpoints, logs"),
+        (PACKAGE, "", "images in memory, augmentation, any network and optimizer, more metrics"),
+    ):
+        path = f"examples/{file}"
+        name = f"[{file}]({path})" if file else "this package"
+        lines = str(count_lines(path)) if file else f"about {num_core:,} (core)"
+        rows.append([name, lines, f"{times.median('epoch', program):.2f}", adds])
     return markdown_table(["version", "lines:", "s/epoch:", "adds"], rows)
 
 
 def texts() -> Texts:
     """The sections of the pages."""
-    times = Times(load("article", "batch size"))
-    machine = common.describe_machine(json.loads(SAVED.read_text())["machine"])
+    saved = json.loads(SAVED.read_text())
+    times = Times(run for run in saved["runs"] if run["section"] in ("article", "batch size"))
+    machine = common.describe_machine(saved["machine"])
     page = [
         "### The work of the article: an epoch with batch size 20\n",
         article_table(times),
@@ -152,7 +131,6 @@ def texts() -> Texts:
         target_table(times),
         "### Training: images per second\n",
         batch_table(times),
-        "![Images per second by batch size](../benchmarks/batch_size.png)\n",
         f"Medians; ratios within a round. {machine}.\n",
     ]
     return {
@@ -160,28 +138,3 @@ def texts() -> Texts:
         Section(README, "speed", "speed.py"): f"{article_table(times)}\nMedians. {machine}.\n",
         Section(DOCS / "benchmarks.md", "speed", "speed.py"): "\n".join(page),
     }
-
-
-@styled
-def plot_batch_sizes(times: Times) -> Figure:
-    """Images per second by batch size, a line for each program."""
-    figure = new_figure(3.0, "Training: images per second")
-    axes = figure.add_subplot(xlabel="batch size")
-    for program, name in NAMES.items():
-        style = "o--" if program == LOWER_BOUND else "o-"
-        rates = times.images_per_second(program)
-        axes.semilogx(BATCH_SIZES, rates, style, markersize=4, label=name)
-    axes.set_xticks(BATCH_SIZES, [f"{size:,}" for size in BATCH_SIZES])
-    axes.minorticks_off()
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.grid(axis="y")
-    figure.legend(loc="outside lower left", ncols=2, fontsize=SMALL)
-    return figure
-
-
-def write_pages() -> None:
-    """Writes the sections and the chart."""
-    common.write(texts())
-    chart = plot_batch_sizes(Times(load("article", "batch size")))
-    chart.savefig(common.BENCHMARKS / "batch_size.png")

@@ -3,27 +3,23 @@
     python benchmarks/translation.py --ckpt_path mlp.ckpt cnn.ckpt translated.ckpt
 
 The test images are shifted left, right, up and down. Accuracies go to `results/translation.csv`,
-their means over the four directions to `translation.png` and docs/benchmarks.md.
+their means over the four directions to docs/benchmarks.md.
 """
 
 import csv
-import itertools
 from pathlib import Path
 
 import common
 import torch
-from common import BENCHMARKS, DOCS, RESULTS, Section, Texts, markdown_table
-from matplotlib.figure import Figure
+from common import DOCS, RESULTS, Section, Texts, markdown_table
 from torch import Tensor
 from torch.nn import functional as F
 
 from fmnist_lightning import FashionClassifier, load_classifier
 from fmnist_lightning.data.dataset import TensorImageDataset, read_dataset
-from fmnist_lightning.data.download import download, raw_folder
-from fmnist_lightning.figures import PERCENT, SMALL, new_figure, styled
+from fmnist_lightning.data.download import raw_folder
 
 SAVED = RESULTS / "translation.csv"
-CHART = BENCHMARKS / "translation.png"
 SECTION = Section(DOCS / "benchmarks.md", "translation", "translation.py")
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # (rows, columns)
 MAX_SHIFT = 10  # pixels
@@ -37,26 +33,16 @@ def translate(images: Tensor, rows: int, columns: int) -> Tensor:
 
 
 @torch.inference_mode()
-def compute_accuracy(classifier: FashionClassifier, images: Tensor, labels: Tensor) -> float:
-    """Accuracy, 0 to 1, on the device of the images."""
-    batches = zip(torch.split(images, 500), torch.split(labels, 500), strict=True)
-    num_correct = sum(int((classifier(x).argmax(dim=1) == y).sum()) for x, y in batches)
-    return num_correct / len(labels)
-
-
 def measure(classifier: FashionClassifier, dataset: TensorImageDataset) -> Accuracies:
     """Accuracy for each direction and each shift from 0 to ``MAX_SHIFT`` pixels."""
-    return {
-        name: [
-            compute_accuracy(
-                classifier,
-                translate(dataset.images, rows * pixels, columns * pixels),
-                dataset.labels,
-            )
-            for pixels in range(MAX_SHIFT + 1)
-        ]
-        for name, (rows, columns) in DIRECTIONS.items()
-    }
+    accuracies: Accuracies = {name: [] for name in DIRECTIONS}
+    for name, (rows, columns) in DIRECTIONS.items():
+        for pixels in range(MAX_SHIFT + 1):
+            images = translate(dataset.images, rows * pixels, columns * pixels)
+            scores = torch.cat([classifier(batch) for batch in torch.split(images, 500)])
+            is_correct = scores.argmax(dim=1) == dataset.labels
+            accuracies[name].append(is_correct.double().mean().item())
+    return accuracies
 
 
 def save(networks: dict[str, Accuracies]) -> None:
@@ -90,36 +76,17 @@ def texts() -> Texts:
     return {SECTION: markdown_table([f"{column}:" for column in ("pixels", *means)], rows)}
 
 
-@styled
-def plot_means(means: Accuracies) -> Figure:
-    """A line for each network."""
-    figure = new_figure(2.8 + 0.09 * len(means), "Robustness to translation")
-    axes = figure.add_subplot(ylim=(0, 1.02), ylabel="test accuracy")
-    axes.set(xlabel="shift in pixels, mean of four directions")
-    for (name, accuracies), marker in zip(means.items(), itertools.cycle("osD^v")):
-        axes.plot(accuracies, marker=marker, markersize=4, label=name)
-    axes.yaxis.set_major_formatter(PERCENT)
-    axes.grid(axis="y")
-    figure.legend(loc="outside lower left", ncols=2, fontsize=SMALL)
-    return figure
-
-
 def main() -> None:
-    """Measures, saves, and writes table and chart."""
+    """Measures, saves, and writes the table."""
     parser = common.create_parser(__doc__)
-    parser.add_argument("--data-dir", default="data", type=Path)
     parser.add_argument("--ckpt_path", nargs="+", default=[], type=Path, metavar="CKPT")
     args = parser.parse_args()
-    if not args.table:
-        if not args.ckpt_path:
-            parser.error("give --ckpt_path or --table")
-        download(args.data_dir)
-        dataset = read_dataset(raw_folder(args.data_dir), train=False)
+    if args.ckpt_path:
+        dataset = read_dataset(raw_folder(common.prepare_data()), train=False)
         networks = {}
         for path in args.ckpt_path:
             networks[path.stem] = measure(load_classifier(path).float(), dataset)
         save(networks)
-    plot_means(load_means()).savefig(CHART)
     common.write(texts())
 
 

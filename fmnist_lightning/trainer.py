@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from fmnist_lightning.internals.console import EpochBar, can_show_bar, print_line
+from fmnist_lightning.internals.memory import prepare_memory
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.step import ReplaceStep
 from fmnist_lightning.internals.threads import set_num_threads
@@ -19,7 +20,7 @@ from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO, read_checkpoint
 from fmnist_lightning.runs.run_checkpoint import RunCheckpoint, check_best
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
 
-LIGHTNING_VERSION = "2.6"  # of the loops that FastFitLoop and CorrectedFitLoop extend
+LIGHTNING_VERSION = "2.6"  # of the loops that FastEpochLoop and CorrectedFitLoop extend
 
 
 def create_trainer(
@@ -57,6 +58,7 @@ def create_trainer(
         ValueError: If ``best.ckpt`` in the current folder is not from a fit.
     """
     set_num_threads(num_threads)
+    prepare_memory()
     is_dry = bool(kwargs.get("fast_dev_run"))  # writes nothing
     should_save = not is_dry and kwargs.get("enable_checkpointing") is not False
     root = runs.find_root(default_root_dir)
@@ -92,11 +94,11 @@ def with_loop(trainer: Trainer, fast_loop: bool) -> Trainer:
                 f"end without a validation; that of this package extends {LIGHTNING_VERSION} only"
             )
     else:
-        from fmnist_lightning.internals import fast_loop as fast
-        from fmnist_lightning.internals import loop_fixes
+        from fmnist_lightning.internals.fast_loop import FastEpochLoop
+        from fmnist_lightning.internals.loop_fixes import CorrectedEpochLoop, CorrectedFitLoop
 
-        loop_class = fast.FastFitLoop if fast_loop else loop_fixes.CorrectedFitLoop
-        trainer.fit_loop = loop_class(trainer)
+        epoch_loop_class = FastEpochLoop if fast_loop else CorrectedEpochLoop
+        trainer.fit_loop = CorrectedFitLoop(trainer, epoch_loop_class)
     return trainer
 
 

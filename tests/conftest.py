@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from fmnist_lightning.__main__ import main
 from fmnist_lightning.data import download as sources
-from fmnist_lightning.reports import EvaluationFigures
+from fmnist_lightning.reports import EvaluationFigures, TensorBoardSetup
 
 # The networks are tiny: more threads would be slower.
 torch.set_num_threads(1)
@@ -85,19 +84,17 @@ def _isolation(
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     if "real" in request.keywords:
         return
-    monkeypatch.setattr(sources, "FILES", as_data_files(tiny_files))
+    monkeypatch.setattr(sources, "FILES", hashes(tiny_files))
     monkeypatch.setattr(sources, "MIRRORS", ())
     monkeypatch.setattr(sources, "DEBIAN_FOLDER", Path("/nowhere/fashion-mnist"))
-    monkeypatch.setattr(shutil, "which", lambda name: None)  # no apt-get
+    monkeypatch.setattr(sources, "APT_SCRIPT", "echo no apt-get >&2; exit 1")
     if "reports" not in request.path.parts:  # drawing takes longer than a tiny training
         monkeypatch.setattr(EvaluationFigures, "log_figures", lambda *args: None)
+        monkeypatch.setattr(TensorBoardSetup, "on_train_start", lambda *args: None)
 
 
-def as_data_files(files: dict[str, bytes]) -> tuple[sources.DataFile, ...]:
-    return tuple(
-        sources.DataFile(name, len(content), hashlib.sha256(content).hexdigest())
-        for name, content in files.items()
-    )
+def hashes(files: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
 @pytest.fixture

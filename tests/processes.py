@@ -1,9 +1,9 @@
 """Commands in separate processes, with faults injected."""
 
 import functools
-import importlib
 import multiprocessing
 import os
+import pkgutil
 import resource
 import signal
 import sys
@@ -18,6 +18,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import LightningModule
 
 from fmnist_lightning.data import download as sources
+from fmnist_lightning.reports import EvaluationFigures, TensorBoardSetup
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # Imported once, in a process without threads that is forked for each command.
@@ -35,33 +36,23 @@ def drop_privileges() -> None:
         os.setuid(65534)
 
 
-def is_any_call(*args: Any, **kwargs: Any) -> bool:
-    return True
-
-
 class Fault(NamedTuple):
-    """A signal or an action just before a call of a function, once.
+    """A signal or an action just before a call of a function, once."""
 
-    Attributes:
-        function: Its path, such as ``os.fsync``.
-        when: Whether it is this call, from its arguments; the first call by default.
-        signal: Sent to the own process; 0 is none.
-        action: Called after the signal.
-    """
-
-    function: str
-    when: Callable[..., bool] = is_any_call
-    signal: int = signal.SIGKILL
-    action: Callable[[], None] | None = None
+    function: str  # its path, such as ``os.fsync``
+    when: Callable[..., bool] | None = None  # which call, by its arguments; None is the first
+    signal: int = signal.SIGKILL  # sent to the own process; 0 is none
+    action: Callable[[], None] | None = None  # called after the signal
 
     def inject(self) -> None:
         """Replaces the function."""
-        owner, name = _find(self.function)
+        path, _, name = self.function.rpartition(".")
+        owner = pkgutil.resolve_name(path)
         original = getattr(owner, name)
 
         @functools.wraps(original)
         def faulty(*args: Any, **kwargs: Any) -> Any:
-            if self.when(*args, **kwargs):
+            if self.when is None or self.when(*args, **kwargs):
                 setattr(owner, name, original)
                 os.kill(os.getpid(), self.signal)
                 if self.action is not None:
@@ -91,30 +82,11 @@ def _is_new_checkpoint(name: str, step: int, temporary: Path, target: Path) -> b
     return is_named and torch.load(temporary)["global_step"] == step
 
 
-def _find(path: str) -> tuple[Any, str]:
-    """The module or class that holds an attribute, and the name of the attribute."""
-    parts = path.split(".")
-    for num in range(len(parts) - 1, 0, -1):
-        try:
-            owner = importlib.import_module(".".join(parts[:num]))
-        except ImportError:
-            continue
-        for part in parts[num:-1]:
-            owner = getattr(owner, part)
-        return owner, parts[-1]
-    raise ImportError(path)
-
-
 class Process(NamedTuple):
-    """A command that was started.
-
-    Attributes:
-        process: The process.
-        output: The file with its stdout and stderr.
-    """
+    """A command that was started."""
 
     process: ForkServerProcess
-    output: Path
+    output: Path  # with its stdout and stderr
 
     def wait(self, seconds: float = 120) -> int:
         """Waits for the exit code; that of a signal is negative."""
@@ -144,6 +116,7 @@ def start(
     fault: Fault | None = None,
     first: Callable[[], None] | None = None,
     environment: dict[str, str] | None = None,
+    draws: bool = False,
 ) -> Process:
     """Starts a command in the current folder.
 
@@ -152,11 +125,12 @@ def start(
         fault: The fault to inject.
         first: Called in the process before the command; a function of a module.
         environment: Environment variables to set.
+        draws: Whether ``fit`` draws figures, which takes longer than a tiny training.
     """
     output = Path.cwd() / f"output-{time.monotonic_ns()}.txt"
     process = CONTEXT.Process(
         target=_run,
-        args=(args, Path.cwd(), sources.FILES, output, fault, first, environment or {}),
+        args=(args, Path.cwd(), sources.FILES, output, fault, first, environment or {}, draws),
     )
     process.start()
     return Process(process, output)
@@ -165,11 +139,12 @@ def start(
 def _run(
     args: Sequence[str],
     folder: Path,
-    files: tuple[sources.DataFile, ...],
+    files: dict[str, str],
     output: Path,
     fault: Fault | None,
     first: Callable[[], None] | None,
     environment: dict[str, str],
+    draws: bool,
 ) -> None:
     """The main function of the process."""
     os.chdir(folder)
@@ -188,7 +163,10 @@ def _run(
     sources.FILES = files
     sources.MIRRORS = ()
     sources.DEBIAN_FOLDER = Path("/nowhere")
-    sources.DEBIAN_PACKAGE = "no-such-package"
+    sources.APT_SCRIPT = "exit 1"
+    if not draws:
+        EvaluationFigures.log_figures = lambda *args: None  # type: ignore[method-assign]
+        TensorBoardSetup.on_train_start = lambda *args: None  # type: ignore[method-assign]
     if first is not None:
         first()
     if fault is not None:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image, ImageDraw
 
-from fmnist_lightning import FashionMNISTDataModule
+from fmnist_lightning import FashionClassifier, FashionMNISTDataModule
 
 SHIRT = [(60, 40), (140, 40), (180, 90), (160, 110), (140, 95), (140, 200), (60, 200), (60, 95)]
 
@@ -34,6 +35,46 @@ TINY_OPTIONS = [
 def tiny_data(**kwargs: Any) -> FashionMNISTDataModule:
     """The data module of the tiny dataset."""
     return FashionMNISTDataModule(**{"train_size": 480, "val_size": 120, "batch_size": 50} | kwargs)
+
+
+class Recorder(Callback):
+    """Records of every step its loss, its learning rate, and whether its batch is shared memory."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.rates: list[float] = []
+        self.was_shared: list[bool] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.losses.append(float(outputs["loss"]))
+        self.was_shared.append(batch[1].is_shared())
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def train(
+    classifier: FashionClassifier, *data: Any, epochs: int = 2, logger: Any = False
+) -> tuple[Trainer, Recorder]:
+    """Fits with a data module or data loaders."""
+    recorder = Recorder()
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=epochs,
+        callbacks=recorder,
+        logger=logger,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=4,
+    )
+    trainer.fit(classifier, *data)
+    return trainer, recorder
 
 
 def train_teacher(config: Path, fit: Callable[..., Path]) -> None:

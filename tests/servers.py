@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Server:
-    """A real web server on this machine that serves a folder and lists the requests."""
+    """A web server that serves a folder and lists the requests."""
 
     def __init__(self, folder: Path, delay: float = 0) -> None:
         self.requests: list[str] = []
@@ -36,32 +36,34 @@ class Server:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
-def respond(fault: str, name: str, content: bytes, connection: socket.socket) -> None:
+def respond(fault: str, content: bytes, connection: socket.socket) -> None:
     """Responds to a request for a file as a server or network with a fault does."""
-    statuses = {"404": "404 Not Found", "500": "500 Oops", "loop": "302 Found"}
-    half = content[: len(content) // 2]
-    others = {
-        "another set": gzip.compress(b"MNIST" + gzip.decompress(content)[5:]),
-        "a page": b"<html>Please log in to the network</html>",
-    }
-    parts = {"stalls": half, "resets": half, "ends early": half, "says nothing": b""}
-    body = (others | parts).get(fault, content)
-    lengths = {
-        "says more": len(content) + 1000,
-        "says less": len(half),
-        "says nonsense": "many",
-    }
-    length = lengths.get(fault, len(others.get(fault, content)))
+    length, body = len(content), content
+    status = b"404 Not Found" if fault == "404" else b"200 OK"
+    if fault == "says more":
+        length += 1000
+    elif fault == "says less":
+        length //= 2
+    elif fault in ("stalls", "resets", "ends early"):
+        body = content[: length // 2]
+    elif fault == "another set":
+        body = gzip.compress(b"MNIST" + gzip.decompress(content)[5:])
+        length = len(body)
+    elif fault == "a page":
+        body = b"<html>Please log in to the network</html>"
+        length = len(body)
     if fault == "no HTTP":
         connection.sendall(b"220 welcome\r\n")
         return
-    status = statuses.get(fault, "200 OK")
-    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nLocation: /{name}\r\n"
-    connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
-    for index in range(60 if fault == "trickles" else 0):
-        connection.sendall(body[index : index + 1])
-        time.sleep(0.01)
-    connection.sendall(body[60:] if fault == "trickles" else body)
+    head = [b"HTTP/1.1 " + status, b"Connection: close"]
+    if fault == "says nonsense":
+        head.append(b"Content-Length: many")
+    else:
+        head.append(b"Content-Length: %d" % length)
+    connection.sendall(b"\r\n".join([*head, b"", b""]))
+    if fault == "says nothing":
+        return
+    connection.sendall(body)
     if fault == "stalls":
         time.sleep(2)
     elif fault == "resets":
@@ -70,7 +72,7 @@ def respond(fault: str, name: str, content: bytes, connection: socket.socket) ->
 
 
 class FaultyServer(socketserver.ThreadingTCPServer):
-    """A real server on this machine that has one fault.
+    """A web server that has one fault.
 
     Args:
         fault: Which, see :func:`respond`.
@@ -86,7 +88,7 @@ class FaultyServer(socketserver.ThreadingTCPServer):
                 while self.rfile.readline().strip():
                     pass
                 with contextlib.suppress(OSError):  # the client closed the connection
-                    respond(fault, name, (packed / name).read_bytes(), self.connection)
+                    respond(fault, (packed / name).read_bytes(), self.connection)
 
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"

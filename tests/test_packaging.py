@@ -17,17 +17,6 @@ PACKAGE = ROOT / "fmnist_lightning"
 CONFIGS = {path.name for path in (ROOT / "configs").iterdir()}
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """The unpacked source distribution."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        name = build_meta.build_sdist(str(tmp_path))
-    with tarfile.open(tmp_path / name) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path / name.removesuffix(".tar.gz")
-
-
 def run(*args: str, site: Path) -> str:
     """Runs Python with the packages in a folder before all others."""
     done = subprocess.run(
@@ -44,21 +33,19 @@ def run(*args: str, site: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of setuptools
 def test_wheel_of_the_source_distribution_works_in_an_empty_folder(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracked = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    missing = {
-        name
-        for name in tracked.stdout.splitlines()
-        if not name.startswith(".") and not (source / name).exists()
-    }
-    assert not missing
+    monkeypatch.chdir(ROOT)
+    name = build_meta.build_sdist(str(tmp_path))
+    with tarfile.open(tmp_path / name) as archive:
+        archive.extractall(tmp_path, filter="data")
+    source = tmp_path / name.removesuffix(".tar.gz")
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=False)
+    for path in tracked.stdout.splitlines():
+        assert path.startswith(".") or (source / path).exists()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(source)
-        wheel = tmp_path / build_meta.build_wheel(str(tmp_path))
+    monkeypatch.chdir(source)
+    wheel = tmp_path / build_meta.build_wheel(str(tmp_path))
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)

@@ -105,19 +105,6 @@ def test_output_of_the_readme_is_that_of_the_saved_run() -> None:
     assert lines[1] == "test accuracy 89.37 % (8,937/10,000)"
 
 
-def test_lines_of_the_three_versions_are_those_of_their_files() -> None:
-    lines = re.findall(r"^\| .* \| (?:about )?([\d,]+)(?: \(core\))? \| \d\.\d\d \| ", README, re.M)
-    examples = [ROOT / "examples" / f"{name}.py" for name in ("plain_pytorch", "minimal_lightning")]
-    core = re.findall(
-        r"^\d+\. `([\w/]+\.py)`: ", section("Code tour").partition("What happens")[0], re.M
-    )
-    counts = [
-        sum(len(path.read_text().splitlines()) for path in paths)
-        for paths in (examples[:1], examples[1:], [PACKAGE / name for name in core])
-    ]
-    assert [int(num.replace(",", "")) for num in lines] == [*counts[:2], round(counts[2], -2)]
-
-
 # ---- commands ----------------------------------------------------------------------------------
 
 
@@ -175,12 +162,18 @@ def test_each_change_trains(options: str, run: Run) -> None:
     assert "epoch  1/1" in out
 
 
-def test_commands_of_the_tables_run(fit: Callable[..., Path], run: Run) -> None:
+def test_commands_of_the_tables_and_of_the_resume_page_run(
+    fit: Callable[..., Path], run: Run
+) -> None:
     found = re.findall(r"`((?:validate|test|predict) --.*?)`", section("From the tutorial"))
     assert len(found) == 2
     fit()
     for command in found:
         assert run(*command.split())[0] == 0, command
+    ((resume),) = commands((ROOT / "docs" / "resume-and-faults.md").read_text())
+    code, out, err = run(*resume)
+    assert code == 0, err
+    assert out.startswith("Resuming runs/")
 
 
 @pytest.mark.usefixtures("my_module")
@@ -195,14 +188,6 @@ def test_commands_of_the_library_page_run(run: Run) -> None:
     code, out, _ = run(*test.split())
     assert code == 0
     assert "  bright " in out
-
-
-def test_command_of_the_resume_page_runs(fit: Callable[..., Path], run: Run) -> None:
-    fit()
-    ((resume),) = commands((ROOT / "docs" / "resume-and-faults.md").read_text())
-    code, out, err = run(*resume)
-    assert code == 0, err
-    assert out.startswith("Resuming runs/")
 
 
 def test_options_of_all_pages_exist(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,15 +104,15 @@ def check_conflicts(model: Settings, data: Namespace, checkpoint: Checkpoint) ->
 
     Another split would turn training images into validation images.
     """
-    hparams = checkpoint.content["hyper_parameters"]
-    saved = {"model": {key: hparams.get(key) for key in model}, "data": {}}
-    given = {"model": model, "data": {}}
-    saved_data = checkpoint.content.get("data")
-    if saved_data and saved_data["class_path"] == data.class_path:
-        for key in SPLIT_KEYS:
-            saved["data"][key] = saved_data["init_args"].get(key)
-            given["data"][key] = data.init_args.get(key)
-    if difference := find_difference(saved, given):
+    hparams, spec = checkpoint.content["hyper_parameters"], checkpoint.content.get("data")
+    difference = find_difference({key: hparams.get(key) for key in model}, model, "model")
+    if not difference and spec and spec["class_path"] == data.class_path:
+        saved, current = (
+            {key: args.get(key) for key in SPLIT_KEYS}
+            for args in (spec["init_args"], data.init_args)
+        )
+        difference = find_difference(saved, current, "data")
+    if difference:
         name, in_checkpoint, here = difference
         raise ValueError(
             f"--{name.replace('.init_args', '')} {here} conflicts with the checkpoint "
@@ -224,7 +224,7 @@ def predict(args: Namespace, checkpoint: Checkpoint) -> int:
         from fmnist_lightning.photos.report import PhotoReport
 
         photos = PhotoDataset(args.photos)
-        report = PhotoReport(photos, run_dir, classifier.classes, args.list_skipped)
+        report = PhotoReport(photos, run_dir, classifier.classes)
         trainer.callbacks.append(report)  # type: ignore[attr-defined]
         trainer.predict(PhotoClassifier(classifier), photo_loader(photos), return_predictions=False)
     if report.num_skipped:

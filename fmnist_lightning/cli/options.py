@@ -81,7 +81,6 @@ HELP = {
 {CHECKPOINT_HELP}
   --photos PATH ...              Classify photos instead: files, folders, or patterns in quotes.
                                  In folders named after classes, they give the accuracy too.
-  --list_skipped                 With --photos, name the files that are no images.
   --index N                      Show one test image, by its number.""",
     "demo": f"""Serves a page on which a checkpoint classifies photos, for this machine only.
 {CHECKPOINT_HELP}
@@ -174,7 +173,6 @@ def build_parser(command: str, settings: Settings) -> LightningArgumentParser:
         )
     elif command == "predict":
         parser.add_argument("--photos", nargs="+", type=str)
-        parser.add_argument("--list_skipped", action="store_true")
         parser.add_argument("--index", type=int | None)
     elif command == "export":
         parser.add_argument("--output", type=str, default="model.onnx")

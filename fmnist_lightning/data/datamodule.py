@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -17,7 +16,7 @@ from fmnist_lightning.data.dataset import (
     read_dataset,
     split_indices,
 )
-from fmnist_lightning.data.download import DataError, download, raw_folder
+from fmnist_lightning.data.download import download, raw_folder
 from fmnist_lightning.internals.specs import find_difference
 
 # The arguments that decide which images are for training and which for validation.
@@ -27,10 +26,10 @@ SPLIT_KEYS = ("split_seed", "train_size", "val_size")
 class InMemoryDataModule(LightningDataModule):
     """Images in memory, with a seeded split. Subclasses set ``classes`` and override ``read``.
 
-    Batches are pairs of images, uint8, shape (N, 28, 28), and labels, int64, shape (N,). While a
-    trainer runs, the whole dataset is on its device and batches are sliced there. Checkpoints store
-    the split; resuming one with another split is an error, because it would turn training images
-    into validation images.
+    Batches are pairs of images, uint8, shape (N, 28, 28), and labels, int64, shape (N,). A loader
+    copies the whole dataset to the device of the trainer and slices batches there. Checkpoints
+    store the split; resuming one with another split is an error, because it would turn training
+    images into validation images.
 
     Args:
         batch_size: Images per optimizer step, over all devices together.
@@ -41,7 +40,7 @@ class InMemoryDataModule(LightningDataModule):
         val_size: Validation images; None takes a fifth.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a batch size is below 1.
     """
 
     classes: Sequence[str]
@@ -58,37 +57,27 @@ class InMemoryDataModule(LightningDataModule):
         val_size: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value, min_value in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", 1 if eval_batch_size is None else eval_batch_size, 1),
-            ("split_seed", split_seed, 0),
-        ):
-            if value is None or value < min_value:  # null passes the parser
-                raise ValueError(f"{name} must be at least {min_value}, not {value}")
+        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size is not None and size < 1:
+                raise ValueError(f"{name} must be at least 1, not {size}")
         self.save_hyperparameters()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.split_args: dict[str, Any] = {
-            "split_seed": split_seed,
-            "train_size": train_size,
-            "val_size": val_size,
-        }
+        self.split_args: dict[str, Any] = {key: self.hparams[key] for key in SPLIT_KEYS}
 
     @override
     def setup(self, stage: str) -> None:
         """Reads the images that ``fit``, ``validate``, ``test`` or ``predict`` needs."""
-        self._check_trainer()
         if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
-            train, val = self.read("train"), self.read("val")
-            assert train is not None
-            self.train_dataset, self.val_dataset = (
-                (train, val) if val is not None else self._split(train)
-            )
+            train: Any = self.read("train")
+            val = self.read("val")
+            both = self._split(train) if val is None else (train, val)
+            self.train_dataset, self.val_dataset = both
         if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
-            test = self.read("test")
-            assert test is not None
+            test: Any = self.read("test")
             self.test_dataset = test
-        self._move_datasets(self._device)
+        if self.trainer:
+            self._check_trainer(self.trainer)
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -97,18 +86,13 @@ class InMemoryDataModule(LightningDataModule):
 
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._eval_loader(self.val_dataset)
+        return self._loader(self.val_dataset, self.eval_batch_size)
 
     @override
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._eval_loader(self.test_dataset)
+        return self._loader(self.test_dataset, self.eval_batch_size)
 
     predict_dataloader = test_dataloader
-
-    @override
-    def teardown(self, stage: str) -> None:
-        """Moves the images back to the CPU."""
-        self._move_datasets(torch.device("cpu"))
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -126,69 +110,44 @@ class InMemoryDataModule(LightningDataModule):
             )
 
     def read(self, split: str) -> TensorImageDataset | None:
-        """Reads the images of ``train``, ``val`` or ``test``; None means to split ``train``.
-
-        Raises:
-            DataError: If the files are missing.
-        """
+        """Reads the images of ``train``, ``val`` or ``test``; None means to split ``train``."""
         raise NotImplementedError
 
     def _split(self, dataset: TensorImageDataset) -> tuple[TensorImageDataset, TensorImageDataset]:
-        self._fill_split_args(len(dataset))
-        train_indices, val_indices = split_indices(len(dataset), **self.split_args)
-        return dataset.subset(train_indices), dataset.subset(val_indices)
-
-    def _fill_split_args(self, num: int) -> None:
-        """Sets the sizes of the split that are None, for ``num`` images."""
-        args = self.split_args
+        """Training and validation images, after the sizes that are None are set."""
+        args, num = self.split_args, len(dataset)
         if args["val_size"] is None:
             args["val_size"] = num // 5
         if args["train_size"] is None:
             args["train_size"] = num - args["val_size"]
-
-    def _eval_loader(self, dataset: TensorImageDataset) -> DataLoader[Batch]:
-        default = 250 if self._device.type == "cpu" else 1_000
-        return self._loader(dataset, self.eval_batch_size or default)
+        train, val = split_indices(num, **args)
+        return dataset.subset(train), dataset.subset(val)
 
     def _loader(
-        self, dataset: TensorImageDataset, batch_size: int, shuffle: bool = False
+        self, dataset: TensorImageDataset, batch_size: int | None, shuffle: bool = False
     ) -> DataLoader[Batch]:
-        sampler = DistributedBatchSampler(
-            dataset,
-            batch_size=max(1, batch_size // self._world_size),
-            shuffle=shuffle,
-            seed=global_seed() or 0,
-            num_replicas=self._world_size,
-            rank=self.trainer.global_rank if self.trainer else 0,
-        )
+        if self.trainer:
+            dataset = dataset.to(self.trainer.strategy.root_device)
+        if batch_size is None:
+            batch_size = 250 if dataset.images.device.type == "cpu" else 1_000
+        world_size = getattr(self.trainer, "world_size", 1)
+        rank = getattr(self.trainer, "global_rank", 0)
+        batch_size = max(1, batch_size // world_size)
+        seed = global_seed() or 0
+        sampler = DistributedBatchSampler(dataset, batch_size, shuffle, seed, world_size, rank)
         return DataLoader(dataset, batch_size=None, sampler=sampler)  # it yields whole batches
 
-    def _move_datasets(self, device: torch.device) -> None:
-        for name in ("train_dataset", "val_dataset", "test_dataset"):
-            if hasattr(self, name):
-                setattr(self, name, getattr(self, name).to(device))
-
-    def _check_trainer(self) -> None:
-        """Raises ValueError where a setting can't work with this trainer."""
-        if self.batch_size % self._world_size:
+    def _check_trainer(self, trainer: Any) -> None:
+        if self.batch_size % trainer.world_size:
             raise ValueError(
-                f"batch_size {self.batch_size} is for all devices together and can't be divided "
-                f"by {self._world_size} devices; choose a multiple of {self._world_size}"
+                f"batch_size {self.batch_size} is for all devices together and can't be divided by "
+                f"{trainer.world_size} devices; choose a multiple of {trainer.world_size}"
             )
-        overfit_batches: Any = getattr(self.trainer, "overfit_batches", 0)
-        if overfit_batches:  # Lightning would replace our sampler by one of single images
+        if trainer.overfit_batches:  # Lightning would replace our sampler by one of single images
             raise ValueError(
-                f"overfit_batches {overfit_batches} is not supported, because batches are sliced "
-                "from memory; set --data.train_size to the number of images to overfit"
+                f"overfit_batches {trainer.overfit_batches} is not supported, because batches are "
+                "sliced from memory; set --data.train_size to the number of images to overfit"
             )
-
-    @property
-    def _device(self) -> torch.device:
-        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-
-    @property
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
 
 
 class FashionMNISTDataModule(InMemoryDataModule):
@@ -200,9 +159,6 @@ class FashionMNISTDataModule(InMemoryDataModule):
         train_size: Training images, of the 60,000 of the official training set.
         val_size: Validation images, of the same 60,000.
         **kwargs: Of :class:`InMemoryDataModule`, such as ``batch_size``.
-
-    Raises:
-        ValueError: If a number is out of range.
     """
 
     classes = CLASSES
@@ -215,8 +171,6 @@ class FashionMNISTDataModule(InMemoryDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(train_size=train_size, val_size=val_size, **kwargs)
-        self._fill_split_args(60_000)
-        split_indices(60_000, **self.split_args)  # raises where the sizes don't fit
         self.data_dir = data_dir
 
     @override
@@ -228,7 +182,4 @@ class FashionMNISTDataModule(InMemoryDataModule):
     def read(self, split: str) -> TensorImageDataset | None:
         if split == "val":
             return None
-        try:
-            return read_dataset(raw_folder(self.data_dir), train=split == "train")
-        except FileNotFoundError as error:
-            raise DataError(f"{error.filename} is missing; call prepare_data() first") from error
+        return read_dataset(raw_folder(self.data_dir), train=split == "train")

@@ -1,6 +1,5 @@
 """Fashion-MNIST in memory: images and labels, split, batches of indices. Plain PyTorch."""
 
-import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ class TensorImageDataset(Dataset[Batch]):
         labels: Class indices from 0, int64, shape (N,).
 
     Raises:
-        ValueError: If a tensor has another type or shape, or a label is negative.
+        ValueError: If a tensor has another type or shape.
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
@@ -38,8 +37,6 @@ class TensorImageDataset(Dataset[Batch]):
                 "images must be uint8 of shape (N, H, W), and labels int64 of shape (N,); got "
                 f"{images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}"
             )
-        if (labels < 0).any():
-            raise ValueError(f"labels must be at least 0, not {labels.min()}")
         self.images, self.labels = images, labels
 
     def __len__(self) -> int:
@@ -47,19 +44,17 @@ class TensorImageDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int | Tensor) -> Batch:
         """One image, (H, W), and its label; or M of them, for an index of shape (M,), int64."""
-        if isinstance(index, Tensor) and index.dim():  # a batch; indexing would be slower
+        if isinstance(index, Tensor) and index.dim():  # index_select is faster than indexing
             return self.images.index_select(0, index), self.labels.index_select(0, index)
         return self.images[index], self.labels[index]
 
     def subset(self, indices: Tensor) -> "TensorImageDataset":
-        """Copies the images and labels at ``indices``, int64, shape (M,), to a new dataset."""
+        """Copies the images and labels at ``indices``, int64, shape (M,)."""
         return TensorImageDataset(*self[indices])
 
     def to(self, device: torch.device) -> "TensorImageDataset":
         """The dataset on ``device``; tensors that are there already are shared, not copied."""
-        moved = copy.copy(self)  # without __init__: these tensors need no second check
-        moved.images, moved.labels = self.images.to(device), self.labels.to(device)
-        return moved
+        return TensorImageDataset(self.images.to(device), self.labels.to(device))
 
 
 def read_dataset(folder: Path, *, train: bool) -> TensorImageDataset:
@@ -90,12 +85,9 @@ def split_indices(
 class DistributedBatchSampler(DistributedSampler[Batch]):
     """Yields the indices of each batch, int64, shape (batch_size,), on the dataset's device.
 
-    The batch is ``dataset[indices]``, which a ``DataLoader`` with ``batch_size=None`` reads. The
-    order depends on the seed and on the epoch, which Lightning sets, or is that of the dataset.
-
-    Of several devices, each has a rank and takes every ``num_replicas``-th index. With ``shuffle``,
-    all take equally many, so up to ``num_replicas - 1`` images come twice. Lightning would replace
-    a sampler that is no ``DistributedSampler`` by one of its own.
+    The order depends on the seed and on the epoch, which Lightning sets, or is that of the dataset.
+    Each rank takes every ``num_replicas``-th index. With ``shuffle``, all take equally many, so up
+    to ``num_replicas - 1`` images come twice.
     """
 
     def __init__(
@@ -109,10 +101,10 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle, seed)
         self.batch_size = batch_size
-        self.device = dataset.images.device
+        self.num, self.device = len(dataset), dataset.images.device
         if not shuffle:  # the base class would repeat images, which would count twice
-            self.total_size = len(dataset)
-            self.num_samples = len(range(rank, len(dataset), num_replicas))
+            self.total_size = self.num
+            self.num_samples = len(range(rank, self.num, num_replicas))
 
     @override
     def __len__(self) -> int:
@@ -120,17 +112,14 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
 
     @override
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
-        # The order is drawn when the first batch is asked for, as this is a generator: a resumed
-        # run makes the iterator before Lightning sets the epoch.
-        num: int = len(self.dataset)  # type: ignore[arg-type]
-        indices = torch.arange(num)
+        # A generator, so the order is drawn when the first batch is asked for: a resumed run makes
+        # the iterator before Lightning sets the epoch.
+        order = torch.arange(self.num)
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed + self.epoch)
-            indices = torch.randperm(num, generator=generator)
-        if self.num_replicas > 1:
-            positions = torch.arange(self.total_size)[self.rank :: self.num_replicas]
-            indices = indices[positions % num]  # of this rank, (num_samples,)
-        yield from torch.split(indices.to(self.device), self.batch_size)
+            order = torch.randperm(self.num, generator=generator)
+        positions = torch.arange(self.total_size)[self.rank :: self.num_replicas] % self.num
+        yield from torch.split(order[positions].to(self.device), self.batch_size)
 
 
 def global_seed() -> int | None:

@@ -18,8 +18,6 @@ from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.data.dataset import IMAGE_SIZE, TensorImageDataset
 from fmnist_lightning.data.download import DataError
 
-SIZE = (IMAGE_SIZE, IMAGE_SIZE)
-
 
 class ImageFolderDataModule(InMemoryDataModule):
     """Images of any classes from a folder.
@@ -38,7 +36,6 @@ class ImageFolderDataModule(InMemoryDataModule):
 
     Raises:
         DataError: If the folder has no images.
-        ValueError: If a number is out of range.
     """
 
     def __init__(self, data_dir: str, **kwargs: Any) -> None:
@@ -58,8 +55,6 @@ class ImageFolderDataModule(InMemoryDataModule):
             return read_image_folder(self.folder / split, self.classes)
         images = read_image_file(self._idx_file(split, "images-idx3"))
         labels = read_label_file(self._idx_file(split, "labels-idx1"))
-        if images.shape[1:] != SIZE:
-            raise DataError(f"the images in {self.folder} have {tuple(images.shape[1:])} pixels")
         unknown = set(labels.tolist()) - set(self.idx_labels.tolist())
         if unknown:
             raise DataError(f"{self.folder} has labels without training images: {unknown}")
@@ -71,18 +66,15 @@ class ImageFolderDataModule(InMemoryDataModule):
         if len(paths) != 1:
             raise DataError(
                 f"{self.folder} needs folders train/CLASS and test/CLASS of images, or the four "
-                f"IDX files of one dataset; it has {len(paths) or 'no'} *{names[0]}-{kind}-ubyte"
-                + (", gunzip its .gz" if any(self.folder.glob(f"*{kind}-ubyte.gz")) else "")
+                "decompressed IDX files of one dataset; it has "
+                f"{len(paths) or 'no'} *{names[0]}-{kind}-ubyte"
             )
         return str(paths[0])
 
 
 def read_image_folder(folder: Path, classes: Sequence[str]) -> TensorImageDataset:
     """Reads the images in ``folder/CLASS/``; their labels are the positions in ``classes``."""
-    try:
-        files = ImageFolder(str(folder))
-    except FileNotFoundError as error:
-        raise DataError(str(error)) from error
+    files = ImageFolder(str(folder))
     unknown = set(files.classes) - set(classes)
     if unknown:
         raise DataError(f"{folder} has classes without training images: {sorted(unknown)}")
@@ -105,6 +97,7 @@ def read_grayscale(path: str) -> np.ndarray:
             if image.has_transparency_data:
                 black = Image.new("RGBA", image.size, "black")
                 image = Image.alpha_composite(black, image.convert("RGBA"))
-            return np.asarray(image.convert("L").resize(SIZE, Image.Resampling.BICUBIC))
+            image = image.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+            return np.asarray(image)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read the image {path}: {error}") from error

@@ -24,7 +24,7 @@ class CapturedStep:
     Python takes longer to launch the hundred kernels of a small network's step than a GPU takes to
     run them. A graph (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs) launches
     all at once. It is captured at the first batch of each epoch, because what it depends on may
-    change between epochs; a batch of another shape runs op by op.
+    change between epochs; a batch of another shape or type runs op by op.
 
     Args:
         module: A ``FashionClassifier`` whose ``training_loss`` this replaces.
@@ -44,7 +44,7 @@ class CapturedStep:
             self._prepare_epoch(images, labels)
         if (
             self.graph is None
-            or images.shape != self.images.shape
+            or describe(images, labels) != describe(self.images, self.labels)
             or self.trainable != [parameter.requires_grad for parameter in self.parameters]
         ):
             return self.training_loss(images, labels)  # type: ignore[no-any-return]
@@ -107,6 +107,11 @@ class CapturedStep:
         loss, logits = self.training_loss(images, labels)
         loss.backward()
         return loss.detach(), logits.detach()
+
+
+def describe(images: Tensor, labels: Tensor) -> tuple[object, ...]:
+    """What a graph expects of its batches."""
+    return images.shape, images.dtype, labels.shape, labels.dtype
 
 
 def find_obstacle(module: Any) -> str | None:

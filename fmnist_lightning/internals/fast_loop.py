@@ -1,6 +1,5 @@
 """Lightning's loops with a faster step. Not a model to copy."""
 
-import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from fmnist_lightning.internals.loop_fixes import CorrectedEpochLoop, CorrectedFitLoop
-from fmnist_lightning.internals.threads import set_malloc_thresholds
+from fmnist_lightning.internals.loop_fixes import CorrectedEpochLoop
 
 # The hooks of a training step, except those that this loop calls.
 CALLBACK_HOOKS = (
@@ -32,27 +30,6 @@ MODULE_HOOKS = (
     "optimizer_zero_grad",
 )
 DATA_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-
-
-class FastFitLoop(CorrectedFitLoop):
-    """The loop over epochs of :class:`FastEpochLoop`. Assign it to ``trainer.fit_loop``."""
-
-    has_run = False  # one of this process
-
-    def __init__(self, trainer: Trainer) -> None:
-        super().__init__(trainer, FastEpochLoop)
-
-    @override
-    def run(self) -> None:
-        set_malloc_thresholds()
-        if FastFitLoop.has_run:
-            gc.collect()  # or what an earlier fit left would be kept during this one
-        FastFitLoop.has_run = True
-        gc.freeze()  # or the garbage collector would go through all modules every few epochs
-        try:
-            super().run()
-        finally:
-            gc.unfreeze()
 
 
 class NotingResults(_ResultCollection):
@@ -82,9 +59,16 @@ class FastEpochLoop(CorrectedEpochLoop):
         super().__init__(trainer)
         self._results: NotingResults = NotingResults(training=True)
         self.use_fast_path = False
-        self.is_val_epoch = False
+        self.is_val_epoch: bool | None = None  # known while an epoch runs
         self.start_hooks: list[Callable[..., None]] = []
         self.end_hooks: list[Callable[..., None]] = []
+
+    @override
+    def run(self, data_fetcher: _DataFetcher) -> None:
+        try:
+            super().run(data_fetcher)
+        finally:
+            self.is_val_epoch = None
 
     @override
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
@@ -104,6 +88,7 @@ class FastEpochLoop(CorrectedEpochLoop):
         self.is_val_epoch = super()._should_check_val_epoch()
         self.use_fast_path = (
             type(trainer.strategy) is SingleDeviceStrategy
+            and module.automatic_optimization
             and trainer.scaler is None  # of 16-bit floats
             and trainer.accumulate_grad_batches == 1
             and isinstance(trainer.profiler, PassThroughProfiler)
@@ -159,7 +144,8 @@ class FastEpochLoop(CorrectedEpochLoop):
 
     @override
     def _should_check_val_epoch(self) -> bool:
-        return self.is_val_epoch
+        known = self.is_val_epoch  # so that no step has to find out
+        return super()._should_check_val_epoch() if known is None else known
 
     def _optimize(self, batch: Any, batch_idx: int) -> Tensor:
         """Forward pass, backward pass and optimizer step; returns the loss, shape ()."""

@@ -31,7 +31,7 @@ class CorrectedEpochLoop(_TrainingEpochLoop):
 class CorrectedFitLoop(_FitLoop):
     """Lightning's loop over epochs, which ends none twice. Assign it to ``trainer.fit_loop``."""
 
-    def __init__(self, trainer: Trainer, epoch_loop_class: Any = CorrectedEpochLoop) -> None:
+    def __init__(self, trainer: Trainer, epoch_loop_class: Any) -> None:
         super().__init__(trainer, trainer.min_epochs, trainer.max_epochs)
         self.epoch_loop = epoch_loop_class(trainer)
 

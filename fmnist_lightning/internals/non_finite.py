@@ -12,6 +12,13 @@ from typing_extensions import override
 class NonFiniteError(RuntimeError):
     """The loss or a weight is NaN or infinite; the message names the step."""
 
+    def __init__(self, name: str, step: int, trainer: Trainer) -> None:
+        super().__init__(
+            f"the {name} became NaN or infinite at step {step:,} (epoch "
+            f"{trainer.current_epoch + 1}); no checkpoint was saved after that. A lower "
+            "--model.optimizer.lr may help"
+        )
+
 
 def find_non_finite(weights: Mapping[str, Tensor]) -> str | None:
     """The name of the first tensor that holds a NaN or an infinity, if there is one."""
@@ -19,10 +26,10 @@ def find_non_finite(weights: Mapping[str, Tensor]) -> str | None:
 
 
 class TerminateOnNonFinite(Callback):
-    """Stops a run whose loss is not finite, before a checkpoint of it is saved.
+    """Stops a run whose loss is not finite, on all ranks, before a checkpoint of it is saved.
 
     Losses stay on their device until a logging step, a validation or a checkpoint, which check all
-    of them together, so that no step waits for the device. In a distributed run, all ranks stop.
+    of them together, so that no step waits for the device.
     """
 
     def __init__(self) -> None:
@@ -47,10 +54,9 @@ class TerminateOnNonFinite(Callback):
         self._check(trainer)
         # The last step may have broken only the weights.
         if (name := find_non_finite(checkpoint["state_dict"])) is not None:
-            raise _error(f"weights {name}", trainer.global_step, trainer)
+            raise NonFiniteError(f"weights {name}", trainer.global_step, trainer)
 
     def _check(self, trainer: Trainer) -> None:
-        """Raises if a stored loss is not finite, on any rank."""
         if not self.losses:
             return
         is_bad = ~torch.stack(self.losses).isfinite()
@@ -58,11 +64,4 @@ class TerminateOnNonFinite(Callback):
         first = torch.where(is_bad.any(), is_bad.int().argmax(), num)
         index = int(trainer.strategy.reduce(first, reduce_op="min"))  # over all ranks
         if index < num:
-            raise _error("loss", trainer.global_step - num + index + 1, trainer)
-
-
-def _error(name: str, step: int, trainer: Trainer) -> NonFiniteError:
-    return NonFiniteError(
-        f"the {name} became NaN or infinite at step {step:,} (epoch {trainer.current_epoch + 1}); "
-        "no checkpoint was saved after that. A lower --model.optimizer.lr may help"
-    )
+            raise NonFiniteError("loss", trainer.global_step - num + index + 1, trainer)

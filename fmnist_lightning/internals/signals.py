@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import threading
 from collections.abc import Iterator
 
 import torch
@@ -23,15 +22,8 @@ def raise_on_signals() -> Iterator[None]:
         raise KeyboardInterrupt
 
     _received.clear()
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may install signal handlers
-        return
-    handled = [
-        signum
-        for signum in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(signum) != signal.SIG_IGN  # as in the background of a shell
-    ]
-    previous = {signum: signal.signal(signum, handler) for signum in handled}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = {signum: signal.signal(signum, handler) for signum in signals}
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """What TensorBoard shows of an evaluation: charts, images, layers, and an embedding."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from torch.utils.tensorboard import SummaryWriter
 from typing_extensions import override
 
 from fmnist_lightning.models.introspection import embeddings, feature_maps, first_conv_filters
-from fmnist_lightning.reports.logger import find_figure_loggers, fixed_step, log_figure
+from fmnist_lightning.reports.logger import log_figure
 from fmnist_lightning.training.module import FashionClassifier
 
-NAMES = {"val": "validation", "test": "test"}
 NUM_IMAGES, NUM_EMBEDDED, MAX_FILTERS = 10, 500, 64
+Outputs = tuple[Tensor, Tensor, Tensor]  # images, uint8; labels; probabilities, (N, C)
 
 
 class EvaluationFigures(Callback):
@@ -28,8 +29,6 @@ class EvaluationFigures(Callback):
     rank 0.
     """
 
-    step = 0  # of the latest evaluation
-
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -39,9 +38,8 @@ class EvaluationFigures(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        is_training = pl_module.training
         self.log_figures(trainer, pl_module.eval(), "val")  # of the last validation
-        pl_module.train(is_training)
+        pl_module.train()
 
     @override
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,56 +48,53 @@ class EvaluationFigures(Callback):
 
     def _log_classes(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
         assert isinstance(classifier, FashionClassifier)
-        # Lightning logs the curves of an epoch at its last step, counted from 0.
-        self.step = max(trainer.global_step - 1, 0)
         confusion = getattr(classifier, f"{stage}_metrics").compute()["confusion"]
-        correct = confusion.diagonal()
-        # Precision is 0 for a class that is never predicted, recall for one without images.
         metrics = {}
-        for name, total in (("precision", confusion.sum(dim=0)), ("recall", confusion.sum(dim=1))):
-            values = (correct / total.clamp(min=1)).tolist()
-            for label, value in zip(classifier.classes, values, strict=True):
+        # Precision is 0 for a class that is never predicted, recall for one without images.
+        for name, dim in (("precision", 0), ("recall", 1)):
+            values = confusion.diagonal() / confusion.sum(dim).clamp(min=1)
+            for label, value in zip(classifier.classes, values.tolist(), strict=True):
                 metrics[f"{stage}_{name}/{label}"] = value
-        for logger in find_figure_loggers(trainer):
-            logger.log_metrics(metrics, self.step)
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, find_step(trainer))
 
     def log_figures(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
         """Writes charts, images and the embedding of the latest ``val`` or ``test`` evaluation."""
         assert isinstance(classifier, FashionClassifier)
-        loggers = find_figure_loggers(trainer)
-        if not loggers or not classifier.eval_outputs:
+        if not trainer.is_global_zero or not classifier.eval_outputs:
             return
         parts = zip(*classifier.eval_outputs, strict=True)
         images, labels, logits = (torch.cat(part).cpu() for part in parts)
         outputs = images, labels, logits.float().softmax(dim=1)
-        for tag, figure in _draw(classifier, *outputs, stage).items():
-            log_figure(trainer, f"{stage}/{tag}", figure, self.step)
-        for logger in loggers:
+        step = find_step(trainer)
+        for tag, figure in draw(classifier, outputs, stage):
+            log_figure(trainer, f"{stage}/{tag}", figure, step)
+        for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                folder = Path(logger.log_dir) / "projector" / stage
-                first = (part[:NUM_EMBEDDED] for part in outputs)
-                _write_embedding(folder, fixed_step(logger, self.step), classifier, *first)
+                folder = Path(logger.log_dir, "projector", stage)
+                write_embedding(folder, step, classifier, outputs)
 
 
-def _draw(
-    classifier: FashionClassifier, images: Tensor, labels: Tensor, probabilities: Tensor, stage: str
-) -> dict[str, Any]:
-    """The figures of an evaluation by tag; images are uint8, probabilities of shape (N, C)."""
+def find_step(trainer: Trainer) -> int:
+    """The last step, counted from 0 as that of Lightning's curves, or that of a checkpoint."""
+    fixed: int | None = getattr(trainer.logger, "step", None)
+    return max(trainer.global_step - 1, 0) if fixed is None else fixed
+
+
+def draw(classifier: FashionClassifier, outputs: Outputs, stage: str) -> Iterator[tuple[str, Any]]:
+    """Tags and figures of an evaluation."""
     from fmnist_lightning import figures  # matplotlib takes long to import
 
-    classes, name = classifier.classes, NAMES[stage]
+    images, labels, probabilities = outputs
+    classes = classifier.classes
     metrics = getattr(classifier, f"{stage}_metrics").compute()
     confusion, ece = metrics["confusion"].cpu(), float(metrics["ece"])
     confidences, predicted = probabilities.max(dim=1)
     correct = predicted == labels
-    drawn = {
-        "confusion matrix": figures.plot_confusion_matrix(
-            confusion, classes, f"Confusion matrix, {name} (%)"
-        ),
-        "reliability diagram": figures.plot_reliability(
-            confidences, correct, ece, f"Reliability diagram, {name}"
-        ),
-    }
+    title = f"Confusion matrix, {stage} (%)"
+    yield "confusion matrix", figures.plot_confusion_matrix(confusion, classes, title)
+    title = f"Reliability diagram, {stage}"
+    yield "reliability diagram", figures.plot_reliability(confidences, correct, ece, title)
     for tag, candidates, order in (
         ("most confident misclassified", ~correct, confidences.argsort(descending=True)),
         ("least confident correct", correct, confidences.argsort()),
@@ -111,39 +106,29 @@ def _draw(
             for index in shown
         ]
         if captions:
-            title = f"{tag.capitalize()}, {name}"
-            drawn[tag] = figures.plot_image_grid(images[shown], captions, title, columns=2)
+            title = f"{tag.capitalize()}, {stage}"
+            yield tag, figures.plot_image_grid(images[shown], captions, title, columns=2)
     filters = first_conv_filters(classifier.network)
     if filters is not None:
         inputs = classifier.preprocess(images[:1].to(classifier.device))
         layers = [("input", inputs[0].float().cpu()), *feature_maps(classifier.network, inputs)]
-        drawn["feature maps"] = figures.plot_feature_maps(layers, f"Feature maps, {name} image 0")
-        drawn["first-layer filters"] = figures.plot_feature_maps(
-            [("first convolution", filters)], "First-layer filters", MAX_FILTERS
-        )
-    return drawn
+        yield "feature maps", figures.plot_feature_maps(layers, f"Feature maps, {stage} image 0")
+        layers = [("first convolution", filters)]
+        title = "First-layer filters"
+        yield "first-layer filters", figures.plot_feature_maps(layers, title, MAX_FILTERS)
 
 
-def _write_embedding(
-    folder: Path,
-    step: int | None,
-    classifier: FashionClassifier,
-    images: Tensor,
-    labels: Tensor,
-    probabilities: Tensor,
+def write_embedding(
+    folder: Path, step: int, classifier: FashionClassifier, outputs: Outputs
 ) -> None:
     """Writes a log folder for the projector, in place of the one of an earlier evaluation."""
+    images, labels, probabilities = (part[:NUM_EMBEDDED] for part in outputs)
     batches = torch.split(images.to(classifier.device), 100)
     points = [embeddings(classifier.network, classifier.preprocess(batch)) for batch in batches]
-    pairs = zip(labels.tolist(), probabilities.argmax(dim=1).tolist(), strict=True)
-    names = [[classifier.classes[index] for index in pair] for pair in pairs]
+    pairs = torch.stack([labels, probabilities.argmax(dim=1)], dim=1)
+    names = [[classifier.classes[index] for index in pair] for pair in pairs.tolist()]
+    sprites, header = images.unsqueeze(1) / 255, ["label", "prediction"]
     shutil.rmtree(folder, ignore_errors=True)
     with SummaryWriter(str(folder)) as writer:
-        writer.add_embedding(
-            torch.cat(points),
-            names,
-            images.unsqueeze(1) / 255,
-            step,
-            "penultimate-layer embedding",
-            ["label", "prediction"],
-        )
+        tag = "penultimate-layer embedding"
+        writer.add_embedding(torch.cat(points), names, sprites, step, tag, header)

@@ -1,7 +1,5 @@
-"""What TensorBoard shows of a run from its start: charts of curves, images, config, settings."""
+"""What TensorBoard shows of a run from its start: charts of curves, images, hyperparameters."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +9,7 @@ from torch.utils.tensorboard.summary import hparams
 from typing_extensions import override
 
 from fmnist_lightning.data.dataset import TensorImageDataset, global_seed
-from fmnist_lightning.reports.logger import find_figure_loggers, log_figure
+from fmnist_lightning.reports.logger import log_figure
 from fmnist_lightning.training.module import FashionClassifier
 
 # TensorBoard interprets the names as regular expressions; `train/loss_step` must not match.
@@ -34,36 +32,32 @@ class TensorBoardSetup(Callback):
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loggers = find_figure_loggers(trainer)
-        if trainer.global_step > 0 or not loggers:
+        if trainer.global_step > 0 or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, FashionClassifier)
-        for logger in loggers:
+        # Only the names of the metrics are declared here. TensorBoard takes their values from the
+        # curves, so that those of a later `test` appear next to the hyperparameters too.
+        metrics = dict.fromkeys(SUMMARY_METRICS, torch.nan)
+        summaries = hparams(hyperparameters(trainer, pl_module), metrics)  # type: ignore[no-untyped-call]
+        for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                _write_settings(logger.experiment, trainer, pl_module)
-        dataset = getattr(_datamodule(trainer), "train_dataset", None)
+                logger.experiment.add_custom_scalars(LAYOUT)
+                for summary in summaries:
+                    logger.experiment.file_writer.add_summary(summary)
+        dataset = getattr(trainer.datamodule, "train_dataset", None)  # type: ignore[attr-defined]
         if isinstance(dataset, TensorImageDataset):
-            figure = _draw_images(dataset, pl_module.classes)
-            log_figure(trainer, "training images", figure, trainer.global_step)
+            from fmnist_lightning.figures import plot_image_grid  # matplotlib takes long to import
 
-
-def _write_settings(writer: Any, trainer: Trainer, classifier: FashionClassifier) -> None:
-    """Writes the layout of charts, the config and the hyperparameters."""
-    writer.add_custom_scalars(LAYOUT)
-    path = Path(trainer.default_root_dir) / "config.yaml"
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        writer.add_text("config", "\n".join(f"    {line}" for line in lines))
-    # Only the names of the metrics are declared here. TensorBoard takes their values from the
-    # curves, so that those of a later `test` appear next to the hyperparameters too.
-    metrics = dict.fromkeys(SUMMARY_METRICS, torch.nan)
-    for summary in hparams(hyperparameters(trainer, classifier), metrics):  # type: ignore[no-untyped-call]
-        writer.file_writer.add_summary(summary)
+            images, labels = dataset.images[:NUM_IMAGES], dataset.labels[:NUM_IMAGES]
+            captions = [pl_module.classes[label] for label in labels.tolist()]
+            figure = plot_image_grid(images, captions, "Training images")
+            log_figure(trainer, "training images", figure, 0)
 
 
 def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str, Any]:
     """The few settings to compare runs by (TensorBoard leaves out None); the config has all."""
-    model, data = classifier.hparams, getattr(_datamodule(trainer), "hparams", {})
+    model = classifier.hparams
+    data = getattr(trainer.datamodule, "hparams", {})  # type: ignore[attr-defined]
     optimizer = model["optimizer"]
     settings = {
         "network": _format_call(model["network"]),
@@ -84,18 +78,7 @@ def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str
     return settings
 
 
-def _datamodule(trainer: Trainer) -> Any:
-    return getattr(trainer, "datamodule", None)
-
-
 def _format_call(spec: dict[str, Any]) -> str:
     """A class with its arguments, as in Python."""
     arguments = ", ".join(f"{key}={value}" for key, value in spec.get("init_args", {}).items())
     return f"{spec['class_path'].rpartition('.')[2]}({arguments})"
-
-
-def _draw_images(dataset: TensorImageDataset, classes: Sequence[str]) -> Any:
-    from fmnist_lightning.figures import plot_image_grid  # matplotlib takes long to import
-
-    images, labels = dataset.images[:NUM_IMAGES].cpu(), dataset.labels[:NUM_IMAGES].tolist()
-    return plot_image_grid(images, [classes[label] for label in labels], "Training images")

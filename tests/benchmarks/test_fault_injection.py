@@ -48,7 +48,7 @@ def test_marked_cases_are_counted_by_kind_and_file(tmp_path: Path) -> None:
     tests = tmp_path / "tests"
     tests.mkdir()
     (tests / "test_disk.py").write_text(MARKED)
-    counts = fault_injection.measure(tests)
+    counts = fault_injection.run_tests(tests)
     assert counts == {"disk": {"test_disk.py": [2, 4]}, "signal": {"test_disk.py": [1, 1]}}
     assert "| `test_disk.py` | 4 | 2 |" in fault_injection.table(counts)
 

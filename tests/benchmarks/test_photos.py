@@ -10,14 +10,6 @@ from fmnist_lightning import load_classifier
 from fmnist_lightning.photos import predict_images
 
 
-def test_balanced_accuracy_is_the_mean_of_the_folders() -> None:
-    counts = {"a": [1, 4], "b": [3, 4]}
-    rows = [{"network": "n", "part": "held out", "seconds": 0.1, "counts": counts}]
-    (*_, line) = photos.table(rows).splitlines()
-    assert line.startswith("| n | 8 held out | **50.0** ± ")
-    assert line.endswith("| 0.10 | 1/4 | 3/4 |")
-
-
 @pytest.mark.slow
 def test_photos_are_split_by_their_hash_and_counted_by_folder(fit: Callable[..., Path]) -> None:
     for number, folder in enumerate(("dress", "shoes") * 8):

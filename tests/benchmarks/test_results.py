@@ -9,15 +9,13 @@ import results
 from samples import CONFIGS
 
 
-def test_each_config_gives_the_result_of_its_saved_runs() -> None:
+def test_each_row_has_saved_runs_whose_result_is_in_its_config() -> None:
     rows = results.load()
+    assert rows.keys() == set(results.NUM_SEEDS)
     for config in CONFIGS:
-        header = results.header(config.stem, rows[config.stem])
-        assert header in config.read_text().splitlines()
-
-
-def test_each_row_has_saved_runs() -> None:
-    assert results.load().keys() == set(results.NUM_SEEDS)
+        lines = config.read_text().splitlines()
+        assert lines[0] == f"# python -m fmnist_lightning fit --config {config.stem}"
+        assert results.header(config.stem, rows[config.stem]) in lines
 
 
 def test_teachers_of_the_rows_are_those_of_their_configs() -> None:
@@ -99,22 +97,3 @@ def test_experiment_trains_and_validates_but_does_not_test(
     (entry,) = map(json.loads, log.read_text().splitlines())
     row = "| less, seed 3 | 11,252 | 3 | 9 (2) | 90.00 | 0.3000 | 1.00 |"
     assert row in results.experiment_tables([entry])
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--experiment", "tiny", "less"], "options of the experiment's `fit` after --"),
-        (["articel"], "unknown rows articel; use default, article, "),
-    ],
-)
-def test_wrong_arguments_are_an_error(
-    args: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["results.py", *args])
-    with pytest.raises(SystemExit, match="2"):
-        results.main()
-    assert message in capsys.readouterr().err

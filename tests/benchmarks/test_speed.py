@@ -47,7 +47,7 @@ def test_command_line_is_measured_with_the_options(
         return 2048
 
     monkeypatch.setattr(speed, "run_in_terminal", run_in_process)
-    measured = speed.measure(PACKAGE, data_dir, 50, 3, TINY)
+    measured = speed.run_program(" ".join([PACKAGE, *TINY]), data_dir, 50, 3)
     assert measured["options"] == TINY
     assert measured["peak_mib"] == 2.0
     assert measured["first_batch"] > 0

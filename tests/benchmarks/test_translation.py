@@ -1,4 +1,5 @@
 import csv
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,37 +25,30 @@ def test_translate_shifts_with_zero_padding() -> None:
 def test_accuracies_are_those_of_shifted_images(
     fit: Fit, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit("--trainer.max_epochs", "4")
+    fit()
     classifier = load_classifier("best.ckpt")
     dataset = read_dataset(raw_folder(data_dir), train=False)
-    monkeypatch.setattr(translation, "MAX_SHIFT", 4)
+    monkeypatch.setattr(translation, "MAX_SHIFT", 2)
     accuracies = translation.measure(classifier, dataset)
+    shifted = dataset.images.roll(2, dims=2)
+    shifted[:, :, :2] = 0
     with torch.no_grad():
-        for name, (rows, columns) in {"up": (-1, 0), "right": (0, 1)}.items():
-            for by in (0, 4):
-                shifted = dataset.images.roll((rows * by, columns * by), dims=(1, 2))
-                if rows:
-                    shifted[:, -by or 28 :] = 0
-                else:
-                    shifted[:, :, :by] = 0
-                accuracy = (classifier(shifted).argmax(1) == dataset.labels).float().mean()
-                assert accuracies[name][by] == pytest.approx(float(accuracy))
+        accuracy = (classifier(shifted).argmax(1) == dataset.labels).float().mean()
+    assert accuracies["right"][2] == pytest.approx(float(accuracy))
     assert accuracies["left"][0] == accuracies["down"][0]
 
 
-def test_several_checkpoints_are_written_to_one_table_and_chart(
+def test_several_checkpoints_are_written_to_one_table(
     fit: Fit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    fit("--model.network", "fmnist_lightning.MLP")
-    mlp = Path("best.ckpt").resolve().rename(tmp_path / "mlp.ckpt")
-    fit()
+    fit("--trainer.max_epochs", "1")
+    mlp = shutil.copy("best.ckpt", "mlp.ckpt")
     page = tmp_path / "page.md"
     page.write_text(translation.SECTION.page.read_text())
     monkeypatch.setattr(translation, "SECTION", translation.SECTION._replace(page=page))
     monkeypatch.setattr(translation, "SAVED", tmp_path / "t.csv")
-    monkeypatch.setattr(translation, "CHART", tmp_path / "t.png")
     monkeypatch.setattr(translation, "MAX_SHIFT", 2)
-    monkeypatch.setattr(sys, "argv", ["translation.py", "--ckpt_path", str(mlp), "best.ckpt"])
+    monkeypatch.setattr(sys, "argv", ["translation.py", "--ckpt_path", mlp, "best.ckpt"])
     translation.main()
     lines = translation.SECTION.read().splitlines()
     assert lines[0] == "| pixels | mlp | best |"
@@ -63,13 +57,3 @@ def test_several_checkpoints_are_written_to_one_table_and_chart(
     assert [row["network"] for row in rows] == ["mlp"] * 4 + ["best"] * 4
     mean = sum(float(row["1"]) for row in rows[:4]) / 4
     assert lines[3].split(" | ")[1] == f"{100 * mean:.2f}"
-    assert Path("t.png").stat().st_size > 10_000
-
-
-def test_missing_checkpoints_are_an_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["translation.py"])
-    with pytest.raises(SystemExit, match="2"):
-        translation.main()
-    assert "give --ckpt_path or --table" in capsys.readouterr().err

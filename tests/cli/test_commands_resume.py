@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from comparing import assert_same_run
 from conftest import TINY, Run
 from samples import tiny_data
 
@@ -28,22 +29,12 @@ class Stop(Callback):
 """
 
 
-RANDOM = ("--model.augmentation", "fmnist_lightning.RandomAugmentation")
-DROPOUT = ("--model.network.channels", "[8]", "--model.network.dropout", "0.3")
-
-
-@pytest.mark.parametrize(
-    ("network", "more"),
-    [
-        pytest.param("fmnist_lightning.ArticleCNN", (), marks=pytest.mark.slow),
-        pytest.param("fmnist_lightning.MLP", (), marks=pytest.mark.slow),
-        ("fmnist_lightning.SmallResNet", (*RANDOM, *DROPOUT)),
-    ],
-)
-def test_resume_after_an_error_is_bit_identical(
-    network: str, more: tuple[str, ...], fit: Fit, run: Run
-) -> None:
-    options = ("--trainer.max_epochs", "4", "--model.network", network, *more)
+def test_resume_after_an_error_is_bit_identical(fit: Fit, run: Run) -> None:
+    options = (
+        *("--trainer.max_epochs=4", "--model.augmentation=RandomAugmentation"),
+        *("--model.network=SmallResNet", "--model.network.channels=[8]"),
+        "--model.network.dropout=0.3",
+    )
     uninterrupted = fit(*options)
     Path("stopping.py").write_text(STOP)
     code, _, err = run("fit", *TINY, *options, "--trainer.callbacks", "stopping.Stop")
@@ -58,55 +49,25 @@ def test_resume_after_an_error_is_bit_identical(
     assert re.findall(r"epoch +(\d)/4", out) == ["3", "4"]
     assert (interrupted / "config.yaml").read_text() == config
     assert len(list(Path("runs").iterdir())) == 2
-    ours, theirs = (
-        read_checkpoint(folder / "checkpoints" / "last.ckpt")
-        for folder in (uninterrupted, interrupted)
-    )
-    for name, value in ours["state_dict"].items():
-        assert torch.equal(value, theirs["state_dict"][name]), name
+    assert_same_run(uninterrupted, interrupted)
     assert os.readlink("best.ckpt") == str(interrupted / "checkpoints" / "best.ckpt")
-
-
-def test_test_accepts_last_as_checkpoint(fit: Fit, run: Run) -> None:
-    folder = fit("--data.eval_batch_size", "50", "--model.network", "fmnist_lightning.MLP")
-    assert run("test", "--ckpt_path", "last")[0] == 0
-    assert (folder / "test.json").exists()
 
 
 def test_resume_without_a_run_is_refused(refused: Callable[..., str]) -> None:
     assert "no run to resume" in refused("fit", "--ckpt_path", "last")
 
 
-def test_one_cycle_run_cannot_be_extended(fit: Fit, run: Run) -> None:
+def test_one_cycle_run_is_not_resumed_with_other_settings(fit: Fit, run: Run) -> None:
     last = fit() / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
-    code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "9")
-    assert code == 1
-    assert "the one_cycle schedule of the run is for 20 steps, not 90" in err
-    assert last.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("option", "setting"),
-    [
+    for option, message in (
+        ("--trainer.max_epochs=9", "the one_cycle schedule of the run is for 20 steps, not 90"),
         ("--model.optimizer.lr=0.5", "optimizer.init_args.lr 0.01, not 0.5"),
-        ("--model.warmup_fraction=0.5", "warmup_fraction 0.1, not 0.5"),
-    ],
-)
-def test_run_is_not_resumed_with_other_settings(
-    option: str, setting: str, fit: Fit, run: Run
-) -> None:
-    fit()
-    code, _, err = run("fit", "--ckpt_path", "last", option)
-    assert code == 1
-    assert setting in err
-
-
-def test_constant_run_can_be_extended(fit: Fit, run: Run) -> None:
-    fit("--model.lr_schedule", "constant")
-    code, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
-    assert code == 0
-    assert re.findall(r"epoch +(\d)/3", out) == ["3"]
+    ):
+        code, _, err = run("fit", "--ckpt_path", "last", option)
+        assert code == 1
+        assert message in err
+        assert last.read_bytes() == before
 
 
 def test_early_stop_is_kept_by_a_resume(fit: Fit, run: Run) -> None:
@@ -121,10 +82,10 @@ def test_early_stop_is_kept_by_a_resume(fit: Fit, run: Run) -> None:
 def test_stop_by_a_timer_is_not_kept(fit: Fit, run: Run) -> None:
     folder = fit(
         *("--model.lr_schedule=constant", "--trainer.max_epochs=-1"),
-        *("--trainer.max_time=00:00:00:01", "--trainer.logger=false"),
+        *("--trainer.max_time.milliseconds=200", "--trainer.logger=false"),
     )
     before = read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"]
-    assert run("fit", "--ckpt_path", "last", "--trainer.max_time", "00:00:00:02")[0] == 0
+    assert run("fit", "--ckpt_path", "last", "--trainer.max_time.milliseconds", "600")[0] == 0
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] > before + 10
 
 
@@ -142,24 +103,27 @@ def test_run_without_validation_names_its_last_checkpoint(run: Run) -> None:
     assert f"test --ckpt_path {path}" in out
 
 
-def test_last_checkpoint_of_a_run_resumes_that_run(fit: Fit, run: Run) -> None:
+def test_last_checkpoint_of_a_run_resumes_that_run_when_no_other_process_trains_it(
+    fit: Fit, run: Run
+) -> None:
     first = fit("--model.lr_schedule", "constant")
     second = fit("--model.lr_schedule", "constant")
-    path = str(first / "checkpoints" / "last.ckpt")
-    code, out, err = run("fit", "--ckpt_path", path, "--trainer.max_epochs", "3")
+    last = first / "checkpoints" / "last.ckpt"
+    (first / "checkpoints" / ".last.ckpt.24655").touch()  # left by a process that was killed
+    before = last.read_bytes()
+    resume = ("fit", "--ckpt_path", str(last), "--trainer.max_epochs", "3")
+    with runs.lock(first):
+        code, _, err = run(*resume)
+        assert code == 1
+        assert f"{first} is being trained by another process; wait until it finishes" in err
+        assert last.read_bytes() == before
+    code, out, err = run(*resume)
     assert code == 0, err
     assert f"Resuming {first} from step 20 with --trainer.max_epochs 3" in out
+    assert re.findall(r"epoch +(\d)/3", out) == ["3"]
     assert set(Path("runs").iterdir()) == {first, second}
-
-
-def test_run_that_is_training_is_not_resumed_by_another_process(fit: Fit, run: Run) -> None:
-    folder = fit("--model.lr_schedule", "constant")
-    with runs.lock(folder):
-        before = read_checkpoint(folder / "checkpoints" / "last.ckpt")["epoch"]
-        code, _, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
-        assert code == 1
-        assert f"{folder} is being trained by another process; wait until it finishes" in err
-        assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["epoch"] == before
+    names = {path.name for path in (first / "checkpoints").iterdir()}
+    assert names == {"best.ckpt", "last.ckpt"}
 
 
 def test_copy_of_the_best_checkpoint_is_renewed_without_links(
@@ -176,14 +140,6 @@ def test_copy_of_the_best_checkpoint_is_renewed_without_links(
     assert Path("best.ckpt").read_bytes() == (run_dir / "checkpoints/best.ckpt").read_bytes()
     assert not Path("best.ckpt").is_symlink()
     assert "best checkpoint: best.ckpt -> " in out
-
-
-def test_leftovers_of_a_killed_process_are_removed(fit: Fit, run: Run) -> None:
-    folder = fit("--model.lr_schedule", "constant")
-    (folder / "checkpoints" / ".last.ckpt.24655").touch()
-    assert run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")[0] == 0
-    names = {path.name for path in (folder / "checkpoints").iterdir()}
-    assert names == {"best.ckpt", "last.ckpt"}
 
 
 def test_fit_from_a_checkpoint_begins_a_new_run_from_its_weights(fit: Fit, run: Run) -> None:
@@ -210,52 +166,32 @@ def test_fit_from_a_checkpoint_of_another_network_is_refused(fit: Fit, run: Run)
     assert list(Path("runs").iterdir()) == [folder]
 
 
-@pytest.mark.parametrize(
-    "option", ["--data.split_seed=1", "--data.train_size=470", "--data.val_size=100"]
-)
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])
 def test_other_split_than_that_of_the_checkpoint_is_refused(
-    command: str, option: str, fit: Fit, refused: Callable[..., str]
+    command: str, fit: Fit, refused: Callable[..., str]
 ) -> None:
-    fit()
-    message = refused(command, "--ckpt_path", "best.ckpt", option)
-    assert f"{option.replace('=', ' ')} conflicts with the checkpoint best.ckpt" in message
+    fit("--trainer.max_epochs=1")
+    for option in ("--data.split_seed=1", "--data.train_size=470", "--data.val_size=100"):
+        message = refused(command, "--ckpt_path", "best.ckpt", option)
+        assert f"{option.replace('=', ' ')} conflicts with the checkpoint best.ckpt" in message
 
 
-def test_option_that_agrees_with_the_checkpoint_is_accepted(fit: Fit, run: Run) -> None:
-    fit("--data.split_seed", "2")
-    options = ("--data.split_seed=2", "--data.eval_batch_size=50")
-    assert run("test", "--ckpt_path", "best.ckpt", *options)[0] == 0
-
-
-@pytest.mark.parametrize("first", ["--config", "--ckpt_path"])
-def test_config_of_the_run_can_be_given_in_any_order(first: str, fit: Fit, run: Run) -> None:
-    folder = fit("--data.eval_batch_size", "50", "--model.network", "fmnist_lightning.MLP")
-    options = [("--config", str(folder / "config.yaml")), ("--ckpt_path", "best.ckpt")]
-    options.sort(key=lambda pair: pair[0] != first)
-    for command in ("test", "validate"):
-        code, _, err = run(command, *options[0], *options[1])
-        assert code == 0, err
-        assert (folder / f"{command}.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("section", "key", "value"),
-    [("model", "warmup_fraction", 0.5), ("data", "split_seed", 1), ("data", "train_size", 470)],
-)
-def test_config_that_conflicts_with_the_checkpoint_is_refused(
-    section: str, key: str, value: float, fit: Fit, refused: Callable[..., str]
+def test_config_must_agree_with_the_checkpoint(
+    fit: Fit, run: Run, refused: Callable[..., str]
 ) -> None:
-    config = yaml.safe_load((fit() / "config.yaml").read_text())
-    settings = config[section]
-    settings.get("init_args", settings)[key] = value
+    folder = fit("--data.eval_batch_size=50", "--model.network=MLP", "--data.split_seed=2")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    Path("same.yaml").write_text(yaml.safe_dump(config))
+    config["model"]["warmup_fraction"] = 0.5
     Path("other.yaml").write_text(yaml.safe_dump(config))
-    for options in (
-        ("--config", "other.yaml", "--ckpt_path", "best.ckpt"),
-        ("--ckpt_path", "best.ckpt", "--config", "other.yaml"),
-    ):
-        message = refused("test", *options)
-        assert f"--{section}.{key} {value} conflicts with the checkpoint best.ckpt" in message
+    for checkpoint in (("--ckpt_path", "best.ckpt"), ("--ckpt_path", "last")):
+        same = ("--config", "same.yaml", "--data.split_seed=2")
+        assert run("test", *checkpoint, *same)[0] == 0
+        assert run("test", *same, *checkpoint)[0] == 0
+        assert "--model.warmup_fraction 0.5 conflicts with the checkpoint" in refused(
+            "test", "--config", "other.yaml", *checkpoint
+        )
+    assert (folder / "test.json").exists()
 
 
 def test_run_of_a_script_is_tested_in_its_folder_and_resumed_by_the_script(run: Run) -> None:

@@ -26,11 +26,8 @@ class Crash(Callback):
     [
         ("--trainer.limit_train_batches 0", NO_STEP),
         ("--trainer.devices [0]", "TypeError: `devices` selected with `CPUAccelerator` should be"),
-        ("--trainer.devices -1", "TypeError: `devices` selected with `CPUAccelerator` should be"),
         ("--model.optimizer torch.optim.SparseAdam", "RuntimeError: SparseAdam does not support"),
-        ("--model.optimizer torch.optim.LBFGS", "RuntimeError: "),
         ("--model.optimizer.capturable true", "AssertionError: If capturable=True, params and"),
-        ("--model.optimizer.differentiable true", "RuntimeError: a leaf Variable that requires"),
         ("--model.optimizer.lr 1e308", "RuntimeError: value cannot be converted to type float"),
         ("--model.augmentation torch.nn.Dropout", "TypeError: Dropout.forward() takes 2"),
         ("--model.network torch.nn.Identity", "optimizer got an empty parameter list"),
@@ -74,30 +71,21 @@ def test_error_in_mid_training_keeps_its_traceback_in_the_run(run: Run) -> None:
     assert "error: KeyError: 'a fault of ours' (--debug shows the traceback)" in err
 
 
-def test_callback_whose_default_yaml_does_not_know_is_saved_and_resumed(run: Run) -> None:
-    timer = ("--trainer.callbacks", "Timer", "--trainer.callbacks.duration", "00:00:10:00")
-    fit = ("fit", *TINY, "--model.lr_schedule", "constant", "--trainer.max_epochs")
-    code, _, err = run(*fit, "1", *timer)
-    assert code == 0, err
-    (run_dir,) = Path("runs").iterdir()
-    (saved,) = yaml.safe_load((run_dir / "config.yaml").read_text())["trainer"]["callbacks"]
-    assert saved["init_args"] == {"duration": "00:00:10:00", "interval": "step", "verbose": True}
-    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "2")
-    assert code == 0, err
-    assert "epoch  2/2" in out
-
-
 def test_home_folder_and_null_stand_for_folders_of_runs(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME" if sys.platform != "win32" else "USERPROFILE", str(home))
+    # A default of Timer is an enum, which YAML does not know.
+    timer = ("--trainer.callbacks", "Timer", "--trainer.callbacks.duration", "00:00:10:00")
     fit = ("fit", *TINY, "--model.lr_schedule", "constant", "--trainer.default_root_dir")
-    code, out, err = run(*fit, "~/mine", "--trainer.max_epochs", "1")
+    code, out, err = run(*fit, "~/mine", "--trainer.max_epochs", "1", *timer)
     assert code == 0, err
     assert f"tensorboard --logdir {home}/mine" in out
-    assert len(list((home / "mine").iterdir())) == 1
+    (run_dir,) = (home / "mine").iterdir()
+    (saved,) = yaml.safe_load((run_dir / "config.yaml").read_text())["trainer"]["callbacks"]
+    assert saved["init_args"] == {"duration": "00:00:10:00", "interval": "step", "verbose": True}
     code, out, err = run(*fit, "~/mine", "--ckpt_path", "last", "--trainer.max_epochs", "2")
     assert code == 0, err
     assert "epoch  2/2" in out

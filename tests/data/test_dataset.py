@@ -22,17 +22,14 @@ from fmnist_lightning.data.download import raw_folder
 U8 = torch.zeros(3, 28, 28, dtype=torch.uint8)
 
 
-def test_class_names_equal_torchvision() -> None:
-    assert list(CLASSES) == FashionMNIST.classes
-
-
-def test_read_dataset_equals_torchvision(data_dir: Path) -> None:
+def test_images_labels_and_classes_equal_torchvision(data_dir: Path) -> None:
     for train in (True, False):
         ours = read_dataset(raw_folder(data_dir), train=train)
         theirs = FashionMNIST(str(data_dir), train=train)
         assert torch.equal(ours.images, theirs.data)
         assert torch.equal(ours.labels, theirs.targets)
         assert ours.images.dtype == torch.uint8
+        assert list(CLASSES) == theirs.classes
 
 
 def make_dataset(num: int) -> TensorImageDataset:
@@ -46,11 +43,8 @@ def test_index_of_one_image_or_of_a_batch() -> None:
     image, label = dataset[4]
     assert (image.shape, int(image[0, 0]), int(label)) == ((28, 28), 4, 4)
     images, labels = dataset[torch.tensor([7, 2])]
-    assert (images.shape, images[:, 0, 0].tolist(), labels.tolist()) == (
-        (2, 28, 28),
-        [7, 2],
-        [7, 2],
-    )
+    assert images.shape == (2, 28, 28)
+    assert images[:, 0, 0].tolist() == labels.tolist() == [7, 2]
 
 
 def test_loader_reads_a_batch_at_once() -> None:
@@ -91,15 +85,12 @@ def test_shuffled_order_equals_torch_on_each_rank(num_replicas: int) -> None:
 
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 16])
 def test_ranks_see_each_image_once_without_shuffling(num_replicas: int) -> None:
-    indices = [
-        [index for batch in sampler for index in batch.tolist()]
-        for sampler in (
-            DistributedBatchSampler(make_dataset(7), 2, False, num_replicas=num_replicas, rank=rank)
-            for rank in range(num_replicas)
-        )
-    ]
-    assert sorted(index for rank in indices for index in rank) == list(range(7))
-    assert indices[0] == list(range(0, 7, num_replicas))
+    dataset, seen = make_dataset(7), []
+    for rank in range(num_replicas):
+        indices = torch.cat(list(DistributedBatchSampler(dataset, 2, False, 0, num_replicas, rank)))
+        assert indices.tolist() == list(range(rank, 7, num_replicas))
+        seen += indices.tolist()
+    assert sorted(seen) == list(range(7))
 
 
 def test_order_is_that_of_the_epoch_set_before_the_first_batch() -> None:
@@ -113,25 +104,13 @@ def test_order_is_that_of_the_epoch_set_before_the_first_batch() -> None:
     assert not torch.equal(third, first)
 
 
-def test_batches_are_on_the_device_of_the_dataset() -> None:
-    meta = torch.device("meta")  # stands for any device that is not the CPU
-    dataset = make_dataset(10).to(meta)
-    index = next(iter(DistributedBatchSampler(dataset, batch_size=4, shuffle=True)))
-    images, labels = dataset[index]
-    assert index.device == images.device == labels.device == meta
-    assert images.shape == (4, 28, 28)
-    assert dataset.to(meta).images is dataset.images
-
-
 @pytest.mark.parametrize(
     ("images", "labels", "got"),
     [
         (torch.zeros(3, 28, 28), torch.arange(3), "torch.float32 (3, 28, 28) and torch.int64 (3,)"),
         (U8.view(-1, 1, 28, 28), torch.arange(3), "torch.uint8 (3, 1, 28, 28) and torch.int64"),
         (U8, torch.arange(2), "torch.uint8 (3, 28, 28) and torch.int64 (2,)"),
-        (U8, torch.arange(3).view(3, 1), "and torch.int64 (3, 1)"),
         (U8, torch.arange(3.0), "and torch.float32 (3,)"),
-        (U8, torch.tensor([0, -2, 1]), "labels must be at least 0, not -2"),
     ],
 )
 def test_images_and_labels_of_other_types_are_refused(
@@ -143,23 +122,17 @@ def test_images_and_labels_of_other_types_are_refused(
 
 def test_subset_copies_images_and_labels() -> None:
     dataset = make_dataset(10)
-    subset = dataset.subset(torch.tensor([7, 2]))
-    assert (subset.images[:, 0, 0].tolist(), subset.labels.tolist()) == ([7, 2], [7, 2])
-    subset.images.zero_()
+    dataset.subset(torch.tensor([7, 2])).images.zero_()
     assert int(dataset.images[7, 0, 0]) == 7
 
 
-def test_split_is_disjoint_and_complete() -> None:
+def test_split_is_disjoint_complete_and_depends_only_on_its_seed() -> None:
     train, val = split_indices(60_000, 48_000, 12_000, split_seed=0)
     assert (len(train), len(val)) == (48_000, 12_000)
     assert torch.equal(torch.cat([train, val]).sort().values, torch.arange(60_000))
-
-
-def test_split_depends_only_on_its_seed() -> None:
-    one = split_indices(100, 80, 20, split_seed=1)
     torch.manual_seed(5)
-    assert torch.equal(one[0], split_indices(100, 80, 20, split_seed=1)[0])
-    assert not torch.equal(one[0], split_indices(100, 80, 20, split_seed=2)[0])
+    assert torch.equal(train, split_indices(60_000, 48_000, 12_000, split_seed=0)[0])
+    assert not torch.equal(train, split_indices(60_000, 48_000, 12_000, split_seed=2)[0])
 
 
 def test_validation_part_is_independent_of_train_size() -> None:
@@ -174,16 +147,8 @@ def test_split_with_impossible_sizes_is_refused(train: int, val: int) -> None:
         split_indices(100, train, val, split_seed=0)
 
 
-@pytest.mark.parametrize(("value", "seed"), [(None, None), ("", None), ("0", 0), ("42", 42)])
-def test_global_seed_reads_the_environment(
-    value: str | None, seed: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if value is not None:
-        monkeypatch.setenv("PL_GLOBAL_SEED", value)
-    assert global_seed() == seed
-
-
 def test_global_seed_follows_seed_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert global_seed() is None
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that monkeypatch restores it
     seed_everything(7, verbose=False)
     assert global_seed() == 7

@@ -1,6 +1,3 @@
-"""Folders of images and IDX files."""
-
-import gzip
 import re
 import shutil
 from collections.abc import Callable
@@ -44,11 +41,8 @@ def test_classes_split_and_order() -> None:
     assert data.classes == list(CLASSES)
     data.setup("fit")
     data.setup("test")
-    assert [len(each) for each in (data.train_dataset, data.val_dataset, data.test_dataset)] == [
-        48,
-        12,
-        12,
-    ]
+    datasets = data.train_dataset, data.val_dataset, data.test_dataset
+    assert [len(dataset) for dataset in datasets] == [48, 12, 12]
     assert data.test_dataset.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     means = data.test_dataset.images.float().mean(dim=(1, 2))
     assert torch.equal((means / 80).long(), data.test_dataset.labels)
@@ -74,45 +68,29 @@ def test_folder_val_is_the_validation() -> None:
     assert (len(data.train_dataset), len(data.val_dataset)) == (60, 6)
 
 
-def gray(value: int) -> Image.Image:
-    return Image.new("L", (28, 28), value)
-
-
 RED = round(0.299 * 255)
 TRANSPARENT = Image.new("RGBA", (50, 50), (255, 255, 255, 0))
-
-
-def deep(value: int) -> Image.Image:
-    """An image of 16 bits."""
-    return Image.fromarray(np.full((28, 28), value, dtype=np.uint16))
 
 
 @pytest.mark.parametrize(
     ("image", "value"),
     [
-        (gray(100), 100),
+        (Image.new("L", (28, 28), 100), 100),
         (Image.new("RGB", (90, 40), "red"), RED),
         (Image.new("RGB", (9, 40), "red").convert("P"), RED),
         (TRANSPARENT, 0),
         (TRANSPARENT.convert("LA"), 0),
-        (deep(200 * 256), 200),
-        (deep(65535), 255),
+        (Image.fromarray(np.full((28, 28), 200 * 256, dtype=np.uint16)), 200),
         (Image.new("1", (28, 28), 1), 255),
     ],
-    ids=["gray", "RGB", "palette", "RGBA", "LA", "16 bits", "white of 16 bits", "1 bit"],
+    ids=["gray", "RGB", "palette", "RGBA", "LA", "16 bits", "1 bit"],
 )
 def test_conversion_to_grayscale(image: Image.Image, value: int) -> None:
     image.save("image.png")
     pixels = read_grayscale("image.png")
     assert pixels.shape == (28, 28)
     assert pixels.dtype == np.uint8
-    assert abs(pixels.astype(int) - value).max() <= (0 if image.mode.startswith("I") else 1)
-
-
-def test_image_of_the_right_size_is_unchanged() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
-    Image.fromarray(pixels).save("image.png")
-    assert (read_grayscale("image.png") == pixels).all()
+    assert abs(pixels.astype(int) - value).max() <= 1
 
 
 @pytest.mark.usefixtures("images")
@@ -153,12 +131,8 @@ def test_commands_find_the_folder_in_the_checkpoint(run: Run) -> None:
 
 
 def idx(content: Tensor) -> bytes:
-    head = bytes([0, 0, 8, content.dim()])
-    return (
-        head
-        + b"".join(size.to_bytes(4, "big") for size in content.shape)
-        + bytes(content.to(torch.uint8).flatten().tolist())
-    )
+    sizes = b"".join(size.to_bytes(4, "big") for size in content.shape)
+    return bytes([0, 0, 8, content.dim()]) + sizes + content.to(torch.uint8).numpy().tobytes()
 
 
 @pytest.fixture
@@ -185,37 +159,15 @@ def test_idx_files_of_other_data(letters: Path) -> None:
     assert data.test_dataset.images[:, 0, 0].tolist() == [80, 160, 240] * 2
 
 
-def test_idx_files_with_other_labels_or_sizes_are_refused(letters: Path) -> None:
+def test_idx_labels_without_training_images_are_refused(letters: Path) -> None:
     name = "emnist-letters-test-labels-idx1-ubyte"
     (letters / name).write_bytes(idx(torch.tensor([1, 2, 3, 4, 7, 1])))
     with pytest.raises(DataError, match=r"labels without training images: \{4, 7\}"):
         ImageFolderDataModule(str(letters)).setup("test")
-    name = "emnist-letters-train-images-idx3-ubyte"
-    (letters / name).write_bytes(idx(torch.zeros(30, 32, 28)))
-    with pytest.raises(DataError, match=r"the images in letters have \(32, 28\) pixels"):
-        ImageFolderDataModule(str(letters)).setup("fit")
 
 
-def test_idx_labels_between_those_of_classes_are_refused(letters: Path) -> None:
-    labels = torch.arange(30) % 3 * 2 + 1  # 1, 3, 5
-    name = "emnist-letters-train-labels-idx1-ubyte"
-    (letters / name).write_bytes(idx(labels))
-    data = ImageFolderDataModule(str(letters), val_size=1)
-    data.setup("fit")
-    assert data.classes == ["1", "3", "5"]
-    assert set(data.train_dataset.labels.tolist()) == {0, 1, 2}
-    with pytest.raises(DataError, match=r"labels without training images: \{2\}"):
-        data.setup("test")
-
-
-def test_compressed_or_double_idx_files_are_refused(letters: Path) -> None:
-    path = letters / "emnist-letters-train-labels-idx1-ubyte"
-    content = path.read_bytes()
-    (letters / "emnist-digits-train-labels-idx1-ubyte").write_bytes(content)
+def test_idx_files_of_two_datasets_are_refused(letters: Path) -> None:
+    name = "train-labels-idx1-ubyte"
+    shutil.copy(letters / f"emnist-letters-{name}", letters / f"emnist-digits-{name}")
     with pytest.raises(DataError, match=r"it has 2 \*train-labels"):
-        ImageFolderDataModule(str(letters))
-    (letters / "emnist-digits-train-labels-idx1-ubyte").unlink()
-    path.unlink()
-    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content))
-    with pytest.raises(DataError, match=r"gunzip its \.gz"):
         ImageFolderDataModule(str(letters))

@@ -20,7 +20,7 @@ def run(example: ModuleType, monkeypatch: pytest.MonkeyPatch, *options: str) -> 
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_plain_pytorch_trains_tests_and_predicts(
+def test_plain_pytorch_trains_the_network_of_the_package_tests_and_predicts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(plain_pytorch, monkeypatch)
@@ -33,10 +33,6 @@ def test_plain_pytorch_trains_tests_and_predicts(
     assert accuracy == f"{100 * int(correct) / 105:.2f}"
     assert re.search(r"test image 9: predicted [\w/ -]+, label Sneaker\n$", out)
 
-
-@pytest.mark.usefixtures("data_dir")
-def test_plain_pytorch_has_the_network_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    run(plain_pytorch, monkeypatch)
     theirs, ours = plain_pytorch.CNN(), ArticleCNN(sigmoid=True)
     for network in (theirs, ours):
         network.load_state_dict(torch.load("best.pt", weights_only=True))
@@ -86,15 +82,13 @@ def test_both_examples_split_the_images_alike(data_dir: Path) -> None:
         assert [len(each) for each in sets] == [480, 120, 105]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("example", "foreign"),
-    [
-        (plain_pytorch, ("fmnist_lightning", "lightning")),
-        (minimal_lightning, ("fmnist_lightning",)),
-    ],
-)
-def test_examples_stand_alone(example: ModuleType, foreign: tuple[str, ...]) -> None:
-    assert example.__file__ is not None
-    imports = re.findall(r"^(?:from|import) (\w+)", Path(example.__file__).read_text(), flags=re.M)
-    assert "torch" in imports
-    assert not set(imports) & set(foreign)
+def test_examples_stand_alone() -> None:
+    for example, foreign in (
+        (plain_pytorch, {"fmnist_lightning", "lightning"}),
+        (minimal_lightning, {"fmnist_lightning"}),
+    ):
+        assert example.__file__ is not None
+        text = Path(example.__file__).read_text()
+        imports = set(re.findall(r"^(?:from|import) (\w+)", text, flags=re.M))
+        assert "torch" in imports
+        assert not imports & foreign

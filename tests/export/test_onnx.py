@@ -39,10 +39,10 @@ def test_onnxruntime_predicts_the_same_as_pytorch(
     options: tuple[str, ...], fit: Fit, run: Run
 ) -> None:
     fit(*options)
-    code, out, err = run("export", "--ckpt_path", "best.ckpt")
+    code, out, err = run("export", "--ckpt_path", "best.ckpt", "--output", "new/model.onnx")
     assert code == 0, err
-    assert "on 105 test images its probabilities differ from PyTorch's by" in out
-    session = onnxruntime.InferenceSession("model.onnx")
+    assert "on 105 images its probabilities differ by" in out
+    session = onnxruntime.InferenceSession("new/model.onnx")
     (source,), (target,) = session.get_inputs(), session.get_outputs()
     assert (source.name, source.type, source.shape[1:]) == ("images", "tensor(uint8)", [28, 28])
     assert (target.name, target.type, target.shape[1:]) == ("probabilities", "tensor(float)", [10])
@@ -62,29 +62,23 @@ def test_class_names_are_those_of_the_classifier() -> None:
     assert json.loads(entry.value) == names
 
 
-def test_comparison_finds_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("value", "difference"), [(1.0, ".*"), (torch.nan, "nan")])
+def test_comparison_finds_a_difference(
+    value: float, difference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     classifier, path = FashionClassifier(), Path("model.onnx")
     export_onnx(classifier, path)
     assert max_abs_diff(classifier, path, IMAGES) < 1e-5
-    with torch.no_grad():
-        classifier.network.get_parameter("features.0.bias").add_(1)
-    assert max_abs_diff(classifier, path, IMAGES) > 1e-4
     exported = path.read_bytes()
     path.unlink()
     monkeypatch.setattr(
         f"{export_onnx.__module__}.export_onnx", lambda *args: path.write_bytes(exported)
     )
-    message = r"^model\.onnx differs by .*, more than 0\.0001: do not use"
+    with torch.no_grad():
+        classifier.network.get_parameter("features.0.bias").fill_(value)
+    message = rf"^model\.onnx differs by {difference}, more than 0\.0001: do not use"
     with pytest.raises(ValueError, match=message):
         export_and_compare(classifier, IMAGES, path)
-
-
-def test_comparison_of_probabilities_that_are_nan_is_an_error() -> None:
-    classifier = FashionClassifier()
-    with torch.no_grad():
-        classifier.network.get_parameter("features.0.bias").fill_(torch.nan)
-    with pytest.raises(ValueError, match=r"^model\.onnx differs by nan"):
-        export_and_compare(classifier, IMAGES, Path("model.onnx"))
 
 
 def test_wrong_options_give_one_error_line(
@@ -92,15 +86,10 @@ def test_wrong_options_give_one_error_line(
 ) -> None:
     fit()
     Path("mine.onnx").write_text("precious")
-    for output, text in (
-        ("mine.onnx", "mine.onnx exists already: remove it, or give another --output"),
-        ("gone/model.onnx", "there is no folder gone for --output gone/model.onnx"),
-    ):
-        code, _, err = run("export", "--ckpt_path", "best.ckpt", "--output", output)
-        assert code == 1
-        assert text in err
+    code, _, err = run("export", "--ckpt_path", "best.ckpt", "--output", "mine.onnx")
+    assert code == 1
+    assert "mine.onnx exists already: remove it, or give another --output" in err
     assert Path("mine.onnx").read_text() == "precious"
-    assert run("export", "--ckpt_path", "gone.ckpt")[0] == 1
     monkeypatch.setitem(sys.modules, "onnxscript", None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, "fmnist_lightning.export.onnx")
     code, _, err = run("export", "--ckpt_path", "best.ckpt")

@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from samples import tiny_data
 
 from fmnist_lightning import FashionClassifier, create_trainer
-from fmnist_lightning.internals.fast_loop import FastFitLoop
+from fmnist_lightning.internals.fast_loop import FastEpochLoop
 
 pytestmark = pytest.mark.usefixtures("data_dir")
 
@@ -32,7 +32,7 @@ def test_run_ends_with_a_validation(
     trainer = create_trainer(
         accelerator="cpu", callbacks=callback, fast_loop=fast_loop, log_every_n_steps=5, **options
     )
-    assert isinstance(trainer.fit_loop, FastFitLoop) == fast_loop
+    assert isinstance(trainer.fit_loop.epoch_loop, FastEpochLoop) == fast_loop
     trainer.fit(FashionClassifier(), datamodule=tiny_data())
     assert steps == expected
 

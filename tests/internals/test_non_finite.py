@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from conftest import TINY, Run
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
@@ -11,33 +10,22 @@ from torch import Tensor, nn
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 
-class Scale(torch.autograd.Function):
-    """Multiplies logits and their gradients, each by a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, logit_factor: float, gradient_factor: float) -> Tensor:
-        ctx.gradient_factor = gradient_factor
-        return logits * logit_factor
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return gradient * ctx.gradient_factor, None, None
-
-
 class UnstableNetwork(nn.Module):
-    """Linear; in one training step, logits and gradients are multiplied by the factors."""
+    """Linear; in one training step, logits and their gradients are multiplied by the factors."""
 
     def __init__(self, step: int, logit_factor: float = 1.0, gradient_factor: float = 1.0) -> None:
         super().__init__()
         self.layer = nn.Linear(784, 10)
-        self.step, self.factors = step, (logit_factor, gradient_factor)
+        self.step, self.logit_factor, self.gradient_factor = step, logit_factor, gradient_factor
         self.calls = 0
 
     def forward(self, inputs: Tensor) -> Tensor:
         logits: Tensor = self.layer(inputs.flatten(1))
         self.calls += self.training
-        unstable = self.training and self.calls == self.step
-        return Scale.apply(logits, *self.factors) if unstable else logits
+        if self.training and self.calls == self.step:
+            logits = logits * self.logit_factor
+            logits.register_hook(lambda gradient: gradient * self.gradient_factor)  # type: ignore[no-untyped-call]
+        return logits
 
 
 class GradientHook(Callback):

@@ -22,9 +22,8 @@ def test_logger_gets_figures(
     package: str, logger: str, variable: dict[str, str], data_dir: Path
 ) -> None:
     pytest.importorskip(package, reason=f"{package} is not installed: pip install -e '.[loggers]'")
-    process = start(
-        "fit", *TINY, "--trainer.max_epochs=2", "--trainer.logger", logger, environment=variable
-    )
+    options = ("--trainer.max_epochs=2", "--trainer.logger", logger)
+    process = start("fit", *TINY, *options, environment=variable, draws=True)
     assert process.wait() == 0, process.output.read_text()
     images = [re.sub(r"_\d+_\w+$", "", path.stem) for path in Path().rglob("*.png")]
     assert set(images) >= FIGURES

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,11 +15,9 @@ from fmnist_lightning.data import download as sources
 
 # Python imports sitecustomize first: the tiny dataset is the expected one in all processes.
 SITE = """
-import pathlib, pickle
+import json, pathlib
 from fmnist_lightning.data import download as sources
-sources.FILES = tuple(
-    sources.DataFile(*file) for file in pickle.loads(pathlib.Path("files.pickle").read_bytes())
-)
+sources.FILES = json.loads(pathlib.Path("files.json").read_text())
 sources.MIRRORS, sources.DEBIAN_FOLDER = (), pathlib.Path("/nowhere")
 """
 MODULE = (sys.executable, "-m", "fmnist_lightning")
@@ -69,7 +66,7 @@ LAUNCHERS = (on_one_machine, by_torchrun, by_torchrun_on_two_machines, by_srun_o
 @pytest.fixture
 def launch(data_dir: Path) -> Callable[[list[Command]], str]:
     """Runs commands at the same time, and returns their output."""
-    Path("files.pickle").write_bytes(pickle.dumps([tuple(file) for file in sources.FILES]))
+    Path("files.json").write_text(json.dumps(sources.FILES))
     Path("site").mkdir()
     Path("site/sitecustomize.py").write_text(SITE)
     paths = os.pathsep.join(["site", str(Path(__file__).parents[1]), str(Path(__file__).parent)])
