@@ -16,7 +16,6 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
-from typing_extensions import override
 
 WIDTH, DPI = 3.6, 220  # inches, pixels per inch
 SMALL, MEDIUM, LARGE = 7.5, 8.5, 9.5  # font sizes, points
@@ -42,22 +41,11 @@ STYLE: Any = {
     "ytick.major.size": 0,
     "legend.frameon": False,
 }
-# Draws in the style of this module, whatever matplotlib's settings are.
-styled = style.context(STYLE, after_reset=True)
-
-
-class QuietFigure(Figure):
-    """A figure whose characters may be missing from all fonts; they are drawn as boxes."""
-
-    @override
-    def draw(self, renderer: Any) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")
-            super().draw(renderer)
+styled = style.context(STYLE, after_reset=True)  # whatever matplotlib's settings are
+warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it is drawn as a box
 
 
 def _shorten(text: str, max_length: int) -> str:
-    """Leaves out the middle of a text that is too long."""
     half = max_length // 2
     return text if len(text) <= max_length else f"{text[: max_length - half - 1]}…{text[-half:]}"
 
@@ -66,7 +54,7 @@ def new_figure(height: float, title: str, width: float = WIDTH) -> Figure:
     """An empty figure, sizes in inches, with its title at the top left."""
     lines = textwrap.wrap(_shorten(title, 114), 38)
     height += 1.2 * LARGE / 72 * (len(lines) - 1)
-    figure = QuietFigure((width, height), dpi=DPI, layout="constrained")
+    figure = Figure((width, height), dpi=DPI, layout="constrained")
     figure.suptitle("\n".join(lines), x=0.02, ha="left")
     return figure
 
@@ -82,20 +70,17 @@ def plot_confusion_matrix(confusion: Tensor, classes: Sequence[str], title: str)
     for part, colormap in ((diagonal, "Blues"), (~diagonal, "Oranges")):
         # The square root makes rare mistakes visible.
         shown = percent.masked_fill(~part | (percent == 0), torch.nan).sqrt().numpy()
-        axes.pcolormesh(shown, cmap=colormap, vmin=0, vmax=13, edgecolors=GRID, linewidth=0.6)
+        cells = axes.pcolormesh(range(num), range(num), shown, cmap=colormap, vmin=0, vmax=13)
+        cells.set(edgecolors=GRID, linewidth=0.6)
     if num <= 12:  # more would be too small to read
         for row, column in (percent > 0.5).nonzero().tolist():
             value = float(percent[row, column])
             color = "white" if value > 50 else "black"
-            axes.text(
-                column + 0.5, row + 0.5, f"{value:.0f}", color=color, ha="center", va="center"
-            )
-    centers = [index + 0.5 for index in range(num)]
-    names = [_shorten(name, 14) for name in classes]
-    size = min(MEDIUM, 180 / num)
-    axes.set_xticks(centers, names, rotation=90, fontsize=size)
-    axes.set_yticks(centers, names, fontsize=size)
-    axes.set(xlabel="prediction", ylabel="label", ylim=(num, 0))
+            axes.text(column, row, f"{value:.0f}", color=color, ha="center", va="center")
+    names, size = [_shorten(name, 14) for name in classes], min(MEDIUM, 180 / num)
+    axes.set_xticks(range(num), names, rotation=90, fontsize=size)
+    axes.set_yticks(range(num), names, fontsize=size)
+    axes.set(xlabel="prediction", ylabel="label", ylim=(num - 0.5, -0.5))
     return figure
 
 
@@ -127,17 +112,9 @@ def plot_reliability(confidences: Tensor, correct: Tensor, ece: float, title: st
 
 @styled
 def plot_image_grid(
-    images: Tensor,
-    captions: Sequence[str],
-    title: str,
-    columns: int = 5,
-    colors: Sequence[str] | None = None,
-    width: float = WIDTH,
+    images: Tensor, captions: Sequence[str], title: str, columns: int = 5, width: float = WIDTH
 ) -> Figure:
-    """Draws images, uint8, (N, H, W) or RGB (N, H, W, 3), each above its caption of some lines.
-
-    ``colors`` are those of the N captions, ``width`` is that of the figure in inches.
-    """
+    """Draws images, uint8, (N, H, W) or (N, H, W, 3), above their captions; ``width`` in inches."""
     rows = -(-len(images) // columns)
     image_height = min(0.9 * width / columns * images.shape[1] / images.shape[2], 1)  # inches
     lines = max(len(caption.splitlines()) for caption in captions)
@@ -145,11 +122,10 @@ def plot_image_grid(
     blank = {"frame_on": False, "xticks": [], "yticks": []}
     all_axes = figure.subplots(rows, columns, squeeze=False, subplot_kw=blank)
     max_length = int(60 * width / WIDTH / columns)
-    colors = colors or ["black"] * len(captions)
-    for axes, image, caption, color in zip(all_axes.flat, images, captions, colors, strict=False):
+    for axes, image, caption in zip(all_axes.flat, images, captions, strict=False):
         axes.imshow(image.numpy(), "gray", vmin=0, vmax=255)
         text = "\n".join(_shorten(line, max_length) for line in caption.splitlines())
-        axes.set_title(text, y=-0.04, pad=0, va="top", fontsize=SMALL, color=color)
+        axes.set_title(text, y=-0.04, pad=0, va="top", fontsize=SMALL)
     return figure
 
 

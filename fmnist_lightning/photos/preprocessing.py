@@ -23,16 +23,15 @@ class PreprocessedPhoto(NamedTuple):
     """What the networks see of a photo."""
 
     views: Tensor  # like images of the dataset, uint8, shape (V, 28, 28)
-    crops: Tensor  # of the photo, RGB, uint8, shape (K, 224, 224, 3); K is 0 for a dataset image
+    crops: Tensor  # RGB, uint8, shape (K, 224, 224, 3); K is 1, or 0 for an image of the dataset
 
 
 def preprocess_photo(photo: Image.Image) -> PreprocessedPhoto:
     """Segments an RGB photo, and turns it into views like images of the dataset, and a crop.
 
-    The authors of the dataset took photos with a plain white background, cropped, downsized and
-    centered them, negated them and converted them to grayscale (https://arxiv.org/abs/1708.07747,
-    table 1). Here, the object must be segmented first, and it is made narrower. An image of 28x28
-    pixels is one view that is not changed, and has no crop.
+    The steps are those of the authors of the dataset (https://arxiv.org/abs/1708.07747, table 1),
+    but the object must be segmented first, and it is made narrower. An image of 28x28 pixels is one
+    view that is not changed, and has no crop.
     """
     if photo.size == (IMAGE_SIZE, IMAGE_SIZE):
         image = torch.from_numpy(np.array(photo.convert("L")))
@@ -47,7 +46,9 @@ def preprocess_photo(photo: Image.Image) -> PreprocessedPhoto:
         for scale in ASPECT_SCALES:
             width = max(1, round(scale * foreground.width))
             narrow = foreground.resize((width, foreground.height), Image.Resampling.BILINEAR)
-            view = fit_centered(narrow, IMAGE_SIZE, Image.Resampling.BOX)
+            small = resize_longest_side(narrow, IMAGE_SIZE, Image.Resampling.BOX)
+            view = Image.new("L", (IMAGE_SIZE, IMAGE_SIZE))
+            view.paste(small, ((IMAGE_SIZE - small.width) // 2, (IMAGE_SIZE - small.height) // 2))
             views.append(torch.from_numpy(np.array(view)))
     assert box is not None  # a mask is never empty
     crop = crop_square(photo, [max(photo.size) / size * edge for edge in box])
@@ -59,13 +60,9 @@ def crop_square(photo: Image.Image, box: Sequence[float]) -> Image.Image:
     left, top, right, bottom = box
     half = (0.5 + 0.08) * max(right - left, bottom - top)
     x, y = (left + right) / 2, (top + bottom) / 2
-    square = (
-        max(0, x - half),
-        max(0, y - half),
-        min(photo.width, x + half),
-        min(photo.height, y + half),
-    )
-    return photo.resize((CROP_SIZE, CROP_SIZE), Image.Resampling.BICUBIC, square)
+    start = (max(0, x - half), max(0, y - half))
+    end = (min(photo.width, x + half), min(photo.height, y + half))
+    return photo.resize((CROP_SIZE, CROP_SIZE), Image.Resampling.BICUBIC, (*start, *end))
 
 
 def resize_longest_side(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
@@ -75,25 +72,16 @@ def resize_longest_side(image: Image.Image, size: int, resampling: Image.Resampl
     return image.resize((width, height), resampling)
 
 
-def fit_centered(image: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
-    """Scales an image into a square of ``size`` pixels and pads it with black."""
-    square = Image.new(image.mode, (size, size))
-    image = resize_longest_side(image, size, resampling)
-    square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
-    return square
-
-
 def segment_foreground(photo: Any) -> Any:
     """Mask, bool, shape (H, W), of the object in the center of a photo, RGB, uint8, (H, W, 3).
 
-    Textures are smoothed. OpenCV's GrabCut (https://doi.org/10.1145/1015706.1015720) starts with
-    the margin as background and the rest as foreground. Of the parts that it finds, the large and
-    central ones are kept; if there is none of sufficient size, all of the photo is foreground.
+    GrabCut (https://doi.org/10.1145/1015706.1015720) starts with the margin as background. Of the
+    parts that it finds, the large and central ones are kept; if they are too small, all is object.
     """
     cv2 = import_opencv()
     height, width = photo.shape[:2]
     everything = np.ones((height, width), bool)
-    if min(height, width) < 8 or (photo == photo[0, 0]).all():
+    if min(height, width) < 8 or (photo == photo[0, 0]).all():  # GrabCut would fail
         return everything
     mask = np.zeros((height, width), np.uint8)
     x, y = (max(1, round(0.03 * size)) for size in (width, height))
@@ -114,7 +102,7 @@ def segment_foreground(photo: Any) -> Any:
 
 
 def import_opencv() -> Any:
-    """OpenCV, or an ImportError that says how to install it."""
+    """OpenCV, or an error that says how to install it."""
     try:
         import cv2
     except ImportError as error:

