@@ -25,7 +25,7 @@ help:  ## list the targets
 fit: .venv/installed  ## train the default network on the real data (downloads it the first time)
 	@$(BIN)/python -m fmnist_lightning fit
 
-test: .venv/installed  ## run linters, type checks and tests, within 4 minutes
+test: .venv/installed  ## run linters, type checks and tests, within 150 seconds
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
