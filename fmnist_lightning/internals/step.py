@@ -61,7 +61,7 @@ class ReplaceStep(Callback):
             return
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                if group.get("fused", True) is None and not group["foreach"]:
+                if group.get("fused", True) is None and not group.get("foreach"):
                     group["fused"] = True
 
     @override
