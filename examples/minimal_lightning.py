@@ -1,4 +1,4 @@
-"""The program of `plain_pytorch.py` as textbook PyTorch Lightning.
+"""The program of `plain_pytorch.py`, but for its last image, as textbook PyTorch Lightning.
 
     python examples/minimal_lightning.py
 
@@ -29,11 +29,11 @@ class FashionMNISTData(LightningDataModule):
         super().__init__()
         self.data_dir, self.batch_size = data_dir, batch_size
 
-    def prepare_data(self) -> None:
+    def prepare_data(self) -> None:  # once per machine
         for train in (True, False):
             datasets.FashionMNIST(self.data_dir, train=train, download=True)
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str) -> None:  # in every process
         to_tensor = transforms.ToTensor()
         official = datasets.FashionMNIST(self.data_dir, train=True, transform=to_tensor)
         self.test = datasets.FashionMNIST(self.data_dir, train=False, transform=to_tensor)
@@ -55,11 +55,17 @@ class Classifier(LightningModule):
 
     def __init__(self, lr: float = 0.04) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters()  # lr, in self.hparams and in checkpoints
         self.network = nn.Sequential(
-            *(nn.Conv2d(1, 6, kernel_size=5), nn.MaxPool2d(2)),  # (N, 6, 12, 12)
-            *(nn.Conv2d(6, 10, kernel_size=5), nn.MaxPool2d(2)),  # (N, 10, 4, 4)
-            *(nn.Flatten(), nn.Linear(160, 56), nn.ReLU(), nn.Linear(56, 10), nn.Sigmoid()),
+            nn.Conv2d(1, 6, kernel_size=5),
+            nn.MaxPool2d(2),  # (N, 6, 12, 12)
+            nn.Conv2d(6, 10, kernel_size=5),
+            nn.MaxPool2d(2),  # (N, 10, 4, 4)
+            nn.Flatten(),
+            nn.Linear(160, 56),
+            nn.ReLU(),
+            nn.Linear(56, 10),
+            nn.Sigmoid(),
         )
         self.train_loss, self.val_loss, self.test_loss = (MeanMetric() for _ in range(3))
         self.train_acc, self.val_acc, self.test_acc = (
@@ -72,6 +78,7 @@ class Classifier(LightningModule):
         loss = F.cross_entropy(scores, labels)
         mean_loss(loss)
         accuracy(scores.argmax(dim=1), labels)
+        # Lightning computes and resets logged metrics at the end of each epoch.
         self.log(f"{stage}/loss", mean_loss, on_step=False, on_epoch=True, prog_bar=True)
         self.log(f"{stage}/acc", accuracy, on_step=False, on_epoch=True, prog_bar=True)
         return loss

@@ -20,7 +20,7 @@ from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO, read_checkpoint
 from fmnist_lightning.runs.run_checkpoint import RunCheckpoint, check_best
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
 
-LIGHTNING_VERSION = "2.6"  # of the loops that FastEpochLoop and CorrectedFitLoop extend
+LIGHTNING_VERSION = "2.6"  # whose loops FastEpochLoop and CorrectedFitLoop extend
 
 
 def create_trainer(
@@ -42,13 +42,11 @@ def create_trainer(
     a stop where the loss is not finite, exact resume, and a suitable number of CPU threads.
 
     Args:
-        run_dir: The folder of the run; by default a new one below ``default_root_dir``. It becomes
-            the trainer's ``default_root_dir``.
+        run_dir: The folder of the run, the trainer's ``default_root_dir``; by default a new one.
         default_root_dir: The folder of all runs.
         logger: As in ``Trainer``; by default, a TensorBoard log in the run folder.
-        callbacks: Added to those of this function.
-        plugins: As in ``Trainer``.
-        num_threads: CPU threads of PyTorch; by default, those that other programs leave free.
+        callbacks, plugins: As in ``Trainer``, added to those of this function.
+        num_threads: CPU threads; by default, those that other programs leave free.
         compile: Whether to train with ``torch.compile``, see :class:`ReplaceStep`.
         capture: Whether a single CUDA GPU replays steps as a CUDA graph, in a fraction of the time.
         fast_loop: Whether to leave out Lightning's hooks that do nothing. Results are the same.
@@ -64,8 +62,10 @@ def create_trainer(
     root = runs.find_root(default_root_dir)
     if should_save:
         check_best(root)
-    if run_dir is None or is_dry:  # only rank 0 has a folder of its own
-        run_dir = runs.create_run_dir(root) if is_rank_zero() and not is_dry else root
+    if is_dry:
+        run_dir = root
+    elif run_dir is None:  # other ranks write nothing
+        run_dir = runs.create_run_dir(root) if is_rank_zero() else root
     used = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
     used.append(ReplaceStep(compile, capture))
     has_bar = any(isinstance(callback, ProgressBar) for callback in used)

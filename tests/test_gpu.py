@@ -171,7 +171,7 @@ def test_parameters_that_are_frozen_later_stay_as_they_are() -> None:
         (sgd(augmentation=MixesOnCPU), {}, "it draws random numbers on the CPU"),
         (sgd(Hooked), {}, "hooks are registered"),
         (sgd(), {"accumulate_grad_batches": 2}, "gradients are accumulated"),
-        (sgd(), {"precision": "16-mixed"}, "16-bit floats are scaled"),
+        (sgd(), {"precision": "16-mixed"}, "precision 16-mixed scales gradients"),
         (functools.partial(OwnStep, optimizer=functools.partial(SGD, lr=0.1)), {}, ""),
         (functools.partial(LogsItsLoss, optimizer=functools.partial(SGD, lr=0.1)), {}, "it logs"),
     ],

@@ -51,7 +51,7 @@ def run(args: Sequence[str]) -> int:
     trusted = [*early.trust, early.data]  # a class that an option names is trusted
     settings = options.merge_settings(starting_settings(command, checkpoint, trusted), early)
     model: Settings = {}
-    if command != "fit":  # its config may be given to another command all the same
+    if command != "fit":  # a config written for fit may be given to it: drop what it lacks
         model = settings.pop("model", {})
         settings.pop("name", None)
     if command in options.NO_TRAINER:
@@ -122,7 +122,7 @@ def check_conflicts(model: Settings, data: Namespace, checkpoint: Checkpoint) ->
 
 def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
     """Trains; says where the results are, or how to resume a run that ends early."""
-    if checkpoint:  # so that weights that do not fit are an error before any work
+    if checkpoint:  # a new run starts from them; those of a resumed one are loaded to see they fit
         load_weights(args.model, checkpoint.content, checkpoint.path)
     resumed = checkpoint if checkpoint and checkpoint.is_last else None  # else it is a new run
     first_step = resumed.step if resumed else 0

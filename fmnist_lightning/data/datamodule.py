@@ -102,8 +102,10 @@ class InMemoryDataModule(LightningDataModule):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ValueError for a checkpoint of another split, or of other classes."""
-        if difference := find_difference(state_dict, self.state_dict()):
-            name, saved, current = difference
+        # Sizes that are not known yet, before ``fit`` or ``validate``, are no difference.
+        known = {key: value for key, value in self.state_dict().items() if value is not None}
+        if difference := find_difference(known, state_dict):
+            name, current, saved = difference
             raise ValueError(
                 f"the checkpoint was trained with {name} {saved}, not {current}: images it was "
                 "trained on would count as validation images, or labels mean other classes"
@@ -135,7 +137,9 @@ class InMemoryDataModule(LightningDataModule):
         batch_size = max(1, batch_size // world_size)
         seed = global_seed() or 0
         sampler = DistributedBatchSampler(dataset, batch_size, shuffle, seed, world_size, rank)
-        return DataLoader(dataset, batch_size=None, sampler=sampler)  # it yields whole batches
+        return DataLoader(
+            dataset, batch_size=None, sampler=sampler
+        )  # the sampler yields whole batches
 
     def _check_trainer(self, trainer: Any) -> None:
         if self.batch_size % trainer.world_size:

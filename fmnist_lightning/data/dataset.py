@@ -85,9 +85,10 @@ def split_indices(
 class DistributedBatchSampler(DistributedSampler[Batch]):
     """Yields the indices of each batch, int64, shape (batch_size,), on the dataset's device.
 
-    The order depends on the seed and on the epoch, which Lightning sets, or is that of the dataset.
-    Each rank takes every ``num_replicas``-th index. With ``shuffle``, all take equally many, so up
-    to ``num_replicas - 1`` images come twice.
+    With ``shuffle``, the order depends on seed and epoch; Lightning calls ``set_epoch``. Of several
+    devices, each rank takes every ``num_replicas``-th index; with ``shuffle``, all take equally
+    many, so up to ``num_replicas - 1`` images come twice. Lightning would replace a sampler that is
+    no ``DistributedSampler``.
     """
 
     def __init__(

@@ -34,8 +34,8 @@ class CapturedStep:
         self.module = module
         self.training_loss = module.training_loss
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.is_stale = True  # since the start of an epoch
-        self.obstacle: str | None = None  # to a capture, found in this run
+        self.is_stale = True  # no capture was tried yet in this epoch
+        self.obstacle: str | None = None  # why this run can't capture, once found
         self.stream: torch.cuda.Stream | None = None  # of the captures
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,14 +62,17 @@ class CapturedStep:
                 print_line(f"Training runs op by op, not as a CUDA graph, because {self.obstacle}")
 
     def _try_to_capture(self, images: Tensor, labels: Tensor) -> str | None:
-        """Captures the step of a batch without running it; returns why that is not possible."""
+        """Captures the step of a batch; returns why, if it can't.
+
+        Weights, buffers and random numbers stay as they were, though the step is tried first.
+        """
         is_first = self.stream is None
         self.stream = self.stream or torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]
         with unchanged_state(self.module, self.stream):
             states = cpu_random_states()
             try:
                 if is_first:
-                    self._run(images, labels)  # initializes libraries, for which it has to wait
+                    self._run(images, labels)  # initializes libraries, which synchronizes
                 with error_on_sync():
                     self._run(images, labels)
             except MisconfigurationException:
@@ -80,7 +83,7 @@ class CapturedStep:
                 return "it draws random numbers on the CPU"
             try:
                 self._capture(images, labels)
-            except RuntimeError as error:  # after it, CUDA draws no random numbers op by op
+            except RuntimeError as error:  # it leaves CUDA's random generator unusable
                 raise ValueError(
                     "the training step can't be captured as a CUDA graph "
                     f"({str(error).splitlines()[0]}); train with --trainer.capture false"
@@ -121,7 +124,7 @@ def find_obstacle(module: Any) -> str | None:
         "_post_accumulate_grad_hooks",
     )
     if module.trainer.scaler is not None:
-        return "16-bit floats are scaled"
+        return "precision 16-mixed scales gradients"
     if module.trainer.accumulate_grad_batches > 1:
         return "gradients are accumulated"
     parts = (*module.modules(), *module.parameters())

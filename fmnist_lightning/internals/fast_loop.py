@@ -1,4 +1,4 @@
-"""Lightning's loops with a faster step. Not a model to copy."""
+"""Lightning's loop over an epoch with a faster step. Not a model to copy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.profilers import PassThroughProfiler
-from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.strategies import SingleDeviceStrategy, Strategy
 from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection
 from torch import Tensor
 from torch.optim import Optimizer
@@ -52,7 +52,6 @@ class FastEpochLoop(CorrectedEpochLoop):
 
     An epoch that needs more than this loop knows, such as several devices, accumulated gradients,
     a profiler, or hooks between forward pass and optimizer step, runs Lightning's own steps.
-    Batches must already be on the device.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -89,7 +88,7 @@ class FastEpochLoop(CorrectedEpochLoop):
         self.use_fast_path = (
             type(trainer.strategy) is SingleDeviceStrategy
             and module.automatic_optimization
-            and trainer.scaler is None  # of 16-bit floats
+            and trainer.scaler is None  # of precision 16-mixed
             and trainer.accumulate_grad_batches == 1
             and isinstance(trainer.profiler, PassThroughProfiler)
             and not any(
@@ -109,10 +108,11 @@ class FastEpochLoop(CorrectedEpochLoop):
             super().advance(data_fetcher)
             return
         trainer, progress = self.trainer, self.batch_progress
-        batch, _, _ = next(data_fetcher)
+        batch = to_device(next(data_fetcher)[0], trainer.strategy)
         batch_idx = self.batch_idx + 1
         progress.is_last_batch = data_fetcher.done
         progress.increment_ready()
+        # As in `on_batch_start` of the connector.
         connector, results = trainer._logger_connector, self._results
         connector._first_loop_iter = connector._first_loop_iter is None
         results.batch, results.batch_size, results.is_new = batch, None, False
@@ -134,7 +134,7 @@ class FastEpochLoop(CorrectedEpochLoop):
             connector.on_batch_end()
         results.batch = None
         progress.increment_completed()
-        if results:
+        if results:  # there is anything to log
             connector.update_train_step_metrics()
 
     @override
@@ -190,6 +190,14 @@ class FastEpochLoop(CorrectedEpochLoop):
         for hook in hooks:
             hook(self.trainer, module, *args)
         state["_current_fx_name"] = None
+
+
+def to_device(batch: Any, strategy: Strategy) -> Any:
+    """A batch of tensors on the device of a strategy, where those of our data modules are."""
+    device = strategy.root_device
+    if device.type == "cpu" or all(getattr(item, "device", None) == device for item in batch):
+        return batch
+    return strategy.batch_to_device(batch)
 
 
 def zero_grad(optimizer: Optimizer) -> None:

@@ -20,9 +20,9 @@ from fmnist_lightning.internals.console import print_line
 class ReplaceStep(Callback):
     """Trains with ``torch.compile``, or with a CUDA graph, or both.
 
-    A compiled step is forward and backward pass as one graph. With several devices, 16-bit floats
-    that are scaled, a ``training_step`` of your own, or PyTorch before 2.11, only the network is
-    compiled. A captured step has augmentation, too. It needs one CUDA device.
+    A compiled step is forward and backward pass as one graph. With several devices, precision
+    16-mixed, a ``training_step`` of your own, or PyTorch before 2.11, only the network is compiled.
+    A captured step has augmentation, too. It needs one CUDA device. Optimizers on GPUs are fused.
     """
 
     def __init__(self, compile: bool, capture: bool) -> None:
@@ -61,6 +61,7 @@ class ReplaceStep(Callback):
             return
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
+                # None is PyTorch's default: nobody has chosen.
                 if group.get("fused", True) is None and not group.get("foreach"):
                     group["fused"] = True
 
@@ -91,9 +92,9 @@ def can_compile_step(trainer: Trainer, module: LightningModule) -> bool:
 
 
 def is_called(module: LightningModule, method: str) -> bool:
-    """Whether ``training_step`` calls a method of ``FashionClassifier``.
+    """Whether the ``training_step`` in use calls a method of ``FashionClassifier``.
 
-    That of a subclass, for which the method was not written, may not.
+    Not where a subclass overrides ``training_step``, and not the method.
     """
     step_class, method_class = (
         next(cls for cls in type(module).__mro__ if name in vars(cls))

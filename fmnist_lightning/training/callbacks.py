@@ -25,7 +25,8 @@ class SeedEachEpoch(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        # Not at the start of the epoch: a DataLoader draws after it, and not in every epoch.
+        # Not at the start of the epoch: after it, Lightning makes a DataLoader iterator in most
+        # epochs, which draws a number. No two of seed, epoch and rank (up to 4,096) give the same.
         if batch_idx == 0 and (seed := global_seed()) is not None:
             torch.manual_seed((seed << 32) + (trainer.current_epoch << 12) + trainer.global_rank)
 
@@ -49,6 +50,7 @@ class EpochSummary(Callback):
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        # Lightning has validated before this hook.
         train = pl_module.compute_metrics("train")
         total = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         line = f"epoch {trainer.current_epoch + 1:>2}{total}"

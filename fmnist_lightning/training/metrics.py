@@ -25,7 +25,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Te
 
 
 class ClassificationMetrics(nn.Module):
-    """The metrics of one stage. Every image of an epoch counts once.
+    """The metrics of one stage. Every image weighs the same, also in a smaller last batch.
 
     Update them once an epoch: an update per batch takes a twentieth of a small network's step.
 
@@ -39,7 +39,7 @@ class ClassificationMetrics(nn.Module):
     ) -> None:
         super().__init__()
         available: dict[str, Metric] = {
-            # The default replaces NaN, for which a GPU has to wait.
+            # The default looks for NaN in each update, for which the CPU would wait for a GPU.
             "loss": MeanMetric(nan_strategy="disable"),
             # `micro` counts every image once; the default is the mean over the classes.
             "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
@@ -52,7 +52,7 @@ class ClassificationMetrics(nn.Module):
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Adds logits, shape (N, C), and labels, int64, shape (N,)."""
-        # The loss of each image: torchmetrics 1.9 ignores weights where NaN is not replaced.
+        # The loss of each image, as torchmetrics 1.9 ignores weights with `disable`.
         losses = cross_entropy(logits.float(), labels, reduction="none")
         for name, metric in self.metrics.items():
             if name == "loss":
@@ -70,8 +70,8 @@ class ClassificationMetrics(nn.Module):
     def compute(self) -> dict[str, Tensor]:
         """The metrics since the last reset, over all ranks, which must all call it.
 
-        Each has shape () and is 0 to 1, but for ``loss`` and ``confusion``, int64, shape (C, C): a
-        row per label, a column per predicted class.
+        ``loss``, ``acc`` and ``ece`` have shape (), the latter two are 0 to 1. ``confusion`` is
+        int64, shape (C, C), with a row per label and a column per predicted class.
         """
         return {name: metric.compute() for name, metric in self.metrics.items()}
 

@@ -18,7 +18,7 @@ from fmnist_lightning.models.cnn import ArticleCNN
 from fmnist_lightning.training.lr_schedule import one_cycle
 from fmnist_lightning.training.metrics import ClassificationMetrics, cross_entropy
 
-# In batches of 128, SGD with momentum is as good; in batches of 20 to 64, it diverges.
+# SGD with momentum is as good in batches of 128, but diverges in batches of 20 to 64.
 DEFAULT_OPTIMIZER = functools.partial(AdamW, lr=0.01, weight_decay=0.05)
 
 
@@ -66,7 +66,8 @@ class FashionClassifier(LightningModule):
             raise ValueError(f"warmup_fraction must be 0 to below 1, not {warmup_fraction}")
         if lr_schedule not in ("constant", "one_cycle"):
             raise ValueError(f"lr_schedule must be constant or one_cycle, not {lr_schedule}")
-        # What builds each of them, and as what a checkpoint stores it.
+        # `resolve` returns what builds each of them, and the same as plain data for the checkpoint.
+        # A textbook module would only call `save_hyperparameters()`.
         build_network, network_spec = resolve(network, num_classes=len(classes))
         self.build_optimizer, optimizer_spec = resolve(optimizer)
         build_augmentation, augmentation_spec = resolve(augmentation)
@@ -88,7 +89,7 @@ class FashionClassifier(LightningModule):
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
         self.augmentation: nn.Module | None = build_augmentation()
-        # Class probabilities of augmented images, instead of labels in the loss: see Distillation.
+        # From augmented images to class probabilities, which replace labels: see Distillation.
         self.soft_labels: Callable[[Tensor], Tensor] | None = None
         self.train_metrics = ClassificationMetrics(len(classes), ("loss", "acc"))
         self.val_metrics = ClassificationMetrics(len(classes))
@@ -129,10 +130,7 @@ class FashionClassifier(LightningModule):
         return loss
 
     def training_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, shape (), and the logits, shape (N, C), of images that it augments.
-
-        :class:`ReplaceStep` has other ways to compute this or ``compute_loss``.
-        """
+        """The loss, shape (), and the logits, shape (N, C), of images after augmentation."""
         if self.augmentation is not None:
             images = self.augmentation(images, labels)
         targets = self.soft_labels(images) if self.soft_labels else labels
@@ -174,7 +172,7 @@ class FashionClassifier(LightningModule):
 
     @override
     def on_train_epoch_end(self) -> None:
-        """Logs the means over the epoch, in which the weights changed with every step."""
+        """Logs the metrics of each batch before its step, so not those of the final weights."""
         values = self._log_epoch("train", logger=False)
         # Lightning would write them after the checkpoint of the epoch: a run killed in between
         # and resumed would lack them.
@@ -204,7 +202,7 @@ class FashionClassifier(LightningModule):
         if not outputs:
             return {}
         if not metrics.is_updated:  # by a callback, whose hook runs before that of the module
-            labels, logits = map(torch.cat, list(zip(*outputs, strict=True))[-2:])
+            logits, labels = (torch.cat([step[index] for step in outputs]) for index in (-1, -2))
             metrics.update(logits, labels)
         return metrics.compute()
 
@@ -214,7 +212,7 @@ class FashionClassifier(LightningModule):
         """Logs the metrics of an epoch that are numbers, and returns them."""
         metrics = self.compute_metrics(stage)
         values = {f"{stage}/{name}": value for name, value in metrics.items() if value.dim() == 0}
-        self.log_dict(values, logger=logger, sync_dist=True)  # the same on all ranks already
+        self.log_dict(values, logger=logger, sync_dist=True)  # or Lightning warns; they are equal
         return {name: float(value) for name, value in values.items()}
 
     @override

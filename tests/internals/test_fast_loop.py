@@ -15,13 +15,14 @@ from comparing import assert_same_run
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from samples import tiny_data
 from torch.optim import LBFGS, SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
 from fmnist_lightning import FashionClassifier, SmallResNet, create_trainer
-from fmnist_lightning.internals.fast_loop import FastEpochLoop
+from fmnist_lightning.internals.fast_loop import FastEpochLoop, to_device
 
 pytestmark = pytest.mark.usefixtures("data_dir")
 CPU: dict[str, Any] = {"accelerator": "cpu", "num_threads": 1, "log_every_n_steps": 5}
@@ -218,3 +219,12 @@ def test_fits_of_a_process_are_freed() -> None:
         references += fit_briefly(fails)
     gc.collect()
     assert not any(reference() for reference in references)
+
+
+def test_batches_from_another_device_are_moved() -> None:
+    strategy = SingleDeviceStrategy(device=torch.device("meta"))  # stands for a GPU
+    batch = (torch.ones(2), torch.ones(2))
+    moved = to_device(batch, strategy)
+    assert [item.device.type for item in moved] == ["meta", "meta"]
+    assert to_device(moved, strategy) is moved
+    assert to_device({"images": batch[0]}, strategy)["images"].device.type == "meta"
