@@ -45,7 +45,8 @@ def create_trainer(
         run_dir: The folder of the run, the trainer's ``default_root_dir``; by default a new one.
         default_root_dir: The folder of all runs.
         logger: As in ``Trainer``; by default, a TensorBoard log in the run folder.
-        callbacks, plugins: As in ``Trainer``, added to those of this function.
+        callbacks: Added to those of this function.
+        plugins: As in ``Trainer``.
         num_threads: CPU threads; by default, those that other programs leave free.
         compile: Whether to train with ``torch.compile``, see :class:`ReplaceStep`.
         capture: Whether a single CUDA GPU replays steps as a CUDA graph, in a fraction of the time.
@@ -78,8 +79,7 @@ def create_trainer(
         if logger is None or logger is True:
             logger = reports.RunTensorBoardLogger(run_dir, purge_step=last_step(run_dir))
         used += [reports.TensorBoardSetup(), reports.EvaluationFigures()]
-    if should_save:
-        used.append(RunCheckpoint(run_dir / runs.CHECKPOINTS))
+    used += [RunCheckpoint(run_dir / runs.CHECKPOINTS)] if should_save else []
     kwargs = {"num_sanity_val_steps": 0, "enable_model_summary": False, **kwargs}
     kwargs |= {"default_root_dir": run_dir, "plugins": with_checkpoint_io(plugins)}
     return with_loop(Trainer(logger=logger, callbacks=used, **kwargs), fast_loop)
