@@ -57,9 +57,13 @@ class InMemoryDataModule(LightningDataModule):
         val_size: int | None = None,
     ) -> None:
         super().__init__()
-        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if size is not None and size < 1:
-                raise ValueError(f"{name} must be at least 1, not {size}")
+        for name, value, min_value in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", 1 if eval_batch_size is None else eval_batch_size, 1),
+            ("split_seed", split_seed, 0),
+        ):
+            if value is None or value < min_value:  # null passes the parser
+                raise ValueError(f"{name} must be at least {min_value}, not {value}")
         self.save_hyperparameters()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size

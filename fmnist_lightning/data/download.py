@@ -40,6 +40,7 @@ MIRRORS: tuple[str, ...] = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
 )
 TIMEOUT = 10.0  # seconds without a byte
+ERRORS = (OSError, EOFError, zlib.error, http.client.HTTPException, subprocess.TimeoutExpired)
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 # Downloads the Debian package to the current folder: needs no root, and installs nothing.
 APT_SCRIPT = """
@@ -120,7 +121,7 @@ def _download(raw: Path, missing: list[str]) -> None:
                     content = gzip.decompress(read(f"{name}.gz"))
                     if not _is_valid(name, content):
                         raise OSError("not Fashion-MNIST (its SHA-256 differs)")
-                except (OSError, EOFError, zlib.error, http.client.HTTPException) as error:
+                except ERRORS as error:
                     if isinstance(error, urllib.error.HTTPError):
                         error.close()  # its connection
                     tried.append(f"  {source}: {name}: {error}")
@@ -150,7 +151,7 @@ def _read_package(scratch: Path, name: str) -> bytes:
     root = scratch / "root"
     if not root.exists():
         done = subprocess.run(
-            ["sh", "-ec", APT_SCRIPT], cwd=scratch, capture_output=True, text=True
+            ["sh", "-ec", APT_SCRIPT], cwd=scratch, capture_output=True, text=True, timeout=300
         )
         if done.returncode:
             raise OSError(done.stderr.strip().rpartition("\n")[2])

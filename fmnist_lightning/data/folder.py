@@ -55,6 +55,8 @@ class ImageFolderDataModule(InMemoryDataModule):
             return read_image_folder(self.folder / split, self.classes)
         images = read_image_file(self._idx_file(split, "images-idx3"))
         labels = read_label_file(self._idx_file(split, "labels-idx1"))
+        if images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+            raise DataError(f"the images in {self.folder} have {tuple(images.shape[1:])} pixels")
         unknown = set(labels.tolist()) - set(self.idx_labels.tolist())
         if unknown:
             raise DataError(f"{self.folder} has labels without training images: {unknown}")

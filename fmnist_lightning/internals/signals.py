@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -22,8 +23,12 @@ def raise_on_signals() -> Iterator[None]:
         raise KeyboardInterrupt
 
     _received.clear()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = {signum: signal.signal(signum, handler) for signum in signals}
+    previous = {
+        signum: signal.signal(signum, handler)
+        for signum in (signal.SIGINT, signal.SIGTERM)
+        if threading.current_thread() is threading.main_thread()  # others may not
+        and signal.getsignal(signum) != signal.SIG_IGN  # as in the background of a shell
+    }
     try:
         yield
     finally:

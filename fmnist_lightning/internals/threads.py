@@ -47,8 +47,9 @@ def num_free_cpus(enough: int) -> int:
     """The CPUs that other programs leave free, rounded, at least 1."""
     num_free = 1
     for _ in range(4):  # the highest counts, as other programs may have a short burst
-        idle = 1 - psutil.cpu_percent(interval=0.15) / 100
-        num_free = max(num_free, round(idle * (os.cpu_count() or 1)))
+        percents = psutil.cpu_percent(interval=0.15, percpu=True)
+        cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(percents))
+        num_free = max(num_free, round(sum(1 - percents[cpu] / 100 for cpu in cpus)))
         if num_free >= enough:
             break
     return num_free

@@ -34,7 +34,7 @@ def feature_maps(
 
 @torch.inference_mode()
 def embeddings(network: nn.Module, inputs: Tensor) -> Tensor:
-    """The inputs of the last ``nn.Linear``, float, shape (N, D); the logits if there are none."""
+    """The inputs of the last ``nn.Linear``, float, shape (N, D); else the logits."""
     points: list[Tensor] = []
     linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     with contextlib.ExitStack() as hooks:
@@ -42,5 +42,5 @@ def embeddings(network: nn.Module, inputs: Tensor) -> Tensor:
             hook = layer.register_forward_pre_hook(lambda _, inputs: points.append(inputs[0]))
             hooks.enter_context(hook)
         logits: Tensor = network.forward(inputs)
-    is_flat = bool(points) and points[-1].dim() == 2
-    return (points[-1] if is_flat else logits).float().cpu()
+    has_points = bool(points) and points[-1].shape[:-1] == logits.shape[:-1]
+    return (points[-1] if has_points else logits).float().cpu()

@@ -4,7 +4,7 @@ import contextlib
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,13 +78,18 @@ def find_photos(names: Sequence[str]) -> tuple[list[Path], list[Path]]:
             if not os.path.isdir(match):
                 photos[Path(match)] = None
                 continue
-            for file in sorted(glob.glob(f"{glob.escape(match)}/**/*", recursive=True)):
-                if os.path.isfile(file):
-                    is_image = formats.get(Path(file).suffix.lower()) in Image.OPEN
-                    (photos if is_image else other_files)[Path(file)] = None
+            for file in sorted(_visible_files(match)):
+                is_image = formats.get(file.suffix.lower()) in Image.OPEN
+                (photos if is_image else other_files)[file] = None
     if not photos:
         raise ValueError(f"there is no photo in {', '.join(names)}; give photos, or their folders")
     return list(photos), list(other_files)
+
+
+def _visible_files(root: str) -> Iterator[Path]:
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
 def label_from_folder(path: Path, classes: Sequence[str]) -> str | None:
@@ -130,6 +135,10 @@ def _image_from_array(array: np.ndarray[Any, Any]) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Converts to RGB, upright by the EXIF orientation, on white where it is transparent."""
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 or 32 bits: Pillow would clip all values above 255
+        values = np.asarray(image, dtype=np.float32).clip(min=0)
+        values *= 255 / max(values.max(), 1)
+        image = Image.fromarray(values.round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -1,11 +1,13 @@
 """Predicts the classes of image files, Pillow images and arrays."""
 
+import os
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
+from PIL.Image import Image
 from torch import Tensor
 from typing_extensions import override
 
@@ -81,15 +83,21 @@ def predict_images(
         ValueError: If an image can't be read, or is of another shape or type.
         ImportError: If there are photos, and a package of the extra ``photos`` is not installed.
     """
-    if isinstance(images, str):
-        raise ValueError(f"predict_images takes a list of images: [{images!r}]")
+    shape = getattr(images, "shape", ())
+    is_single = len(shape) == 2 or shape[2:] in ((3,), (4,))
+    if is_single or isinstance(images, str | os.PathLike | Image):
+        raise ValueError("predict_images takes a list of images, not a single one: put it in [ ]")
     predictions: list[Prediction] = []
-    remaining, training = iter(images), classifier.training
+    remaining = iter(images)
+    training = [module for module in classifier.modules() if module.training]
     photo_classifier = PhotoClassifier(classifier).eval()
-    while batch := [preprocess_photo(load_image(image)) for image in islice(remaining, batch_size)]:
-        for row in photo_classifier(batch).tolist():
-            probabilities = dict(zip(classifier.classes, row, strict=True))
-            label = max(probabilities, key=probabilities.__getitem__)
-            predictions.append(Prediction(label, probabilities[label], probabilities))
-    classifier.train(training)
+    try:
+        while batch := [preprocess_photo(load_image(i)) for i in islice(remaining, batch_size)]:
+            for row in photo_classifier(batch).tolist():
+                probabilities = dict(zip(classifier.classes, row, strict=True))
+                label = max(probabilities, key=probabilities.__getitem__)
+                predictions.append(Prediction(label, probabilities[label], probabilities))
+    finally:
+        for module in training:
+            module.training = True
     return predictions

@@ -26,11 +26,10 @@ class PhotoReport(Callback):
     Files are written as predictions come, so that memory does not grow with the number of photos.
     """
 
-    folder: Path
-
     def __init__(self, photos: PhotoDataset, run_dir: Path | None, classes: Sequence[str]) -> None:
         self.photos = photos
         self.run_dir = run_dir
+        self.folder: Path | None = None  # a dry run writes nothing
         self.classes = classes
         self.cells: list[tuple[Tensor, str]] = []  # images and captions of the next sheet
         self.num_sheets = 0
@@ -42,7 +41,8 @@ class PhotoReport(Callback):
         assert isinstance(pl_module, PhotoClassifier)
         if not is_for_photos(pl_module.classifier):
             print_line(NOT_FOR_PHOTOS)
-        self.folder = runs.create_run_dir(runs.find_root(self.run_dir) / "photos")
+        if self.run_dir:
+            self.folder = runs.create_run_dir(self.run_dir / "photos")
         self._write_row("file", "folder", "skipped", "prediction", *self.classes)
 
     @override
@@ -81,15 +81,18 @@ class PhotoReport(Callback):
         if others := self.photos.other_files:
             names = ", ".join(map(printable, others[:3])) + ", ..." * (len(others) > 3)
             print_line(f"Skipped {len(others):,} files that are not images: {names}")
-        if self.cells:
-            self._save_sheet()
-        print_line(f"Predictions and contact sheets: {os.path.relpath(self.folder)}")
+        self._save_sheet()
+        if self.folder:
+            print_line(f"Predictions and contact sheets: {os.path.relpath(self.folder)}")
 
     def _write_row(self, *cells: str | Path) -> None:
-        with (self.folder / "photos.csv").open("a", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerow(map(printable, cells))
+        if self.folder:
+            with (self.folder / "photos.csv").open("a", newline="", encoding="utf-8") as stream:
+                csv.writer(stream).writerow(map(printable, cells))
 
     def _save_sheet(self) -> None:
+        if not (self.cells and self.folder):
+            return
         from fmnist_lightning import figures  # matplotlib takes long to import
 
         self.num_sheets += 1

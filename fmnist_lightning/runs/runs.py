@@ -78,8 +78,11 @@ def lock(run_dir: Path) -> Iterator[None]:
     path = run_dir / ".lock"
     try:
         with FileLock(path, timeout=0):
-            yield
-        path.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # Windows deletes no open files
+                    path.unlink()
     except Timeout:
         raise ValueError(
             f"{run_dir} is being trained by another process; wait until it finishes"

@@ -135,6 +135,6 @@ def format_metrics(name: str, summary: dict[str, Any]) -> str:
     ]
     for class_name, counts in summary["classes"].items():
         correct, total = counts["correct"], counts["total"]
-        percent = 100 * correct / max(total, 1)
-        lines.append(f"  {class_name:<12} {percent:6.2f} % ({correct:,}/{total:,})")
+        percent = f"{100 * correct / total:6.2f} %" if total else "     - "
+        lines.append(f"  {class_name:<12} {percent} ({correct:,}/{total:,})")
     return "\n".join(lines)

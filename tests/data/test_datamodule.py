@@ -114,10 +114,13 @@ def test_help_lists_the_arguments_of_the_base_class(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.fault("bad_settings")
-@pytest.mark.parametrize(("argument", "value"), [("batch_size", 0), ("eval_batch_size", -1)])
-def test_batch_size_below_1_is_refused_by_name(argument: str, value: int) -> None:
-    with pytest.raises(ValueError, match=f"{argument} must be at least 1, not {value}"):
-        FashionMNISTDataModule(**{argument: value})  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("batch_size", 0), ("batch_size", None), ("eval_batch_size", -1), ("split_seed", -1)],
+)
+def test_arguments_out_of_range_are_refused_by_name(argument: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{argument} must be at least ., not {value}"):
+        FashionMNISTDataModule(**{argument: value})
 
 
 def test_checkpoint_of_another_split_is_refused() -> None:

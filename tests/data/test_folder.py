@@ -166,6 +166,13 @@ def test_idx_labels_without_training_images_are_refused(letters: Path) -> None:
         ImageFolderDataModule(str(letters)).setup("test")
 
 
+def test_idx_images_of_another_size_are_refused(letters: Path) -> None:
+    name = "emnist-letters-test-images-idx3-ubyte"
+    (letters / name).write_bytes(idx(torch.zeros(6, 32, 32)))
+    with pytest.raises(DataError, match=r"have \(32, 32\) pixels"):
+        ImageFolderDataModule(str(letters)).setup("test")
+
+
 def test_idx_files_of_two_datasets_are_refused(letters: Path) -> None:
     name = "train-labels-idx1-ubyte"
     shutil.copy(letters / f"emnist-letters-{name}", letters / f"emnist-digits-{name}")

@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from conftest import TINY, Run
 from processes import Fault, at_step, start
 
+from fmnist_lightning.internals.signals import raise_on_signals
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 
@@ -66,3 +68,22 @@ def test_closed_pipe_ends_test_without_an_error(fit: Callable[..., Path]) -> Non
     process = start("test", "--ckpt_path", "best.ckpt", first=close_reader)
     assert process.wait() == 141
     assert "error" not in process.output.read_text().lower()
+
+
+def test_signals_that_are_ignored_stay_ignored_and_threads_change_none() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
+    try:
+        with raise_on_signals():
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    def run() -> None:
+        with raise_on_signals():
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    handlers: list[object] = []
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(signal.SIGTERM)]

@@ -40,15 +40,24 @@ def test_busy_program_takes_a_cpu() -> None:
 
 @pytest.mark.parametrize(
     ("percents", "num_free"),
-    [([5], 2), ([20], 2), ([50, 45, 50, 50], 1), ([100] * 4, 1), ([75, 100, 10], 2)],
+    [
+        ([(10, 0)], 2),
+        ([(20, 20)], 2),
+        ([(100, 0), (0, 90), (100, 0), (50, 50)], 1),
+        ([(100, 100)] * 4, 1),
+        ([(50, 100), (100, 100), (10, 10)], 2),
+    ],
     ids=["idle", "nearly idle", "one busy", "all busy", "a burst"],
 )
 def test_threads_are_those_that_are_free(
-    percents: list[int], num_free: int, monkeypatch: pytest.MonkeyPatch
+    percents: list[tuple[int, ...]], num_free: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows = iter(percents)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(psutil, "cpu_percent", lambda interval: next(windows))
+    # The idle CPU between the two is not one of this process.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2}, raising=False)
+    monkeypatch.setattr(
+        psutil, "cpu_percent", lambda interval, percpu: [(pair := next(windows))[0], 0, pair[1]]
+    )
     assert threads.num_free_cpus(2) == num_free
     assert next(windows, None) is None  # all are watched, but none after enough are free
 

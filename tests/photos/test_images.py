@@ -48,6 +48,12 @@ def test_load_image_reads_any_mode_and_format(name: str, tmp_path: Path) -> None
     assert view_difference(tmp_path / name, photo()) < 10
 
 
+def test_load_image_scales_16_bits_so_that_the_brightest_pixel_is_white() -> None:
+    values = np.array([[0, 257, 65535], [32768, 4, 65534]], np.uint16)
+    image = load_image(Image.fromarray(values))
+    assert np.asarray(image)[..., 0].tolist() == [[0, 1, 255], [128, 0, 255]]
+
+
 def test_load_image_makes_transparent_pixels_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
     image.paste((200, 0, 0, 255), (30, 20, 70, 90))

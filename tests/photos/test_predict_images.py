@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -67,8 +68,9 @@ def test_predict_images_restores_the_training_mode() -> None:
 
 
 def test_predict_images_refuses_a_single_file() -> None:
-    with pytest.raises(ValueError, match=r"takes a list of images: \['1.png'\]"):
-        predict_images(FashionClassifier(), "1.png")
+    for image in ("1.png", np.zeros((40, 30, 3), np.uint8)):
+        with pytest.raises(ValueError, match="takes a list of images, not a single one"):
+            predict_images(FashionClassifier(), image)
 
 
 def test_example_of_the_page_runs(

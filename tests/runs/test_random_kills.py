@@ -60,6 +60,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         *(CALLBACK + "ModelCheckpoint", "--trainer.callbacks.monitor=val/acc"),
         *("--trainer.callbacks.mode=max", "--trainer.callbacks.save_top_k=2"),
         "--trainer.callbacks.save_last=true",
+        # Or Lightning names a checkpoint anew that exists from before a kill.
+        "--trainer.callbacks.enable_version_counter=false",
     ),
     "EMA": (CALLBACK + "EMAWeightAveraging", "--trainer.callbacks.decay=0.9"),
     "SWA": (

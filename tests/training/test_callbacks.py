@@ -85,4 +85,4 @@ def test_evaluation_summary_has_counts_per_class() -> None:
         "test calibration error 1.25 %",
         "  T-shirt/top   75.00 % (3/4)",
     ]
-    assert table[-1] == "  Ankle boot     0.00 % (0/0)"
+    assert table[-1] == "  Ankle boot        -  (0/0)"
