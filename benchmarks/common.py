@@ -159,7 +159,7 @@ def read_arrays(data_dir: Path) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 
 
 class Stopwatch:
-    """Takes the times of a training for `speed.measure`."""
+    """Takes the times of a training for `speed.run_program`."""
 
     def __init__(self) -> None:
         self.epochs: list[list[float]] = []
@@ -180,6 +180,6 @@ class Stopwatch:
         return time.time()
 
     def write(self) -> None:
-        """Ends the last epoch, and writes all times to the file that `speed.measure` reads."""
+        """Ends the last epoch, and writes all times to the file that `speed.run_program` reads."""
         self.start()
         Path(os.environ["TIMES_FILE"]).write_text(json.dumps(self.epochs))

@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fmnist_lightning.data.datamodule import InMemoryDataModule
+from fmnist_lightning.internals.specs import find_difference
 from fmnist_lightning.runs.checkpoint import build_classifier, read_checkpoint
 from fmnist_lightning.training.module import FashionClassifier
 
@@ -40,13 +41,13 @@ class Distillation(Callback):
         checkpoint = read_checkpoint(self.path)
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, InMemoryDataModule):
-            saved = checkpoint.get(type(data).__qualname__, {})
-            for key in ("split_seed", "val_size"):
-                if saved.get(key) != data.split_args[key]:
-                    raise ValueError(
-                        f"the teacher {self.path} was trained with {key} {saved.get(key)}, not "
-                        f"{data.split_args[key]}: its training images may include validation images"
-                    )
+            split = {key: data.split_args[key] for key in ("split_seed", "val_size")}
+            if difference := find_difference(split, checkpoint.get(type(data).__qualname__, {})):
+                name, current, saved = difference
+                raise ValueError(
+                    f"the teacher {self.path} was trained with {name} {saved}, not {current}: its "
+                    "training images may include validation images"
+                )
         teacher = build_classifier(checkpoint, self.path, self.trusted).to(pl_module.device)
         if teacher.classes != pl_module.classes:
             raise ValueError(

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from fmnist_lightning import FashionClassifier, FashionMNISTDataModule
+from fmnist_lightning.data.dataset import Batch
 
 SHIRT = [(60, 40), (140, 40), (180, 90), (160, 110), (140, 95), (140, 200), (60, 200), (60, 95)]
 
@@ -82,6 +84,14 @@ def train_teacher(config: Path, fit: Callable[..., Path]) -> None:
     if "fast.ckpt" in config.read_text():
         fit()
         shutil.copy("best.ckpt", "fast.ckpt")
+
+
+class OwnStep(FashionClassifier):
+    """Learns labels that are shifted by a class."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, labels = batch
+        return super().training_step((images, (labels + 1) % 10), batch_idx)
 
 
 class Payload:

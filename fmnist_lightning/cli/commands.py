@@ -65,11 +65,11 @@ def run(args: Sequence[str]) -> int:
     if (seed := config.seed_everything) is not False:
         config.seed_everything = seed_everything(None if seed is True else seed, workers=True)
     objects = parser.instantiate_classes(config)
-    objects.config_text = parser.dump(config, skip_none=False)
-    objects.data_spec = yaml.safe_load(objects.config_text)["data"]
     objects.trust = early.trust
-    if command == "fit" and checkpoint and is_rank_zero():
-        print_line(messages.format_start(checkpoint, [*messages.format_early(early), *others]))
+    if command == "fit":
+        objects.config_text = parser.dump(config, skip_none=False)
+        if checkpoint and is_rank_zero():
+            print_line(messages.format_start(checkpoint, [*messages.format_early(early), *others]))
     return COMMANDS[command](objects, checkpoint)
 
 
@@ -137,7 +137,7 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
         saver = trainer.checkpoint_callback
         should_save = trainer.is_global_zero and isinstance(saver, RunCheckpoint)
         if isinstance(saver, RunCheckpoint):
-            saver.data_spec = args.data_spec
+            saver.data_spec = yaml.safe_load(args.config_text)["data"]
         if new_dir:
             (new_dir / runs.CONFIG).write_text(args.config_text, encoding="utf-8")
         with runs.lock(Path(trainer.default_root_dir)) if should_save else contextlib.nullcontext():

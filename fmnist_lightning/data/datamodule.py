@@ -40,7 +40,7 @@ class InMemoryDataModule(LightningDataModule):
         val_size: Validation images; None takes a fifth.
 
     Raises:
-        ValueError: If a batch size is below 1.
+        ValueError: If a batch size or the seed is out of range.
     """
 
     classes: Sequence[str]
@@ -141,9 +141,8 @@ class InMemoryDataModule(LightningDataModule):
         batch_size = max(1, batch_size // world_size)
         seed = global_seed() or 0
         sampler = DistributedBatchSampler(dataset, batch_size, shuffle, seed, world_size, rank)
-        return DataLoader(
-            dataset, batch_size=None, sampler=sampler
-        )  # the sampler yields whole batches
+        # Without a batch size, as the sampler yields whole batches.
+        return DataLoader(dataset, batch_size=None, sampler=sampler)
 
     def _check_trainer(self, trainer: Any) -> None:
         if self.batch_size % trainer.world_size:

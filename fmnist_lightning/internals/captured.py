@@ -44,7 +44,7 @@ class CapturedStep:
             self._prepare_epoch(images, labels)
         if (
             self.graph is None
-            or describe(images, labels) != describe(self.images, self.labels)
+            or describe(images, labels) != self.expected
             or self.trainable != [parameter.requires_grad for parameter in self.parameters]
         ):
             return self.training_loss(images, labels)  # type: ignore[no-any-return]
@@ -92,6 +92,7 @@ class CapturedStep:
 
     def _capture(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images.clone(), labels.clone()
+        self.expected = describe(images, labels)
         self.parameters = list(self.module.parameters())
         self.trainable = [parameter.requires_grad for parameter in self.parameters]
         graph = torch.cuda.CUDAGraph()
@@ -100,13 +101,11 @@ class CapturedStep:
             self.loss, self.logits = self._run(self.images, self.labels)
         torch.clear_autocast_cache()
         self.gradients = [parameter.grad for parameter in self.parameters]
-        for parameter in self.parameters:
-            parameter.grad = None
+        self.module.zero_grad()
         self.graph = graph
 
     def _run(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        for parameter in self.module.parameters():
-            parameter.grad = None
+        self.module.zero_grad()
         loss, logits = self.training_loss(images, labels)
         loss.backward()
         return loss.detach(), logits.detach()

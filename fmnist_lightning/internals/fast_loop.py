@@ -122,11 +122,7 @@ class FastEpochLoop(CorrectedEpochLoop):
         loss = self._optimize(batch, batch_idx)
 
         progress.increment_processed()
-        for config in trainer.lr_scheduler_configs:
-            if config.interval == "step" and (batch_idx + 1) % config.frequency == 0:
-                self.scheduler_progress.increment_ready()
-                trainer.lightning_module.lr_scheduler_step(config.scheduler, None)
-                self.scheduler_progress.increment_completed()
+        self.update_lr_schedulers("step", update_plateau_schedulers=False)
         if self._num_ready_batches_reached():
             self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         self._call(self.end_hooks, "on_train_batch_end", {"loss": loss}, batch, batch_idx)
@@ -139,8 +135,14 @@ class FastEpochLoop(CorrectedEpochLoop):
 
     @override
     def update_lr_schedulers(self, interval: str, update_plateau_schedulers: bool) -> None:
-        if not (self.use_fast_path and interval == "step"):  # those of a step are in `advance`
+        if not self.use_fast_path or interval != "step":
             super().update_lr_schedulers(interval, update_plateau_schedulers)
+        elif not update_plateau_schedulers:  # there are none that step on a plateau
+            for config in self.trainer.lr_scheduler_configs:
+                if config.interval == "step" and (self.batch_idx + 1) % config.frequency == 0:
+                    self.scheduler_progress.increment_ready()
+                    self.trainer.lightning_module.lr_scheduler_step(config.scheduler, None)
+                    self.scheduler_progress.increment_completed()
 
     @override
     def _should_check_val_epoch(self) -> bool:

@@ -39,7 +39,7 @@ class ClassificationMetrics(nn.Module):
     ) -> None:
         super().__init__()
         available: dict[str, Metric] = {
-            # The default looks for NaN in each update, for which the CPU would wait for a GPU.
+            # The default checks each update for NaN, which synchronizes with a GPU.
             "loss": MeanMetric(nan_strategy="disable"),
             # `micro` counts every image once; the default is the mean over the classes.
             "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from samples import tiny_data
+from samples import OwnStep, tiny_data
 from torch import Tensor, nn
 
 from fmnist_lightning import ArticleCNN, FashionClassifier, create_trainer
-from fmnist_lightning.data.dataset import Batch
 from fmnist_lightning.internals.compiled import CompiledStep
 
 
@@ -20,14 +19,6 @@ class PartlyFrozen(ArticleCNN):
         super().__init__()
         self.features[0].weight.requires_grad_(False)
         self.unused = nn.Parameter(torch.ones(3))
-
-
-class OwnStep(FashionClassifier):
-    """Learns labels that are shifted by a class."""
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, labels = batch
-        return super().training_step((images, (labels + 1) % 10), batch_idx)
 
 
 class OwnLoss(FashionClassifier):
