@@ -25,8 +25,9 @@ from torch import Tensor
 
 from fmnist_lightning import load_classifier
 from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.data.images import load_image
 from fmnist_lightning.photos import PhotoClassifier
-from fmnist_lightning.photos.images import find_photos, load_image
+from fmnist_lightning.photos.dataset import find_photos
 from fmnist_lightning.photos.preprocessing import PreprocessedPhoto, preprocess_photo
 from fmnist_lightning.photos.report import balanced_accuracy
 

@@ -20,7 +20,7 @@ from samples import Payload
 
 from fmnist_lightning import FashionClassifier, load_classifier
 from fmnist_lightning.cli import commands
-from fmnist_lightning.photos.images import PhotoError, load_image
+from fmnist_lightning.data.images import ImageError, load_image
 
 EVIL = """
 from pathlib import Path
@@ -175,11 +175,11 @@ HEADS += [b"P6 9 9 255 "]
 @pytest.mark.fault("bad_photo")
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(head=st.sampled_from([b"", *HEADS]), rest=st.binary(max_size=300))
-def test_load_image_of_random_bytes_raises_only_photo_error(head: bytes, rest: bytes) -> None:
+def test_load_image_of_random_bytes_raises_only_image_error(head: bytes, rest: bytes) -> None:
     Path("photo").write_bytes(head + rest)
     try:
         assert load_image("photo").mode == "RGB"
-    except PhotoError as caught:
+    except ImageError as caught:
         message = str(caught)
         assert message
         assert "Traceback" not in message

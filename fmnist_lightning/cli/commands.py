@@ -220,7 +220,7 @@ def predict(args: Namespace, checkpoint: Checkpoint) -> int:
             trainer.predict(classifier, args.data, return_predictions=False)
             return 0
         from fmnist_lightning.photos import PhotoClassifier
-        from fmnist_lightning.photos.images import PhotoDataset, photo_loader
+        from fmnist_lightning.photos.dataset import PhotoDataset, photo_loader
         from fmnist_lightning.photos.report import PhotoReport
 
         photos = PhotoDataset(args.photos)

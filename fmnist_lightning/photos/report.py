@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.photos.images import Photo, PhotoDataset, label_from_folder
+from fmnist_lightning.photos.dataset import Photo, PhotoDataset, label_from_folder
 from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, PhotoClassifier, is_for_photos
 from fmnist_lightning.runs import runs
 

@@ -1,36 +1,23 @@
 """Finds and reads photos of garments."""
 
-import contextlib
 import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from fmnist_lightning.data.images import ImageError, load_image
 from fmnist_lightning.photos.preprocessing import (
-    CROP_SIZE,
     IMAGE_SIZE,
     PreprocessedPhoto,
     import_opencv,
     preprocess_photo,
 )
-
-with contextlib.suppress(ImportError):
-    import pillow_heif  # HEIC, which phones take
-
-    pillow_heif.register_heif_opener()
-ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
-
-
-class PhotoError(ValueError):
-    """An image can't be read; the message names it and says why."""
 
 
 class Photo(NamedTuple):
@@ -54,7 +41,7 @@ class PhotoDataset(Dataset[Photo]):
     def __getitem__(self, index: int) -> Photo:
         try:
             photo, error = load_image(self.paths[index]), ""
-        except PhotoError as reason:
+        except ImageError as reason:
             photo, error = Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE)), str(reason)
         return Photo(preprocess_photo(photo), self.paths[index], error)
 
@@ -97,49 +84,3 @@ def label_from_folder(path: Path, classes: Sequence[str]) -> str | None:
     separators = re.compile(r"[\W_]+")
     labels = {separators.sub(" ", name.lower()): name for name in classes}
     return labels.get(separators.sub(" ", path.absolute().parent.name.lower()))
-
-
-def load_image(source: ImageLike) -> Image.Image:
-    """Reads a file that Pillow can read, or converts an image, to RGB; raises :class:`PhotoError`.
-
-    Arrays are uint8, shape (H, W), (H, W, 3) or (H, W, 4). A large JPEG is decoded at a reduced
-    size of at least twice that of a crop.
-    """
-    if isinstance(source, Tensor):
-        source = source.cpu().numpy()
-    if isinstance(source, np.ndarray):
-        source = _image_from_array(source)
-    name = "image" if isinstance(source, Image.Image) else os.fspath(source)
-    try:
-        if isinstance(source, Image.Image):
-            return _to_rgb(source)
-        with Image.open(source) as image:
-            image.draft("RGB", (2 * CROP_SIZE, 2 * CROP_SIZE))
-            return _to_rgb(image)
-    except FileNotFoundError:
-        reason = "no such file"
-    except Exception as error:  # a decoder may raise anything for a damaged file
-        reason = f"can't be read: {error}"
-    raise PhotoError(f"{name}: {reason}")
-
-
-def _image_from_array(array: np.ndarray[Any, Any]) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim < 2 or array.shape[2:] not in ((), (3,), (4,)):
-        raise PhotoError(
-            "an image must be uint8, shape (H, W), (H, W, 3) or (H, W, 4), "
-            f"not {array.dtype}, shape {array.shape}"
-        )
-    return Image.fromarray(array)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Converts to RGB, upright by the EXIF orientation, on white where it is transparent."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 or 32 bits: Pillow would clip all values above 255
-        values = np.asarray(image, dtype=np.float32).clip(min=0)
-        values *= 255 / max(values.max(), 1)
-        image = Image.fromarray(values.round().astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")

@@ -7,15 +7,7 @@ import torch
 from PIL import Image
 from samples import photo
 
-from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.photos.images import (
-    PhotoDataset,
-    PhotoError,
-    find_photos,
-    label_from_folder,
-    load_image,
-    photo_loader,
-)
+from fmnist_lightning.data.images import ImageError, load_image
 from fmnist_lightning.photos.preprocessing import preprocess_photo
 
 
@@ -90,10 +82,10 @@ def test_load_image_error_says_what_is_wrong_with_the_file(tmp_path: Path) -> No
         ("text.jpg", "can't be read: cannot identify image file"),
         ("none.jpg", "no such file"),
     ):
-        with pytest.raises(PhotoError, match=f"^{tmp_path / name}: {reason}"):
+        with pytest.raises(ImageError, match=f"^{tmp_path / name}: {reason}"):
             load_image(tmp_path / name)
     image = Image.open(tmp_path / "cut.jpg")  # Pillow decodes it only when it is used
-    with image, pytest.raises(PhotoError, match=r"^image: can't be read: .*truncated"):
+    with image, pytest.raises(ImageError, match=r"^image: can't be read: .*truncated"):
         load_image(image)
 
 
@@ -103,7 +95,7 @@ BOMB = b"P6 60000 60000 255 " + bytes(9)  # 3.6 billion pixels
 @pytest.mark.fault("bad_photo")
 def test_load_image_does_not_decompress_bombs(tmp_path: Path) -> None:
     (tmp_path / "bomb.ppm").write_bytes(BOMB)
-    with pytest.raises(PhotoError, match=r"exceeds limit of .* pixels"):
+    with pytest.raises(ImageError, match=r"exceeds limit of .* pixels"):
         load_image(tmp_path / "bomb.ppm")
 
 
@@ -112,64 +104,5 @@ def test_load_image_does_not_decompress_bombs(tmp_path: Path) -> None:
     [np.zeros((28, 28)), *(np.zeros(shape, np.uint8) for shape in (28, (4, 4, 2)))],
 )
 def test_load_image_refuses_other_arrays(array: Any) -> None:
-    with pytest.raises(PhotoError, match=r"an image must be uint8, shape .* not (float64|uint8)"):
+    with pytest.raises(ImageError, match=r"an image must be uint8, shape .* not (float64|uint8)"):
         load_image(array)
-
-
-def test_find_photos_takes_files_folders_and_patterns(tmp_path: Path) -> None:
-    photos = ["a/1.png", "a/2.JPG", "a/deep/3.jpeg"]
-    others = ["a/deep/paper.pdf", "a/notes.txt"]
-    for name in (*photos, *others, "a/.hidden.jpg", "a/.git/4.jpg", "b/x.jpg", "b/y.gif", "b/z"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    for names, expected_photos, expected_others in (
-        (["b/*.jpg", "a", "a/1.png", "gone.jpg"], ["b/x.jpg", *photos, "gone.jpg"], others),
-        (["b/z", "a/deep"], ["b/z", "a/deep/3.jpeg"], ["a/deep/paper.pdf"]),
-        (["[ab]"], [*photos, "b/x.jpg", "b/y.gif"], [*others, "b/z"]),
-    ):
-        found = find_photos(names)
-        assert [list(map(str, paths)) for paths in found] == [expected_photos, expected_others]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"there is no photo in empty; give photos"):
-        find_photos(["empty"])
-
-
-def test_label_from_folder_is_the_class_that_it_is_named_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "dress").mkdir()
-    monkeypatch.chdir(tmp_path / "dress")
-    for path, label in {
-        "1.jpg": "Dress",  # the name of the current folder
-        "/photos/Ankle-Boot/1.jpg": "Ankle boot",
-        "ankle_boot/1.jpg": "Ankle boot",
-        "holidays/1.jpg": None,
-    }.items():
-        assert label_from_folder(Path(path), CLASSES) == label
-    assert label_from_folder(Path("dress/1.jpg"), ("Hat",)) is None
-
-
-def test_photo_loader_gives_views_and_errors(tmp_path: Path) -> None:
-    photo().save(tmp_path / "1.png")
-    (tmp_path / "2.png").touch()
-    image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
-    Image.fromarray(image.numpy()).save(tmp_path / "3.png")
-    (batch,) = photo_loader(PhotoDataset([str(tmp_path)]))
-    for loaded, expected in zip(batch[0].preprocessed, preprocess_photo(photo()), strict=True):
-        assert torch.equal(loaded, expected)
-    assert not batch[1].preprocessed.views.any()
-    assert torch.equal(batch[2].preprocessed.views, image[None])
-    assert [item.path.name for item in batch] == ["1.png", "2.png", "3.png"]
-    assert [bool(item.error) for item in batch] == [False, True, False]
-
-
-@pytest.mark.parametrize(("num_photos", "num_workers"), [(15, 0), (40, 1)])
-def test_photo_loader_has_workers_for_many_photos(
-    num_photos: int, num_workers: int, tmp_path: Path
-) -> None:
-    for index in range(num_photos):
-        (tmp_path / f"{index}.png").touch()
-    loader = photo_loader(PhotoDataset([str(tmp_path)]))  # tests run with one thread
-    assert loader.num_workers == num_workers
-    assert sum(len(batch) for batch in loader) == num_photos
