@@ -29,6 +29,8 @@ IGNORED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",  # a resumed run
     "The dirpath has changed",  # a run that continues from the checkpoint of another
     "Precision .* is not supported by the model summary",
+    ".*smaller than the logging interval",  # a line says that an epoch has few steps
+    ".*Corrupt EXIF data",  # is no EXIF
     ".*LeafSpec.* is deprecated",  # Lightning uses an old name of PyTorch
 )
 # Their message says all; that of another error may need its type and the traceback.

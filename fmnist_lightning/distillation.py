@@ -9,7 +9,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from fmnist_lightning.data.datamodule import InMemoryDataModule
-from fmnist_lightning.internals.specs import find_difference
 from fmnist_lightning.runs.checkpoint import build_classifier, read_checkpoint
 from fmnist_lightning.training.module import FashionClassifier
 
@@ -40,14 +39,9 @@ class Distillation(Callback):
             )
         checkpoint = read_checkpoint(self.path)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, InMemoryDataModule):
-            split = {key: data.split_args[key] for key in ("split_seed", "val_size")}
-            if difference := find_difference(split, checkpoint.get(type(data).__qualname__, {})):
-                name, current, saved = difference
-                raise ValueError(
-                    f"the teacher {self.path} was trained with {name} {saved}, not {current}: its "
-                    "training images may include validation images"
-                )
+        state = checkpoint.get(type(data).__qualname__)
+        if isinstance(data, InMemoryDataModule) and state:
+            data.exclude_trained(state)
         teacher = build_classifier(checkpoint, self.path, self.trusted).to(pl_module.device)
         if teacher.classes != pl_module.classes:
             raise ValueError(

@@ -88,11 +88,10 @@ def create_trainer(
 def with_loop(trainer: Trainer, fast_loop: bool) -> Trainer:
     """A trainer with the corrected loop, or the fast one, if it is known to fit Lightning."""
     if not lightning.__version__.startswith(f"{LIGHTNING_VERSION}."):
-        if trainer.is_global_zero:
-            print_line(
-                f"Lightning {lightning.__version__} runs its own loop, which takes longer and may "
-                f"end without a validation; that of this package extends {LIGHTNING_VERSION} only"
-            )
+        print_line(
+            f"Lightning {lightning.__version__} runs its own loop, which takes longer and may "
+            f"end without a validation; that of this package extends {LIGHTNING_VERSION} only"
+        )
     else:
         from fmnist_lightning.internals.fast_loop import FastEpochLoop
         from fmnist_lightning.internals.loop_fixes import CorrectedEpochLoop, CorrectedFitLoop

@@ -24,7 +24,8 @@ def photo(garment: str = "#203050", background: str = "#c8b090") -> Image.Image:
     return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
 
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIG_DIR = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(set(CONFIG_DIR.glob("*.yaml")) - {CONFIG_DIR / "own-images.yaml"})
 
 
 # Options with which a config runs on the tiny dataset.

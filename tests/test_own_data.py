@@ -6,11 +6,21 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from conftest import Run
+from lightning.pytorch import LightningDataModule, seed_everything
+from samples import Recorder
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_lightning import (
+    MLP,
+    FashionClassifier,
+    RandomAugmentation,
+    create_trainer,
     load_classifier,
 )
 
@@ -62,7 +72,7 @@ class TenOutputs(nn.Sequential):
 """
 DATA = ("--data", "three_classes.ThreeClasses")
 TRUST = ("--trust", "three_classes.ThreeClasses")
-MLP = ("--model.network", "fmnist_lightning.MLP")
+NETWORK = ("--model.network", "fmnist_lightning.MLP")
 FIT = ("fit", *DATA, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "2")
 
 
@@ -75,7 +85,7 @@ def _module() -> Iterator[None]:
 
 
 def test_fit_test_and_predict(run: Run) -> None:
-    code, out, err = run(*FIT, *MLP, "--data.num_images", "45")
+    code, out, err = run(*FIT, *NETWORK, "--data.num_images", "45")
     assert code == 0, err
     (run_dir,) = Path("runs").iterdir()
     found = re.search(r"^Next: +python -m fmnist_lightning (test .*)$", out, re.MULTILINE)
@@ -98,6 +108,61 @@ def test_fit_test_and_predict(run: Run) -> None:
     code, _, err = run("test", "--ckpt_path", "best.ckpt", *TRUST, "--data.first_label=1")
     assert code == 1
     assert "labels must be 0 to 2 for 3 classes, not 1 to 3" in err
+
+
+def loader(images: Tensor, labels: Tensor | None = None) -> DataLoader[Any]:
+    labels = torch.arange(len(images)) % 3 if labels is None else labels
+    return DataLoader(TensorDataset(images, labels), batch_size=16)
+
+
+def losses(loader: DataLoader[Any]) -> list[float]:
+    """Of the steps of an epoch, with all that ``create_trainer`` adds."""
+    seed_everything(0)
+    recorder = Recorder()
+    trainer = create_trainer(max_epochs=1, logger=False, callbacks=recorder)
+    classifier = FashionClassifier(MLP, augmentation=RandomAugmentation, classes=("a", "b", "c"))
+    trainer.fit(classifier, loader, loader)
+    return recorder.losses
+
+
+def test_images_of_common_types_train_alike() -> None:
+    images = torch.randint(0, 256, (48, 28, 28), generator=torch.Generator().manual_seed(0))
+    images = images.to(torch.uint8)
+    expected = losses(loader(images))
+    channel = images.unsqueeze(1)  # as torchvision's ToTensor gives
+    for other in (images / 255, channel, channel / 255, channel.double() / 255):
+        assert losses(loader(other)) == expected
+    classifier = FashionClassifier(MLP).eval()
+    torch.testing.assert_close(classifier(images / 255), classifier(images))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(16, 28, 28) - 0.5, None, r"-0.5 to -0.5; expected values from 0 to 1"),
+        (torch.zeros(16, 28, 28) + 255, None, r"255.0 to 255.0; expected values from 0 to 1"),
+        (torch.zeros(16, 28, 28).int(), None, r"torch.int32, .*; expected uint8, or floats"),
+        (torch.zeros(16, 3, 28, 28), None, r"shape \(16, 3, 28, 28\), .*; expected shape \(N, 28"),
+        (torch.zeros(16, 32, 32), None, r"shape \(16, 32, 32\), .*; expected shape"),
+        (torch.zeros(16, 28, 28), torch.zeros(16).int(), r"labels .* torch.int32, .* int64"),
+        (torch.zeros(16, 28, 28), torch.eye(3)[:1].repeat(16, 1), r"labels .*float32, shape \(16,"),
+    ],
+    ids=["normalized", "0 to 255", "integers", "colors", "size", "int32", "one-hot"],
+)
+def test_other_batches_are_refused_in_the_first_step(
+    images: Tensor, labels: Tensor | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        losses(loader(images, labels))
+
+
+def test_classes_of_data_and_module_must_agree_in_scripts() -> None:
+    dataset = loader(torch.zeros(16, 28, 28)).dataset
+    data = LightningDataModule.from_datasets(dataset, dataset, num_workers=0)
+    data.classes = ("a", "b", "c")  # type: ignore[attr-defined]
+    trainer = create_trainer(max_epochs=1, logger=False)
+    with pytest.raises(ValueError, match=r"has the classes a, b, c, and the network has T-shirt"):
+        trainer.fit(FashionClassifier(), datamodule=data)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +199,8 @@ def test_network_of_a_function_or_with_classes_as_arguments(
             "the network returns shape (10, 10) for 3 classes; expected (10, 3). Add an argument "
             "num_classes to the network: it is filled in",
         ),
-        ((*MLP, "--data.first_label=-1"), "labels must be 0 to 2 for 3 classes, not -1 to 1"),
-        ((*MLP, "--data.odd=5"), "labels must be 0 to 2 for 3 classes, not 0 to 7"),
+        ((*NETWORK, "--data.first_label=-1"), "labels must be 0 to 2 for 3 classes, not -1 to 1"),
+        ((*NETWORK, "--data.odd=5"), "labels must be 0 to 2 for 3 classes, not 0 to 7"),
     ],
     ids=["outputs", "negative labels", "a single label"],
 )

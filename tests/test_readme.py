@@ -11,6 +11,7 @@ import common
 import pytest
 import yaml
 from conftest import TINY, Run
+from PIL import Image
 
 from fmnist_lightning.training.callbacks import format_metrics
 
@@ -138,18 +139,36 @@ ROWS = re.findall(r"^\| [\w ]+ \| `(--[^`]*)` \|$", section("Change it"), flags=
 @pytest.fixture
 def my_images(data_dir: Path) -> None:
     """The folder of images of docs/own-data.md, made by its script."""
-    (script,) = blocks(OWN_DATA, "python")
-    execute(script, "docs/own-data.md")
+    execute(blocks(OWN_DATA, "python")[-1], "docs/own-data.md")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("my_images")
-def test_commands_of_the_own_data_page_run(run: Run) -> None:
-    fit, test, _ = commands(OWN_DATA)
-    code, _, err = run(*fit, "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1")
+def test_commands_and_scripts_of_the_own_data_page_agree(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit, test, predict, _ = commands(OWN_DATA)
+    limit = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=4")
+    code, _, err = run(*fit, *limit)
     assert code == 0, err
     code, out, err = run(*test)
     assert code == 0, err
     assert re.findall(r"^  (\w[\w ]*?)  ", out, re.MULTILINE) == ["Ankle boot", "Sandal", "Sneaker"]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated by 90 degrees
+    path = sorted(Path("my_images/test/Sandal").iterdir())[0]
+    Image.open(path).resize((90, 60)).save("new.jpg", exif=exif)
+    code, out, err = run(*predict)
+    assert code == 0, err
+    (label, percent) = re.findall(r"^new.jpg  (.+?) ([\d.]+) %", out, re.MULTILINE)[0]
+    in_python, without_pytorch, _ = blocks(OWN_DATA, "python")
+    prediction = execute(in_python, "docs/own-data.md")["prediction"]
+    assert prediction.label == label
+    assert prediction.confidence == pytest.approx(float(percent) / 100, abs=1e-3)
+    assert run("export", "--ckpt_path", "best.ckpt")[0] == 0
+    probabilities = execute(without_pytorch, "docs/own-data.md")["probabilities"]
+    assert probabilities.max() == pytest.approx(prediction.confidence, abs=1e-5)
+    assert capsys.readouterr().out.endswith(f"{label}\n")
 
 
 @pytest.mark.usefixtures("my_module", "my_images")

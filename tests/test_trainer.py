@@ -22,8 +22,8 @@ from fmnist_lightning import (
     create_trainer,
     load_classifier,
 )
-from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.data.dataset import TensorImageDataset
+from fmnist_lightning.data.hash_split import HashSplitDataModule
 from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
@@ -71,7 +71,7 @@ def test_non_finite_loss_stops_fit() -> None:
     assert last["global_step"] == 0
 
 
-class DarkAndBright(InMemoryDataModule):
+class DarkAndBright(HashSplitDataModule):
     """Images in memory, whose order of batches and split are those of the base class."""
 
     classes = ("dark", "bright")

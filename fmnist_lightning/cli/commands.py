@@ -16,7 +16,7 @@ from fmnist_lightning import __version__
 from fmnist_lightning.cli import messages, options
 from fmnist_lightning.cli.settings import Settings, merge, read_config
 from fmnist_lightning.cli.suggestions import closest
-from fmnist_lightning.data.datamodule import SPLIT_KEYS
+from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.signals import signal_exit_code
 from fmnist_lightning.internals.specs import find_difference, require_trust
@@ -56,19 +56,23 @@ def run(args: Sequence[str]) -> int:
         settings.pop("name", None)
     if command in options.NO_TRAINER:
         settings.pop("trainer", None)
-    parser = options.build_parser(command, settings)
+    classes = checkpoint.content["hyper_parameters"].get("classes") if checkpoint else None
+    parser = options.build_parser(command, settings, classes)
     config = options.parse(parser, settings, others)
     options.check(config)
     if checkpoint:
-        check_conflicts(model, config.data, checkpoint)
+        check_conflicts(model, checkpoint)
     config.num_threads = set_num_threads(config.num_threads)  # the config of a run has it
     if (seed := config.seed_everything) is not False:
         config.seed_everything = seed_everything(None if seed is True else seed, workers=True)
     objects = parser.instantiate_classes(config)
     objects.trust = early.trust
+    state = checkpoint and checkpoint.content.get(type(objects.data).__qualname__)
+    if state and isinstance(objects.data, InMemoryDataModule):
+        objects.data.exclude_trained(state)
     if command == "fit":
         objects.config_text = parser.dump(config, skip_none=False)
-        if checkpoint and is_rank_zero():
+        if checkpoint:
             print_line(messages.format_start(checkpoint, [*messages.format_early(early), *others]))
     return COMMANDS[command](objects, checkpoint)
 
@@ -99,20 +103,9 @@ def starting_settings(
     return merge(options.DEFAULTS, saved) if command == "fit" else saved
 
 
-def check_conflicts(model: Settings, data: Namespace, checkpoint: Checkpoint) -> None:
-    """Raises where a config has another model than a checkpoint, or the data another split.
-
-    Another split would turn training images into validation images.
-    """
-    hparams, spec = checkpoint.content["hyper_parameters"], checkpoint.content.get("data")
-    difference = find_difference(model, hparams, "model")
-    if not difference and spec and spec["class_path"] == data.class_path:
-        split, saved_split = (
-            {key: args.get(key) for key in SPLIT_KEYS}
-            for args in (data.init_args, spec["init_args"])
-        )
-        difference = find_difference(split, saved_split, "data")
-    if difference:
+def check_conflicts(model: Settings, checkpoint: Checkpoint) -> None:
+    """Raises ValueError where a config has another model than a checkpoint."""
+    if difference := find_difference(model, checkpoint.content["hyper_parameters"], "model"):
         name, here, in_checkpoint = difference
         raise ValueError(
             f"--{name.replace('.init_args', '')} {here} conflicts with the checkpoint "
@@ -150,7 +143,7 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
         else:
             runs.remove(new_dir)
         raise
-    if resumed and trainer.is_global_zero and trainer.global_step == first_step:
+    if resumed and trainer.global_step == first_step:
         print_line(f"The run is already complete (step {first_step:,}); nothing to train")
     if should_save:
         root = runs.find_root(args.trainer.default_root_dir)
@@ -167,8 +160,7 @@ def evaluation(
     A checkpoint without a run gets a new folder, a dry run (``fast_dev_run``) none.
     """
     classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
-    if is_rank_zero():
-        print_line(checkpoint.describe(classifier))
+    print_line(checkpoint.describe(classifier))
     new_dir = None if checkpoint.run_dir else _create_run_dir(args)
     run_dir = None if args.trainer.fast_dev_run else checkpoint.run_dir or new_dir
     kwargs = {**args.trainer, "enable_checkpointing": False}
@@ -223,7 +215,7 @@ def predict(args: Namespace, checkpoint: Checkpoint) -> int:
         from fmnist_lightning.photos.dataset import PhotoDataset, photo_loader
         from fmnist_lightning.photos.report import PhotoReport
 
-        photos = PhotoDataset(args.photos)
+        photos = PhotoDataset(args.photos, classifier.classes)
         report = PhotoReport(photos, run_dir, classifier.classes)
         trainer.callbacks.append(report)  # type: ignore[attr-defined]
         trainer.predict(PhotoClassifier(classifier), photo_loader(photos), return_predictions=False)

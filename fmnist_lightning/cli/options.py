@@ -54,8 +54,8 @@ HELP = {
     "fit": """Trains a network. The options that are used most:
 
   --config NAME                  Settings of a config of this package (article, best, fast,
-                                 photos, pretrained, regularized, smoke, tiny), or of a file.
-                                 Options override it.
+                                 own-images, photos, pretrained, regularized, smoke, tiny), or of
+                                 a file. Options override it.
   --trainer.max_epochs 12        Number of epochs.
   --trainer.accelerator gpu      Refuse to run without a GPU (default: use one if there is one).
   --model.network CLASS          A network: MLP, or my_module.MyNetwork.
@@ -147,8 +147,10 @@ class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the line breaks of a description."""
 
 
-def build_parser(command: str, settings: Settings) -> LightningArgumentParser:
-    """The parser of a command, with the classes in the settings."""
+def build_parser(
+    command: str, settings: Settings, classes: Sequence[str] | None = None
+) -> LightningArgumentParser:
+    """The parser of a command; networks have the ``classes`` of a checkpoint, or of the data."""
     parser = LightningArgumentParser(
         prog=f"fmnist_lightning {command}",
         usage=f"fmnist_lightning {command} [options]",
@@ -168,7 +170,7 @@ def build_parser(command: str, settings: Settings) -> LightningArgumentParser:
         parser.link_arguments(
             "data",
             "model.classes",
-            compute_fn=lambda data: getattr(data, "classes", CLASSES),
+            compute_fn=lambda data: classes or getattr(data, "classes", CLASSES),
             apply_on="instantiate",
         )
     elif command == "predict":

@@ -1,9 +1,12 @@
 """The LightningDataModule: files to tensors, split, loaders."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
@@ -16,28 +19,25 @@ from fmnist_lightning.data.dataset import (
     read_dataset,
     split_indices,
 )
-from fmnist_lightning.data.download import download, raw_folder
+from fmnist_lightning.data.download import DataError, download, raw_folder
+from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.specs import find_difference
-
-# The arguments that decide which images are for training and which for validation.
-SPLIT_KEYS = ("split_seed", "train_size", "val_size")
 
 
 class InMemoryDataModule(LightningDataModule):
-    """Images in memory, with a seeded split. Subclasses set ``classes`` and override ``read``.
+    """Images in memory: what all data modules of this package have in common.
 
     Batches are pairs of images, uint8, shape (N, 28, 28), and labels, int64, shape (N,). A loader
-    copies the whole dataset to the device of the trainer and slices batches there. Checkpoints
-    store the split; resuming one with another split is an error, because it would turn training
-    images into validation images.
+    copies the whole dataset to the device of the trainer and slices batches there. A label is
+    matched with the classes of the network by its name.
+
+    Subclasses set ``classes``, and override ``read``, ``split`` and ``exclude_trained``.
 
     Args:
         batch_size: Images per optimizer step, over all devices together.
         eval_batch_size: Images per validation, test or prediction step, over all devices together.
             It affects only speed and memory. None is 250, and 1,000 on a GPU.
-        split_seed: Seed of the random split.
-        train_size: Training images; None takes all that are not for validation.
-        val_size: Validation images; None takes a fifth.
+        split_seed: Seed of the random split into training and validation images.
 
     Raises:
         ValueError: If a batch size or the seed is out of range.
@@ -53,8 +53,6 @@ class InMemoryDataModule(LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int | None = None,
         split_seed: int = 0,
-        train_size: int | None = None,
-        val_size: int | None = None,
     ) -> None:
         super().__init__()
         for name, value, min_value in (
@@ -67,18 +65,19 @@ class InMemoryDataModule(LightningDataModule):
         self.save_hyperparameters()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.split_args: dict[str, Any] = {key: self.hparams[key] for key in SPLIT_KEYS}
+        self.split_seed = split_seed
 
     @override
     def setup(self, stage: str) -> None:
         """Reads the images that ``fit``, ``validate``, ``test`` or ``predict`` needs."""
         if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
-            train: Any = self.read("train")
-            val = self.read("val")
-            both = self._split(train) if val is None else (train, val)
-            self.train_dataset, self.val_dataset = both
+            val = self._read("val")
+            if val is None or stage == "fit":
+                train: Any = self._read("train")
+                self.train_dataset, val = self.split(train, val)
+            self.val_dataset = val
         if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
-            test: Any = self.read("test")
+            test: Any = self._read("test")
             self.test_dataset = test
         if self.trainer:
             self._check_trainer(self.trainer)
@@ -98,36 +97,48 @@ class InMemoryDataModule(LightningDataModule):
 
     predict_dataloader = test_dataloader
 
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        """The split and the classes, for the checkpoint."""
-        return self.split_args | {"classes": list(self.classes)}
-
-    @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises ValueError for a checkpoint of another split, or of other classes."""
-        # Sizes that are not known yet, before ``fit`` or ``validate``, are no difference.
-        known = {key: value for key, value in self.state_dict().items() if value is not None}
-        if difference := find_difference(known, state_dict):
-            name, current, saved = difference
-            raise ValueError(
-                f"the checkpoint was trained with {name} {saved}, not {current}: images it was "
-                "trained on would count as validation images, or labels mean other classes"
-            )
-
     def read(self, split: str) -> TensorImageDataset | None:
         """Reads the images of ``train``, ``val`` or ``test``; None means to split ``train``."""
         raise NotImplementedError
 
-    def _split(self, dataset: TensorImageDataset) -> tuple[TensorImageDataset, TensorImageDataset]:
-        """Training and validation images, after the sizes that are None are set."""
-        args, num = self.split_args, len(dataset)
-        if args["val_size"] is None:
-            args["val_size"] = num // 5
-        if args["train_size"] is None:
-            args["train_size"] = num - args["val_size"]
-        train, val = split_indices(num, **args)
-        return dataset.subset(train), dataset.subset(val)
+    def split(
+        self, train: TensorImageDataset, val: TensorImageDataset | None
+    ) -> tuple[TensorImageDataset, TensorImageDataset]:
+        """The images for training and for validation, from those that were read."""
+        raise NotImplementedError
+
+    def exclude_trained(self, state: dict[str, Any]) -> None:
+        """Keeps images that another network was trained on out of validation.
+
+        ``state`` is that of its data module, in its checkpoint. Raises ValueError for another
+        split.
+        """
+        raise NotImplementedError
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The classes of the network if there is one, or those of the data."""
+        module = getattr(self.trainer, "lightning_module", None)
+        return getattr(module, "classes", self.classes)
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether a trainer validates, tests or predicts."""
+        return self.trainer is not None and self.trainer.state.fn != "fit"
+
+    def find_missing(self, dataset: TensorImageDataset) -> str:
+        """The names of the classes without images."""
+        nums = dataset.labels.bincount(minlength=len(self.class_names)).tolist()
+        return ", ".join(name for name, num in zip(self.class_names, nums, strict=True) if not num)
+
+    def _read(self, split: str) -> TensorImageDataset | None:
+        """Reads images, and makes their labels the positions of their classes in the network."""
+        dataset = self.read(split)
+        if dataset is not None:
+            dataset.labels = match_labels(dataset.labels, self.classes, self.class_names)
+            if split != "train" and (missing := self.find_missing(dataset)):
+                print_line(f"There is no {split} image of {missing}")
+        return dataset
 
     def _loader(
         self, dataset: TensorImageDataset, batch_size: int | None, shuffle: bool = False
@@ -157,6 +168,18 @@ class InMemoryDataModule(LightningDataModule):
             )
 
 
+def match_labels(labels: Tensor, names: Sequence[str], expected: Sequence[str]) -> Tensor:
+    """Labels, positions in ``names``, as the positions of the same names in ``expected``."""
+    positions = [expected.index(name) if name in expected else -1 for name in names]
+    matched = torch.tensor(positions)[labels]
+    if unknown := {names[label] for label in labels[matched < 0].tolist()}:
+        raise ValueError(
+            f"the data has the classes {', '.join(names)}, and the network has "
+            f"{', '.join(expected)}: it does not know {', '.join(sorted(unknown))}"
+        )
+    return matched
+
+
 class FashionMNISTDataModule(InMemoryDataModule):
     """Fashion-MNIST, downloaded and verified.
 
@@ -173,16 +196,29 @@ class FashionMNISTDataModule(InMemoryDataModule):
     def __init__(
         self,
         data_dir: str = "data",
-        train_size: int | None = 48_000,
-        val_size: int | None = 12_000,
+        train_size: int = 48_000,
+        val_size: int = 12_000,
         **kwargs: Any,
     ) -> None:
-        super().__init__(train_size=train_size, val_size=val_size, **kwargs)
+        super().__init__(**kwargs)
         self.data_dir = data_dir
+        self.train_size = train_size
+        self.val_size = val_size
 
     @override
     def prepare_data(self) -> None:
-        """Downloads missing files, in one process per machine."""
+        """Downloads missing files, in one process per machine.
+
+        Raises DataError for a folder that holds other images.
+        """
+        root = Path(self.data_dir).expanduser()
+        others = [path for path in root.glob("*") if "train" in path.name.lower()]
+        if others and not raw_folder(root).exists():
+            raise DataError(
+                f"{root} holds other images, such as {others[0].name}: use them with --data "
+                f"ImageFolderDataModule --data.data_dir {root}, or choose another folder for "
+                "Fashion-MNIST with --data.data_dir"
+            )
         download(self.data_dir)
 
     @override
@@ -190,3 +226,34 @@ class FashionMNISTDataModule(InMemoryDataModule):
         if split == "val":
             return None
         return read_dataset(raw_folder(self.data_dir), train=split == "train")
+
+    @override
+    def split(
+        self, train: TensorImageDataset, val: TensorImageDataset | None
+    ) -> tuple[TensorImageDataset, TensorImageDataset]:
+        sizes = self.train_size, self.val_size
+        train_indices, val_indices = split_indices(len(train), *sizes, self.split_seed)
+        return train.subset(train_indices), train.subset(val_indices)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """The split, for the checkpoint."""
+        return {key: getattr(self, key) for key in ("split_seed", "train_size", "val_size")}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises ValueError for a checkpoint of another split."""
+        self._compare_split(state_dict, self.state_dict())
+
+    @override
+    def exclude_trained(self, state: dict[str, Any]) -> None:
+        # Another train_size changes no validation image.
+        self._compare_split(state, {"split_seed": self.split_seed, "val_size": self.val_size})
+
+    def _compare_split(self, saved_split: dict[str, Any], split: dict[str, Any]) -> None:
+        if difference := find_difference(split, saved_split):
+            name, current, saved = difference
+            raise ValueError(
+                f"the checkpoint was trained with {name} {saved}, not {current}: images it was "
+                "trained on would count as validation images"
+            )

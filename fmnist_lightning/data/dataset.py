@@ -25,19 +25,20 @@ class TensorImageDataset(Dataset[Batch]):
     Args:
         images: uint8, shape (N, H, W).
         labels: Class indices from 0, int64, shape (N,).
+        hashes: Of own images, by which they are split, int64, shape (N,).
 
     Raises:
         ValueError: If a tensor has another type or shape.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, hashes: Tensor | None = None) -> None:
         types = (images.dtype, images.dim(), labels.dtype)
         if types != (torch.uint8, 3, torch.int64) or labels.shape != images.shape[:1]:
             raise ValueError(
                 "images must be uint8 of shape (N, H, W), and labels int64 of shape (N,); got "
                 f"{images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}"
             )
-        self.images, self.labels = images, labels
+        self.images, self.labels, self.hashes = images, labels, hashes
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,7 +51,8 @@ class TensorImageDataset(Dataset[Batch]):
 
     def subset(self, indices: Tensor) -> "TensorImageDataset":
         """Copies the images and labels at ``indices``, int64, shape (M,)."""
-        return TensorImageDataset(*self[indices])
+        hashes = None if self.hashes is None else self.hashes[indices]
+        return TensorImageDataset(*self[indices], hashes)
 
     def to(self, device: torch.device) -> "TensorImageDataset":
         """The dataset on ``device``; tensors that are there already are shared, not copied."""
@@ -87,8 +89,9 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
 
     With ``shuffle``, the order depends on seed and epoch; Lightning calls ``set_epoch``. Of several
     devices, each rank takes every ``num_replicas``-th index; with ``shuffle``, all take equally
-    many, so up to ``num_replicas - 1`` images come twice. Lightning would replace a sampler that is
-    no ``DistributedSampler``.
+    many, so up to ``num_replicas - 1`` images come twice, and a last batch of one image, on which
+    batch normalization can't be trained, is left out. Lightning would replace a sampler that is no
+    ``DistributedSampler``.
     """
 
     def __init__(
@@ -106,6 +109,8 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
         if not shuffle:  # the base class would repeat images, which would count twice
             self.total_size = self.num
             self.num_samples = len(range(rank, self.num, num_replicas))
+        elif self.num_samples > batch_size > 1 and self.num_samples % batch_size == 1:
+            self.num_samples -= 1
 
     @override
     def __len__(self) -> int:
@@ -120,7 +125,8 @@ class DistributedBatchSampler(DistributedSampler[Batch]):
             generator = torch.Generator().manual_seed(self.seed + self.epoch)
             order = torch.randperm(self.num, generator=generator)
         positions = torch.arange(self.total_size)[self.rank :: self.num_replicas] % self.num
-        yield from torch.split(order[positions].to(self.device), self.batch_size)
+        order = order[positions][: self.num_samples].to(self.device)
+        yield from torch.split(order, self.batch_size)
 
 
 def global_seed() -> int | None:

@@ -1,25 +1,37 @@
 """Other datasets of this kind: folders of images, and IDX files such as those of MNIST."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.datasets import ImageFolder
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from tqdm.auto import tqdm
 from typing_extensions import override
 
-from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.data.dataset import IMAGE_SIZE, TensorImageDataset
 from fmnist_lightning.data.download import DataError
+from fmnist_lightning.data.hash_split import HashSplitDataModule, hash_bytes
+from fmnist_lightning.data.images import (
+    HIDDEN,
+    ImageError,
+    find_images,
+    load_image,
+    resize_to_grayscale,
+)
+from fmnist_lightning.internals.console import print_line
+
+SPLITS = {  # and the names that their folders, or the names of IDX files, may have
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing", "t10k"),
+}
+LAYOUT = "as train/CLASS/IMAGE and test/CLASS/IMAGE, or the decompressed IDX files of a dataset"
 
 
-class ImageFolderDataModule(InMemoryDataModule):
+class ImageFolderDataModule(HashSplitDataModule):
     """Images of any classes from a folder.
 
     The folder has images in ``train/CLASS/`` and ``test/CLASS/``, and in ``val/CLASS/`` where they
@@ -27,79 +39,142 @@ class ImageFolderDataModule(InMemoryDataModule):
     prefix: ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, and the same with ``t10k`` or
     ``test``. The classes are the names of the folders, or the labels in the IDX files.
 
-    Images are converted to grayscale (ITU-R 601, transparent pixels black), and stretched to 28x28
-    pixels (bicubic, antialiased). IDX files must have this size.
+    Each file that Pillow can open is an image, in folders of any depth. It is converted to
+    grayscale (ITU-R 601, white where it is transparent), and stretched to 28x28 pixels (bicubic,
+    antialiased). IDX files must have this size; those of EMNIST are transposed, and turned upright.
 
     Args:
         data_dir: The folder.
-        **kwargs: Of :class:`InMemoryDataModule`, such as ``batch_size``.
+        **kwargs: Of :class:`HashSplitDataModule`, such as ``batch_size`` and ``val_size``.
 
     Raises:
-        DataError: If the folder has no images.
+        DataError: If the folder has no images of two classes, or is laid out in another way.
     """
 
     def __init__(self, data_dir: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.folder = Path(data_dir).expanduser()
-        self.classes = sorted(path.name for path in self.folder.glob("train/*") if path.is_dir())
-        self.idx_labels: Tensor | None = None  # the labels of the classes in IDX files
-        if not self.classes:
-            self.idx_labels = read_label_file(self._idx_file("train", "labels-idx1")).unique()
+        self.root = Path(data_dir).expanduser()
+        self.folders = {split: find_folder(self.root, split) for split in SPLITS}
+        self.idx_labels = torch.empty(0, dtype=torch.int64)  # of the classes in IDX files
+        self.test_files: list[str] = []  # below the folder of the test images, in their order
+        if any(self.folders.values()):
+            folders = filter(None, self.folders.values())
+            self.classes = sorted({name for folder in folders for name in find_classes(folder)})
+        else:
+            parts = [self._read_idx(split, "labels-idx1", read_label_file) for split in SPLITS]
+            labels = [labels for labels in parts if labels is not None]
+            self.idx_labels = torch.unique(torch.cat([self.idx_labels, *labels]))
             self.classes = [str(label) for label in self.idx_labels.tolist()]
+        if len(self.classes) < 2:
+            raise DataError(
+                f"{describe_folder(self.root)}, and {len(self.classes)} classes; expected two or "
+                f"more, {LAYOUT}"
+            )
 
     @override
     def read(self, split: str) -> TensorImageDataset | None:
-        if split == "val" and not (self.folder / split).is_dir():
+        dataset = None
+        if folder := self.folders[split]:
+            dataset, files = read_image_folder(folder, self.classes)
+            self.test_files = files if split == "test" else self.test_files
+        elif len(self.idx_labels):
+            dataset = self._read_idx_dataset(split)
+        if dataset is None and split != "val":
+            found = f"{describe_folder(self.root)}, and no {split} images"
+            raise DataError(f"{found}; expected {LAYOUT}")
+        return dataset
+
+    def _read_idx_dataset(self, split: str) -> TensorImageDataset | None:
+        images = self._read_idx(split, "images-idx3", read_image_file)
+        labels = self._read_idx(split, "labels-idx1", read_label_file)
+        if images is None or labels is None:
             return None
-        if self.idx_labels is None:
-            return read_image_folder(self.folder / split, self.classes)
-        images = read_image_file(self._idx_file(split, "images-idx3"))
-        labels = read_label_file(self._idx_file(split, "labels-idx1"))
         if images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
-            raise DataError(f"the images in {self.folder} have {tuple(images.shape[1:])} pixels")
-        unknown = set(labels.tolist()) - set(self.idx_labels.tolist())
-        if unknown:
-            raise DataError(f"{self.folder} has labels without training images: {unknown}")
+            raise DataError(f"the images in {self.root} have {tuple(images.shape[1:])} pixels")
         return TensorImageDataset(images, torch.searchsorted(self.idx_labels, labels))
 
-    def _idx_file(self, split: str, kind: str) -> str:
-        names = ("t10k", "test") if split == "test" else (split,)
-        paths = [path for name in names for path in self.folder.glob(f"*{name}-{kind}-ubyte")]
-        if len(paths) != 1:
-            raise DataError(
-                f"{self.folder} needs folders train/CLASS and test/CLASS of images, or the four "
-                "decompressed IDX files of one dataset; it has "
-                f"{len(paths) or 'no'} *{names[0]}-{kind}-ubyte"
-            )
-        return str(paths[0])
+    def _read_idx(self, split: str, kind: str, reader: Callable[[str], Tensor]) -> Tensor | None:
+        """The content of an IDX file; None if there is none."""
+        names = [f"{name}-{kind}-ubyte" for name in SPLITS[split]]
+        paths = [path for name in names for path in self.root.glob(f"*{name}")]
+        paths = [path for path in paths if not path.name.startswith(HIDDEN)]
+        if len(paths) > 1:
+            raise DataError(f"{self.root} has {len(paths)} {split} files of {kind}; expected one")
+        if not paths:
+            return None
+        try:
+            content = reader(str(paths[0]))
+        except Exception as error:  # a damaged file can raise anything
+            raise DataError(f"cannot read {paths[0]}: {error}") from error
+        if "emnist" in paths[0].name and content.dim() == 3:
+            print_line(f"{paths[0].name} holds transposed images, as all of EMNIST: turning them")
+            content = content.transpose(1, 2).contiguous()
+        return content
 
 
-def read_image_folder(folder: Path, classes: Sequence[str]) -> TensorImageDataset:
-    """Reads the images in ``folder/CLASS/``; their labels are the positions in ``classes``."""
-    files = ImageFolder(str(folder))
-    unknown = set(files.classes) - set(classes)
-    if unknown:
-        raise DataError(f"{folder} has classes without training images: {sorted(unknown)}")
-    paths = [path for path, _ in files.samples]
-    with ThreadPoolExecutor() as pool:
-        progress = tqdm(pool.map(read_grayscale, paths), f"reading {folder}", len(paths), delay=1)
-        images = torch.from_numpy(np.stack(list(progress)))  # (N, 28, 28)
-    # A folder without some of the classes numbers the others anew.
-    labels = [classes.index(files.classes[number]) for number in files.targets]
-    return TensorImageDataset(images, torch.tensor(labels))
+def find_folder(root: Path, split: str) -> Path | None:
+    """The folder of a split, whatever the case of its name."""
+    paths = [path for path in sorted(root.glob("*")) if path.name.lower() in SPLITS[split]]
+    folders = [path for path in paths if path.is_dir()]
+    if len(folders) > 1:
+        names = " and ".join(path.name for path in folders)
+        raise DataError(f"{root.absolute()} has {names}, which mean the same; rename one")
+    return folders[0] if folders else None
 
 
-def read_grayscale(path: str) -> np.ndarray:
-    """Reads an image as uint8, shape (28, 28); DataError for one that can't be read."""
+def find_classes(folder: Path) -> list[str]:
+    """The names of the folders in a folder, without hidden and system folders."""
+    paths = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    paths = [path for path in paths if not path.name.startswith(HIDDEN)]
+    for path in paths:
+        if folder.resolve().is_relative_to(path.resolve()):
+            raise DataError(f"{path} is a link to a folder above; remove it")
+        if path.name.encode(errors="ignore").decode() != path.name:
+            raise DataError(f"the name of the folder {str(path)!r} is not UTF-8; rename it")
+    return [path.name for path in paths]
+
+
+def describe_folder(root: Path) -> str:
+    """What is in a folder, for an error."""
+    if not root.is_dir():
+        return f"there is no folder {root.absolute()}"
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in sorted(root.iterdir())]
+    return f"{root.absolute()} has {', '.join(names[:8]) or 'nothing'}{', ...' * (len(names) > 8)}"
+
+
+def read_image_folder(folder: Path, classes: Sequence[str]) -> tuple[TensorImageDataset, list[str]]:
+    """Reads the images in ``folder/CLASS/``, and returns their paths below the folder too.
+
+    Their labels are the positions in ``classes``. Raises DataError for images that can't be read,
+    and names all of them. Other files are left out, and a line names some.
+    """
+    paths: list[Path] = []
+    labels: list[int] = []
+    others = [path for path in folder.iterdir() if path.is_file()]
+    for name in find_classes(folder):
+        images, other_files = find_images(folder / name)
+        paths += images
+        labels += [classes.index(name)] * len(images)
+        others += other_files
+    if names := [path.name for path in others if not path.name.startswith(HIDDEN)]:
+        shown = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+        print_line(f"Left out {len(names):,} files in {folder} that are no images: {shown}")
+    if not paths:
+        raise DataError(f"{folder.absolute()} has no image in a folder of a class")
+    with ThreadPool(torch.get_num_threads()) as pool:  # which an error or a signal ends at once
+        progress = tqdm(pool.imap(_read_file, paths), f"reading {folder}", len(paths), delay=1)
+        contents = list(progress)
+    if errors := [content for content in contents if isinstance(content, str)]:
+        raise DataError(f"cannot read {len(errors):,} images:\n  " + "\n  ".join(errors))
+    pixels, hashes = zip(*contents, strict=True)
+    files = [str(path.relative_to(folder)) for path in paths]
+    tensors = torch.stack(pixels), torch.tensor(labels), torch.tensor(hashes)
+    return TensorImageDataset(*tensors), files
+
+
+def _read_file(path: Path) -> tuple[Tensor, int] | str:
+    """An image, uint8, shape (28, 28), and the hash of its file; or an error."""
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
-                image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
-            if image.has_transparency_data:
-                black = Image.new("RGBA", image.size, "black")
-                image = Image.alpha_composite(black, image.convert("RGBA"))
-            image = image.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-            return np.asarray(image)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read the image {path}: {error}") from error
+        return resize_to_grayscale(load_image(path)), hash_bytes(path.read_bytes())
+    except ImageError as error:
+        return str(error)

@@ -1,18 +1,23 @@
-"""Reads images of any format and type."""
+"""Finds and reads images of any format and type."""
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+
+from fmnist_lightning.data.dataset import IMAGE_SIZE
 
 with contextlib.suppress(ImportError):
     import pillow_heif  # HEIC, which phones take
 
     pillow_heif.register_heif_opener()
 MIN_SIZE = 448  # pixels: a large JPEG is decoded at a reduced size of at least this
+HIDDEN = (".", "@", "__", "$")  # beginnings of the names of system files and folders
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
 
 
@@ -20,11 +25,36 @@ class ImageError(ValueError):
     """An image can't be read; the message names it and says why."""
 
 
+def find_images(root: str | Path) -> tuple[list[Path], list[Path]]:
+    """The images in a folder and the folders below, by name or by content, and other files.
+
+    Hidden and system files are neither.
+    """
+    files: list[Path] = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(HIDDEN))
+        files += [Path(folder, name) for name in sorted(names) if not name.startswith(HIDDEN)]
+    images = [file for file in files if _is_image(file)]
+    return images, sorted(set(files) - set(images))
+
+
+def _is_image(path: Path) -> bool:
+    if not path.is_file():  # such as a pipe, on which reading hangs
+        return False
+    if Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN:
+        return True
+    try:
+        with Image.open(path):  # reads the first bytes
+            return True
+    except Exception:  # a decoder may raise anything
+        return False
+
+
 def load_image(source: ImageLike) -> Image.Image:
     """Reads a file that Pillow can read, or converts an image, to RGB; raises :class:`ImageError`.
 
-    Arrays are uint8, shape (H, W), (H, W, 3) or (H, W, 4). A large JPEG is decoded at a reduced
-    size of at least twice that of a crop.
+    It is upright by its EXIF orientation, on white where it is transparent, and of 8 bits. Arrays
+    are uint8, shape (H, W), (H, W, 3) or (H, W, 4).
     """
     if isinstance(source, Tensor):
         source = source.cpu().numpy()
@@ -44,6 +74,12 @@ def load_image(source: ImageLike) -> Image.Image:
     raise ImageError(f"{name}: {reason}")
 
 
+def resize_to_grayscale(image: Image.Image) -> Tensor:
+    """An image as networks see it, uint8, shape (28, 28): grayscale (ITU-R 601), stretched."""
+    small = image.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(small))
+
+
 def _image_from_array(array: np.ndarray[Any, Any]) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim < 2 or array.shape[2:] not in ((), (3,), (4,)):
         raise ImageError(
@@ -54,12 +90,13 @@ def _image_from_array(array: np.ndarray[Any, Any]) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Converts to RGB, upright by the EXIF orientation, on white where it is transparent."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 or 32 bits: Pillow would clip all values above 255
-        values = np.asarray(image, dtype=np.float32).clip(min=0)
-        values *= 255 / max(values.max(), 1)
-        image = Image.fromarray(values.round().astype(np.uint8))
+    image.load()
+    with contextlib.suppress(Exception):  # broken EXIF is no EXIF
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("its pixels are floats; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits: Pillow would clip all values above 255
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

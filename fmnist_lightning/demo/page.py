@@ -16,7 +16,7 @@ from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.models.introspection import feature_maps
 from fmnist_lightning.photos.imagenet import imagenet_network
 from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, PhotoClassifier, is_for_photos
-from fmnist_lightning.photos.preprocessing import import_opencv, preprocess_photo
+from fmnist_lightning.photos.preprocessing import import_opencv, is_fashion_mnist, preprocess_photo
 from fmnist_lightning.training.module import FashionClassifier
 
 try:
@@ -40,7 +40,7 @@ def classify(
         return None, None, None
     if not Path(path).resolve().is_relative_to(Path(gr.utils.get_upload_folder()).resolve()):
         raise gr.Error("not an uploaded file")  # a request can name any file
-    photo = preprocess_photo(load_image(path))
+    photo = preprocess_photo(load_image(path), classifier.classes)
     probabilities = PhotoClassifier(classifier)([photo])[0].tolist()
     view = photo.views[len(photo.views) // 2]
     inputs = classifier.preprocess(view[None].to(classifier.device))
@@ -75,8 +75,9 @@ def serve(
     server_port: int | None,
 ) -> None:
     """Serves the page until the process is stopped; ``about`` is Markdown."""
-    import_opencv()
-    imagenet_network()  # like OpenCV, of the extra `photos`
+    if is_fashion_mnist(classifier.classes):
+        import_opencv()
+        imagenet_network()  # like OpenCV, of the extra `photos`
     socket.create_server((server_name, 0)).close()  # raises; Gradio would try for minutes
     if not is_for_photos(classifier):
         about += f"\n\n{NOT_FOR_PHOTOS}"
@@ -91,7 +92,7 @@ def serve(
             ],
             write_examples(datamodule, Path(folder)) or None,
             live=True,
-            title="Which garment is it?",
+            title="Which class is it?",
             description=about,
             clear_btn=None,
             flagging_mode="never",

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write
 from fmnist_lightning.training.module import FashionClassifier
@@ -20,12 +21,16 @@ except ImportError as error:
 
 MAX_ABS_DIFF = 1e-4  # of a probability; float32 with other kernels differs by about 1e-6
 
+FASHION_MNIST = "a light garment on black, as in Fashion-MNIST"
+OWN_IMAGES = "upright, white where transparent, grayscale (ITU-R 601), stretched (bicubic)"
+
 
 def export_onnx(classifier: FashionClassifier, path: Path) -> None:
     """Writes a classifier, which has to be on the CPU, as ONNX.
 
     The file has one input, ``images``, uint8, shape (N, 28, 28), and one output, ``probabilities``,
-    float32, shape (N, C), for any N. ``classes`` in its metadata is a JSON list of the class names.
+    float32, shape (N, C), for any N. ``classes`` in its metadata is a JSON list of the class names,
+    and ``preparation`` says how an image becomes 28x28 pixels.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they concern PyTorch's own code
@@ -40,6 +45,8 @@ def export_onnx(classifier: FashionClassifier, path: Path) -> None:
         )
     assert program is not None
     program.model.metadata_props["classes"] = json.dumps(classifier.classes)
+    is_fashion_mnist = classifier.classes == CLASSES
+    program.model.metadata_props["preparation"] = FASHION_MNIST if is_fashion_mnist else OWN_IMAGES
     with atomic_write(path) as stream:
         stream.write(program.model_proto.SerializeToString())
 

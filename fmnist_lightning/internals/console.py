@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from tqdm.auto import tqdm
@@ -23,6 +24,7 @@ def can_show_bar() -> bool:
     return sys.stdout.isatty() or "ipykernel" in sys.modules
 
 
+@rank_zero_only
 def print_line(text: str) -> None:
-    """Prints a line above a progress bar, without breaking the bar."""
+    """Prints a line above a progress bar, without breaking the bar; on the first rank only."""
     tqdm.write(text)

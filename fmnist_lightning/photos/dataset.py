@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from fmnist_lightning.data.images import ImageError, load_image
+from fmnist_lightning.data.dataset import IMAGE_SIZE
+from fmnist_lightning.data.images import ImageError, find_images, load_image
 from fmnist_lightning.photos.preprocessing import (
-    IMAGE_SIZE,
     PreprocessedPhoto,
     import_opencv,
+    is_fashion_mnist,
     preprocess_photo,
 )
 
@@ -31,8 +32,10 @@ class Photo(NamedTuple):
 class PhotoDataset(Dataset[Photo]):
     """The photos of :func:`find_photos`; a file that can't be read is an item with an error."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        import_opencv()  # an error comes before the first photo
+    def __init__(self, names: Sequence[str], classes: Sequence[str]) -> None:
+        if is_fashion_mnist(classes):
+            import_opencv()  # an error comes before the first photo
+        self.classes = classes
         self.paths, self.other_files = find_photos(names)
 
     def __len__(self) -> int:
@@ -43,7 +46,7 @@ class PhotoDataset(Dataset[Photo]):
             photo, error = load_image(self.paths[index]), ""
         except ImageError as reason:
             photo, error = Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE)), str(reason)
-        return Photo(preprocess_photo(photo), self.paths[index], error)
+        return Photo(preprocess_photo(photo, self.classes), self.paths[index], error)
 
 
 def photo_loader(dataset: PhotoDataset) -> DataLoader[Photo]:
@@ -57,30 +60,23 @@ def find_photos(names: Sequence[str]) -> tuple[list[Path], list[Path]]:
 
     A name without a match is one of the photos. Hidden files of folders are left out.
     """
-    formats = Image.registered_extensions()
     photos: dict[Path, None] = {}
     other_files: dict[Path, None] = {}
     for name in names:
         for match in [name] if os.path.exists(name) else sorted(glob.glob(name)) or [name]:
-            if not os.path.isdir(match):
-                photos[Path(match)] = None
-                continue
-            for file in sorted(_visible_files(match)):
-                is_image = formats.get(file.suffix.lower()) in Image.OPEN
-                (photos if is_image else other_files)[file] = None
+            is_folder = os.path.isdir(match)
+            images, others = find_images(match) if is_folder else ([Path(match)], [])
+            photos |= dict.fromkeys(images)
+            other_files |= dict.fromkeys(others)
     if not photos:
         raise ValueError(f"there is no photo in {', '.join(names)}; give photos, or their folders")
     return list(photos), list(other_files)
 
 
-def _visible_files(root: str) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
-
-
 def label_from_folder(path: Path, classes: Sequence[str]) -> str | None:
     """The class that the folder of a photo is named after, such as ``ankle-boot``, if any."""
-    separators = re.compile(r"[\W_]+")
+    separators, folder = re.compile(r"[\W_]+"), path.absolute().parent.name
+    if folder in classes:  # which may differ by punctuation alone
+        return folder
     labels = {separators.sub(" ", name.lower()): name for name in classes}
-    return labels.get(separators.sub(" ", path.absolute().parent.name.lower()))
+    return labels.get(separators.sub(" ", folder.lower()))

@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,26 +27,25 @@ IMAGENET_CLASSES = {
 }
 
 
-def class_probabilities(crops: Tensor, classes: Sequence[str]) -> Tensor:
-    """Probabilities of ``classes``, shape (N, C), of RGB images, uint8, shape (N, 224, 224, 3).
+def class_probabilities(crops: Tensor) -> Tensor:
+    """Probabilities of the 10 classes, shape (N, 10), of RGB images, uint8, (N, 224, 224, 3).
 
-    What the network gives to other classes of ImageNet is shared by all C classes; none has 0.
+    What the network gives to other classes of ImageNet is shared by all of them; none has 0.
     """
     inputs = ((crops.float() - 127) / 128).permute(0, 3, 1, 2)  # (N, 3, 224, 224), channels last
     network = imagenet_network().to(crops.device)
     imagenet_probabilities: Tensor = network(inputs).softmax(dim=1)  # (N, 1000)
-    probabilities = imagenet_probabilities @ imagenet_to_class_matrix(classes).to(crops.device)
+    probabilities = imagenet_probabilities @ imagenet_to_class_matrix().to(crops.device)
     rest = (1 - probabilities.sum(dim=1, keepdim=True)).clamp(min=1e-6)
-    return probabilities + rest / len(classes)  # (N, C)
+    return probabilities + rest / len(IMAGENET_CLASSES)
 
 
-def imagenet_to_class_matrix(classes: Sequence[str]) -> Tensor:
-    """How much each class of ImageNet counts for each of ``classes``, 0 to 1, shape (1000, C)."""
+def imagenet_to_class_matrix() -> Tensor:
+    """How much each class of ImageNet counts for each of ours, 0 to 1, shape (1000, 10)."""
     counts = torch.zeros(len(IMAGENET_CLASSES), 1000)
     for row, indices in zip(counts, IMAGENET_CLASSES.values(), strict=True):
         row[list(indices)] = 1
-    shares = dict(zip(IMAGENET_CLASSES, counts / counts.sum(dim=0).clamp(min=1), strict=True))
-    return torch.stack([shares.get(name, torch.zeros(1000)) for name in classes], dim=1)
+    return (counts / counts.sum(dim=0).clamp(min=1)).T
 
 
 @functools.cache

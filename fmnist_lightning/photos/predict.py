@@ -15,15 +15,20 @@ from fmnist_lightning.data.images import ImageLike, load_image
 from fmnist_lightning.photos.augmentation import PhotoAugmentation
 from fmnist_lightning.photos.dataset import Photo
 from fmnist_lightning.photos.imagenet import class_probabilities, imagenet_network
-from fmnist_lightning.photos.preprocessing import PreprocessedPhoto, preprocess_photo
+from fmnist_lightning.photos.preprocessing import (
+    PreprocessedPhoto,
+    is_fashion_mnist,
+    preprocess_photo,
+)
 from fmnist_lightning.training.module import FashionClassifier
 
 NOT_FOR_PHOTOS = "This network was not trained for photos: fit --config photos trains one"
 
 
 def is_for_photos(classifier: FashionClassifier) -> bool:
-    """Whether it was trained on images that look like photos."""
-    return type(classifier.augmentation) is PhotoAugmentation
+    """Whether it was trained on own images, or on some that look like photos."""
+    is_own = not is_fashion_mnist(classifier.classes)
+    return is_own or type(classifier.augmentation) is PhotoAugmentation
 
 
 class Prediction(NamedTuple):
@@ -38,7 +43,8 @@ class PhotoClassifier(LightningModule):
     """Classifies photos with a classifier of Fashion-MNIST and a network trained on ImageNet.
 
     The first sees 28x28 pixels without color, the second sees the photo. Their probabilities are
-    multiplied, as if they were independent. Images of the dataset are left to the first.
+    multiplied, as if they were independent. Images of the dataset are left to the first, and so are
+    all images for a classifier of other classes.
     """
 
     def __init__(self, classifier: FashionClassifier) -> None:
@@ -55,12 +61,13 @@ class PhotoClassifier(LightningModule):
         has_crop = torch.tensor([len(photo.crops) > 0 for photo in photos])
         if has_crop.any():
             crops = torch.cat([photo.crops for photo in photos]).to(device)  # (K, 224, 224, 3)
-            probabilities[has_crop] *= class_probabilities(crops, self.classifier.classes)
+            probabilities[has_crop] *= class_probabilities(crops)
         return probabilities / probabilities.sum(dim=1, keepdim=True)
 
     @override
     def setup(self, stage: str) -> None:
-        imagenet_network()  # so that an error comes before the first photo
+        if is_fashion_mnist(self.classifier.classes):
+            imagenet_network()  # so that an error comes before the first photo
 
     @override
     def predict_step(self, batch: Sequence[Photo], batch_idx: int) -> Tensor:
@@ -76,8 +83,9 @@ def predict_images(
     Args:
         classifier: Used in evaluation mode, on its device.
         images: Files, Pillow images, or uint8 arrays or tensors, shape (H, W), (H, W, 3) or
-            (H, W, 4). Those of 28x28 pixels are images of the dataset. All others are photos, see
-            :class:`PhotoClassifier`.
+            (H, W, 4). For a classifier of Fashion-MNIST, those of 28x28 pixels are images of the
+            dataset, and all others are photos, see :class:`PhotoClassifier`. For other classes,
+            they are prepared as those of ``ImageFolderDataModule``.
         batch_size: Number of images that are classified at a time.
 
     Raises:
@@ -93,8 +101,9 @@ def predict_images(
     training = [module for module in classifier.modules() if module.training]
     photo_classifier = PhotoClassifier(classifier).eval()
     try:
-        while batch := [preprocess_photo(load_image(i)) for i in islice(remaining, batch_size)]:
-            for row in photo_classifier(batch).tolist():
+        while batch := [load_image(image) for image in islice(remaining, batch_size)]:
+            photos = [preprocess_photo(image, classifier.classes) for image in batch]
+            for row in photo_classifier(photos).tolist():
                 probabilities = dict(zip(classifier.classes, row, strict=True))
                 label = max(probabilities, key=probabilities.__getitem__)
                 predictions.append(Prediction(label, probabilities[label], probabilities))

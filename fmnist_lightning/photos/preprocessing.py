@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-IMAGE_SIZE = 28  # pixels: width and height of an image of the dataset
+from fmnist_lightning.data.dataset import CLASSES, IMAGE_SIZE
+from fmnist_lightning.data.images import resize_to_grayscale
+
 CROP_SIZE = 224  # pixels: width and height of the images that the ImageNet network sees
 # Pixels of the longest side. Small photos are segmented faster and as well; the results differ
 # between the sizes, so that averaging over two has fewer errors.
@@ -23,18 +25,27 @@ class PreprocessedPhoto(NamedTuple):
     """What the networks see of a photo."""
 
     views: Tensor  # like images of the dataset, uint8, shape (V, 28, 28)
-    crops: Tensor  # RGB, uint8, shape (K, 224, 224, 3); K is 1, or 0 for an image of the dataset
+    crops: Tensor  # RGB, uint8, shape (K, 224, 224, 3); K is 1 for a photo of Fashion-MNIST, or 0
 
 
-def preprocess_photo(photo: Image.Image) -> PreprocessedPhoto:
-    """Segments an RGB photo, and turns it into views like images of the dataset, and a crop.
+def is_fashion_mnist(classes: Sequence[str]) -> bool:
+    """Whether a network of these classes was trained on Fashion-MNIST, and not on own images.
 
-    The steps are those of the authors of the dataset (https://arxiv.org/abs/1708.07747, table 1),
-    but the object must be segmented first, and it is made narrower. An image of 28x28 pixels is one
-    view that is not changed, and has no crop.
+    No folder can have the name ``T-shirt/top``.
     """
-    if photo.size == (IMAGE_SIZE, IMAGE_SIZE):
-        image = torch.from_numpy(np.array(photo.convert("L")))
+    return tuple(classes) == CLASSES
+
+
+def preprocess_photo(photo: Image.Image, classes: Sequence[str] = CLASSES) -> PreprocessedPhoto:
+    """Turns an RGB photo into what the networks see, as the training images of the first were.
+
+    For a network of Fashion-MNIST, the steps are those of the authors of the dataset
+    (https://arxiv.org/abs/1708.07747, table 1), but the object must be segmented first, and it is
+    made narrower. An image of 28x28 pixels is taken as one of the dataset. For one of other
+    ``classes``, it is that of ``ImageFolderDataModule``.
+    """
+    if photo.size == (IMAGE_SIZE, IMAGE_SIZE) or not is_fashion_mnist(classes):
+        image = resize_to_grayscale(photo)
         return PreprocessedPhoto(image[None], image.new_empty(0, CROP_SIZE, CROP_SIZE, 3))
     views = []
     for size in WORKING_SIZES:

@@ -10,9 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.data.dataset import global_seed
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write
+
+FEW_STEPS = 5  # an epoch of fewer hardly changes a network
 
 
 class SeedEachEpoch(Callback):
@@ -32,7 +35,7 @@ class SeedEachEpoch(Callback):
 
 
 class EpochSummary(Callback):
-    """Prints the network, and loss and accuracy of each epoch, and why a run ends early."""
+    """Prints network and data, loss and accuracy of each epoch, and why a run ends early."""
 
     def __init__(self) -> None:
         self.best_loss = float("inf")
@@ -41,8 +44,20 @@ class EpochSummary(Callback):
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         num = sum(weight.numel() for weight in pl_module.network.parameters())
-        if trainer.is_global_zero:
-            print_line(f"{type(pl_module.network).__name__}, {num:,} parameters")
+        print_line(f"{type(pl_module.network).__name__}, {num:,} parameters")
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, InMemoryDataModule):
+            num, classes = len(data.train_dataset), pl_module.classes
+            names = ", ".join(classes[:10]) + ", ..." * (len(classes) > 10)
+            print_line(
+                f"{num:,} training and {len(data.val_dataset):,} validation images, "
+                f"{len(classes)} classes: {names}"
+            )
+            if num < FEW_STEPS * data.batch_size:
+                print_line(
+                    f"An epoch is fewer than {FEW_STEPS} steps: a --data.batch_size below "
+                    f"{data.batch_size} may train better"
+                )
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -65,13 +80,12 @@ class EpochSummary(Callback):
                 is_first = self.best_loss == float("inf")
                 line += "  improved" if is_first else f"  improved from {self.best_loss:.4f}"
                 self.best_loss = loss
-        if trainer.is_global_zero:
-            print_line(line)
+        print_line(line)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for callback in trainer.early_stopping_callbacks:
-            if callback.stopping_reason_message and trainer.is_global_zero:
+            if callback.stopping_reason_message:
                 print_line(f"Stopped early: {callback.stopping_reason_message}")
 
     @override

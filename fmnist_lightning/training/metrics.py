@@ -12,16 +12,16 @@ from torchmetrics.classification import (
     MulticlassConfusionMatrix,
 )
 
+from fmnist_lightning.training.checks import check_labels
+
 
 def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
     """That of PyTorch, with a ValueError that names the range of wrong labels (on CPUs)."""
     try:
         return F.cross_entropy(logits, labels, reduction=reduction)
-    except IndexError as error:
-        num = logits.shape[1]
-        raise ValueError(
-            f"labels must be 0 to {num - 1} for {num} classes, not {labels.min()} to {labels.max()}"
-        ) from error
+    except IndexError:
+        check_labels(labels, logits.shape[1])
+        raise
 
 
 class ClassificationMetrics(nn.Module):

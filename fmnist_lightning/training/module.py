@@ -13,8 +13,14 @@ from typing_extensions import override
 
 from fmnist_lightning.data.augmentation import tta_views
 from fmnist_lightning.data.dataset import CLASSES, Batch
-from fmnist_lightning.internals.specs import find_difference, resolve
+from fmnist_lightning.internals.specs import resolve
 from fmnist_lightning.models.cnn import ArticleCNN
+from fmnist_lightning.training.checks import (
+    check_classes,
+    check_logits,
+    check_settings,
+    unpack,
+)
 from fmnist_lightning.training.lr_schedule import one_cycle
 from fmnist_lightning.training.metrics import ClassificationMetrics, cross_entropy
 
@@ -100,8 +106,9 @@ class FashionClassifier(LightningModule):
         self.eval_outputs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Network inputs, float, 0 to 1, shape (N, 1, 28, 28), from uint8 images (N, 28, 28)."""
-        return images.unsqueeze(1).to(self.dtype) / 255
+        """Network inputs, float, 0 to 1, (N, 1, 28, 28), from uint8 or such floats, (N, 28, 28)."""
+        inputs = images.unsqueeze(1).to(self.dtype)
+        return inputs if images.is_floating_point() else inputs / 255
 
     @override
     def forward(self, images: Tensor) -> Tensor:
@@ -119,7 +126,7 @@ class FashionClassifier(LightningModule):
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The cross-entropy of a batch, shape ()."""
-        images, labels = batch
+        images, labels = unpack(batch, len(self.classes), batch_idx == 0)
         loss, logits = self.training_loss(images, labels)
         # A clone: each tensor that comes from a worker process keeps a file open.
         self.train_outputs.append((labels if labels.is_cuda else labels.clone(), logits.detach()))
@@ -138,14 +145,14 @@ class FashionClassifier(LightningModule):
 
     def compute_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, shape (), and the logits, shape (N, C), of augmented images."""
-        logits = self._checked_logits(images)
+        logits = check_logits(self(images), len(images), len(self.classes))
         return cross_entropy(logits, targets), logits
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps the logits of a batch for the metrics and charts of the epoch."""
-        images, labels = batch
-        logits = self._checked_logits(images)
+        images, labels = unpack(batch, len(self.classes), batch_idx == 0)
+        logits = check_logits(self(images), len(images), len(self.classes))
         self.eval_outputs.append((images.clone(), labels.clone(), logits))
 
     test_step = validation_step
@@ -153,7 +160,8 @@ class FashionClassifier(LightningModule):
     @override
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Class probabilities of a batch, shape (N, C)."""
-        return self.probabilities(batch[0])
+        images, _ = unpack(batch[:1], len(self.classes), batch_idx == 0)
+        return self.probabilities(images)
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -216,6 +224,10 @@ class FashionClassifier(LightningModule):
         return {name: float(value) for name, value in values.items()}
 
     @override
+    def setup(self, stage: str) -> None:
+        check_classes(self)
+
+    @override
     def on_fit_start(self) -> None:
         """Loads the weights that a pretrained network starts from, downloaded by local rank 0."""
         load = getattr(self.network, "load_pretrained", lambda: None)
@@ -226,15 +238,7 @@ class FashionClassifier(LightningModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume a run with other settings than it began with."""
-        if self._trainer is None or self.trainer.state.fn != "fit":
-            return
-        if difference := find_difference(checkpoint["hyper_parameters"], dict(self.hparams)):
-            name, saved, current = difference
-            raise ValueError(
-                f"the run was trained with {name} {saved}, not {current}; resume it with the same "
-                "settings"
-            )
+        check_settings(self, checkpoint)
 
     @property
     def backbone(self) -> nn.Module:
@@ -243,14 +247,3 @@ class FashionClassifier(LightningModule):
             name = type(self.network).__name__
             raise ValueError(f"{name} has no backbone to freeze; PretrainedNetwork has")
         return self.network.get_submodule("backbone")
-
-    def _checked_logits(self, images: Tensor) -> Tensor:
-        """Raises if network and class names do not agree on the number of classes."""
-        logits: Tensor = self(images)
-        expected = (len(images), len(self.classes))
-        if logits.shape != expected:
-            raise ValueError(
-                f"the network returns shape {tuple(logits.shape)} for {expected[1]} classes; "
-                f"expected {expected}. Add an argument num_classes to the network: it is filled in"
-            )
-        return logits

@@ -18,6 +18,7 @@ from fmnist_lightning.internals.files import atomic_write
 class PredictionWriter(Callback):
     """Writes ``predictions.csv``: index, label, prediction, and a probability for each class.
 
+    Images that were read from files of their own have a column ``file``, below the test folder.
     Without a ``run_dir``, nothing is written. The image with number ``index`` is also shown.
     """
 
@@ -33,7 +34,7 @@ class PredictionWriter(Callback):
         self.batches.append([tensor.cpu().clone() for tensor in (*batch, outputs)])
 
     @override
-    def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         images, labels, probabilities = map(torch.cat, zip(*self.batches, strict=True))
         names = pl_module.classes
         if (index := self.index) is not None:
@@ -45,10 +46,12 @@ class PredictionWriter(Callback):
         path = self.run_dir / "predictions.csv"
         with atomic_write(path) as stream:
             writer = csv.writer(codecs.getwriter("utf-8")(stream))
-            writer.writerow(["index", "label", "prediction", *names])
+            files = getattr(trainer.datamodule, "test_files", [])
+            writer.writerow(["index", "label", "prediction", *names, *(["file"] if files else [])])
             for number, (label, values) in enumerate(zip(labels, probabilities, strict=True)):
                 texts = [f"{value:.6f}" for value in values.tolist()]
-                writer.writerow([number, names[label], names[values.argmax()], *texts])
+                row = [number, names[label], names[values.argmax()], *texts]
+                writer.writerow([*row, *files[number : number + 1]])
         print_line(f"{len(labels):,} predictions written to {os.path.relpath(path)}")
 
     def _show(self, image: Tensor, label: int, probabilities: Tensor, names: Any) -> None:

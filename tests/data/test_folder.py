@@ -1,5 +1,13 @@
+"""Own images: folders and IDX files, and what is done with those that are odd."""
+
+import csv
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,17 +18,19 @@ from conftest import Run
 from PIL import Image
 from torch import Tensor
 
-from fmnist_lightning import ImageFolderDataModule
+from fmnist_lightning import ImageFolderDataModule, load_classifier
 from fmnist_lightning.data.download import DataError
-from fmnist_lightning.data.folder import read_grayscale
+from fmnist_lightning.photos import predict_images
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 CLASSES = ("dark", "light", "mixed")
+FIT = ("fit", "--data", "ImageFolderDataModule", "--data.data_dir", "my_images")
+CONSTANT = ("--trainer.max_epochs=2", "--model.lr_schedule=constant")
 
 
 def write_images(split: str, num: int, classes: tuple[str, ...] = CLASSES) -> None:
     """Images of one gray value per class, with noise."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(len(split))
     for label, name in enumerate(classes):
         folder = Path("my_images", split, name)
         folder.mkdir(parents=True)
@@ -41,93 +51,186 @@ def test_classes_split_and_order() -> None:
     assert data.classes == list(CLASSES)
     data.setup("fit")
     data.setup("test")
-    datasets = data.train_dataset, data.val_dataset, data.test_dataset
-    assert [len(dataset) for dataset in datasets] == [48, 12, 12]
+    assert len(data.train_dataset) + len(data.val_dataset) == 60
+    assert 4 <= len(data.val_dataset) <= 20
     assert data.test_dataset.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     means = data.test_dataset.images.float().mean(dim=(1, 2))
     assert torch.equal((means / 80).long(), data.test_dataset.labels)
-    other = ImageFolderDataModule("my_images", split_seed=1, val_size=30, train_size=10)
-    other.setup("fit")
-    assert (len(other.train_dataset), len(other.val_dataset)) == (10, 30)
-    assert other.state_dict()["val_size"] == 30
+    assert data.test_files[0] == "dark/0.png"
 
 
-@pytest.mark.usefixtures("images")
-def test_folder_without_some_of_the_classes_has_the_labels_of_the_others() -> None:
-    shutil.rmtree("my_images/test/dark")
-    data = ImageFolderDataModule("my_images")
-    data.setup("test")
-    assert data.test_dataset.labels.tolist() == [1] * 4 + [2] * 4
-
-
-@pytest.mark.usefixtures("images")
-def test_folder_val_is_the_validation() -> None:
-    write_images("val", 2)
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "Valid", "TEST")])
+def test_folder_of_validation_images_whatever_its_name(names: tuple[str, str, str]) -> None:
+    for name, num in zip(names, (20, 2, 4), strict=True):
+        write_images(name, num)
     data = ImageFolderDataModule("my_images")
     data.setup("fit")
-    assert (len(data.train_dataset), len(data.val_dataset)) == (60, 6)
-
-
-RED = round(0.299 * 255)
-TRANSPARENT = Image.new("RGBA", (50, 50), (255, 255, 255, 0))
-
-
-@pytest.mark.parametrize(
-    ("image", "value"),
-    [
-        (Image.new("L", (28, 28), 100), 100),
-        (Image.new("RGB", (90, 40), "red"), RED),
-        (Image.new("RGB", (9, 40), "red").convert("P"), RED),
-        (TRANSPARENT, 0),
-        (TRANSPARENT.convert("LA"), 0),
-        (Image.fromarray(np.full((28, 28), 200 * 256, dtype=np.uint16)), 200),
-        (Image.new("1", (28, 28), 1), 255),
-    ],
-    ids=["gray", "RGB", "palette", "RGBA", "LA", "16 bits", "1 bit"],
-)
-def test_conversion_to_grayscale(image: Image.Image, value: int) -> None:
-    image.save("image.png")
-    pixels = read_grayscale("image.png")
-    assert pixels.shape == (28, 28)
-    assert pixels.dtype == np.uint8
-    assert abs(pixels.astype(int) - value).max() <= 1
+    data.setup("test")
+    datasets = data.train_dataset, data.val_dataset, data.test_dataset
+    assert [len(dataset) for dataset in datasets] == [60, 6, 12]
+    with pytest.raises(DataError, match="val_size and split_seed have no effect beside images"):
+        ImageFolderDataModule("my_images", val_size=0.5).setup("fit")
+    write_images("validation", 1)
+    with pytest.raises(DataError, match=r"my_images has .* and .*, which mean the same"):
+        ImageFolderDataModule("my_images")
 
 
 @pytest.mark.usefixtures("images")
-def test_damaged_image_is_named() -> None:
-    path = Path("my_images/train/light/3.png")
-    path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(DataError, match=f"cannot read the image {path}"):
+def test_every_image_counts_and_other_files_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree("my_images/test")
+    for name in ("train/.ipynb_checkpoints", "train/__MACOSX", "train/@eaDir", "train/dark/deep"):
+        Path("my_images", name).mkdir()
+        shutil.copy("my_images/train/light/0.png", Path("my_images", name, "1.png"))
+    dark = Path("my_images/train/dark")
+    for name in ("2.jfif", "3.gif", "4.avif", "5", "._6.png"):
+        image = Image.new("L", (30, 30), 10 + len(name))
+        image.save(dark / name, format={"5": "PNG"}.get(name[0], {".jfif": "JPEG"}.get(name[1:])))
+    (dark / "labels.csv").write_text("a,b")
+    os.mkfifo(dark / "pipe.png")
+    Path("my_images/train/loose.png").touch()
+    data = ImageFolderDataModule("my_images")
+    assert data.classes == list(CLASSES)
+    data.setup("fit")
+    assert len(data.train_dataset) + len(data.val_dataset) == 65
+    assert "Left out 3 files in my_images/train that are no images: loose.png, " in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.usefixtures("images")
+def test_all_damaged_images_are_named_at_once() -> None:
+    for name in ("dark/3.png", "light/3.png"):
+        path = Path("my_images/train", name)
+        path.write_bytes(path.read_bytes()[:60])
+    Path("my_images/train/mixed/empty.jpg").touch()
+    with pytest.raises(DataError, match=r"cannot read 3 images:(\n  my_images/train/.*){3}$"):
         ImageFolderDataModule("my_images").setup("fit")
 
 
 @pytest.mark.usefixtures("images")
-def test_problems_of_a_folder_are_named(refused: Callable[..., str]) -> None:
-    options = ("fit", "--data", "ImageFolderDataModule")
-    assert "data_dir" in refused(*options)
-    assert "nowhere needs folders train/CLASS and" in refused(*options, "--data.data_dir=nowhere")
-    write_images("test/more", 1)
-    data = ImageFolderDataModule("my_images")
-    with pytest.raises(DataError, match=r"test has classes without training images: \['more'\]"):
-        data.setup("test")
+def test_other_layouts_are_described(tmp_path: Path) -> None:
+    def message(folder: str, stage: str = "fit") -> str:
+        with pytest.raises(DataError) as caught:
+            ImageFolderDataModule(folder).setup(stage)
+        return str(caught.value)
+
+    assert f"there is no folder {tmp_path}/nowhere" in message("nowhere")
+    assert "my_images/train has dark/, light/, mixed/, and 0 classes" in message("my_images/train")
+    Path("deep/train").mkdir(parents=True)
+    shutil.copytree("my_images/train", "deep/train/all")
+    assert "deep has train/, and 1 classes; expected two or more, as train/" in message("deep")
+    shutil.rmtree("my_images/test")
+    assert "my_images has train/, and no test images; expected" in message("my_images", "test")
+    Path("my_images/train/empty").mkdir()
+    assert "there is no training image of empty: add some" in message("my_images")
+    Path("my_images/train/empty").rmdir()
+    Path("my_images/train/up").symlink_to(tmp_path)
+    assert "my_images/train/up is a link to a folder above" in message("my_images")
+    Path("my_images/train/up").rename(os.fsdecode(b"my_images/train/caf\xe9"))
+    Path(os.fsdecode(b"my_images/train/caf\xe9")).unlink()
+    Path(os.fsdecode(b"my_images/train/caf\xe9")).mkdir()
+    assert "is not UTF-8; rename it" in message("my_images")
+
+
+def test_termination_is_heard_while_images_are_read() -> None:
+    for name in ("dark", "light"):
+        Path("my_images/train", name).mkdir(parents=True)
+        image = Image.effect_noise((1500, 1500), 50)
+        image.save(f"my_images/train/{name}/0.png")
+        for index in range(1, 120):
+            os.link(f"my_images/train/{name}/0.png", f"my_images/train/{name}/{index}.png")
+    process = subprocess.Popen([sys.executable, "-m", "fmnist_lightning", *FIT])
+    while not list(Path("runs").glob("*")) and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert time.monotonic() - start < 4  # all images take longer
 
 
 @pytest.mark.usefixtures("images")
-@pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
+def test_labels_are_matched_by_name(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(*FIT, *CONSTANT)
+    assert code == 0, err
+    assert re.search(r"\d\d training and \d+ validation images, 3 classes: dark, light, mixed", out)
+    assert "An epoch is fewer than 5 steps: a --data.batch_size below 128 may train better" in out
+    accuracy = re.search(r"^test accuracy .*", run("test", "--ckpt_path", "best.ckpt")[1], re.M)
+    assert accuracy
+    train = Path("my_images/train")
+    # `test` needs no `train`, and classes without images are allowed.
+    train.rename("train")
+    shutil.rmtree("my_images/test/light")
+    code, out, err = run("test", "--ckpt_path", "best.ckpt")
+    assert code == 0, err
+    assert "There is no test image of light" in out
+    assert "(8/8)" in out or "/8)" in out
+    Path("train").rename(train)
+    # A class of another name sorts differently, and is refused by each command that uses labels.
+    (train / "dark").rename(train / "zebra")
+    Path("my_images/test/dark").rename("my_images/test/zebra")
+    for command in ("test", "predict", "validate", "fit"):
+        code, _, err = run(command, "--ckpt_path", "last")
+        assert code == 1
+        assert "the network has dark, light, mixed: it does not know zebra" in err
+    # Fashion-MNIST has no class in common.
+    code, _, err = run("test", "--ckpt_path", "best.ckpt", "--data", "FashionMNISTDataModule")
+    assert code == 1
+    assert "it does not know Ankle boot, Bag" in err
+
+
+@pytest.mark.usefixtures("images")
+def test_new_images_are_prepared_as_those_of_training(run: Run) -> None:
+    """Of all sizes, 16 bits, or transparent: by every command and function."""
+    folder = Path("my_images/test/dark")
+    Image.fromarray(np.full((40, 20), 20 * 256, np.uint16)).save(folder / "16.png")
+    Image.new("RGBA", (50, 50), (255, 255, 255, 0)).save(folder / "clear.png")
+    Image.new("L", (28, 28), 30).save(folder / "small.png")
+    code, _, err = run(*FIT, *CONSTANT)
+    assert code == 0, err
+    assert run("predict", "--ckpt_path", "best.ckpt")[0] == 0
+    (path,) = Path("runs").glob("*/predictions.csv")
+    with path.open() as stream:
+        expected = {row["file"]: row for row in csv.DictReader(stream)}
+    assert len(expected) == 15
+    files = sorted(Path("my_images/test").rglob("*.png"))
+    for file, prediction in zip(
+        files, predict_images(load_classifier("best.ckpt"), files), strict=True
+    ):
+        row = expected[str(file.relative_to("my_images/test"))]
+        assert prediction.label == row["prediction"]
+        assert prediction.confidence == pytest.approx(float(row[prediction.label]), abs=1e-5)
+    code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "my_images/test")
+    assert code == 0, err
+    assert "not trained for photos" not in out
+    (path,) = Path("runs").glob("*/photos/*/photos.csv")
+    with path.open() as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        name = row["file"].removeprefix("my_images/test/")
+        assert row["prediction"] == expected[name]["prediction"]
+
+
+@pytest.mark.usefixtures("images")
 def test_commands_find_the_folder_in_the_checkpoint(run: Run) -> None:
-    fit = ("fit", "--data", "ImageFolderDataModule", "--data.data_dir", "my_images")
-    code, out, err = run(*fit, "--trainer.max_epochs=2", "--model.lr_schedule=constant")
+    code, out, err = run(*FIT, *CONSTANT)
     assert code == 0, err
     assert read_checkpoint("best.ckpt")["hyper_parameters"]["classes"] == list(CLASSES)
     found = re.search(r"^Next: +python -m fmnist_lightning (test .*)$", out, re.MULTILINE)
     assert found
-    for command in (found[1], "validate --ckpt_path best.ckpt", "predict --ckpt_path best.ckpt"):
+    for command in (found[1], "validate --ckpt_path best.ckpt"):
         assert run(*command.split())[0] == 0
     _, out, _ = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert re.search(r"Resuming \S+ from step 2 with --trainer.max_epochs 3\n", out)
     Path("my_images").rename("moved")
-    assert "my_images needs folders" in run("test", "--ckpt_path", "best.ckpt")[2]
+    assert "there is no folder" in run("test", "--ckpt_path", "best.ckpt")[2]
     assert run("test", "--ckpt_path", "best.ckpt", "--data.data_dir", "moved")[0] == 0
+
+
+@pytest.mark.usefixtures("images")
+def test_folder_of_own_images_is_not_filled_with_fashion_mnist(refused: Callable[..., str]) -> None:
+    message = refused("fit", "--data.data_dir", "my_images")
+    assert "my_images holds other images, such as train: use them with --data" in message
 
 
 def idx(content: Tensor) -> bytes:
@@ -137,44 +240,58 @@ def idx(content: Tensor) -> bytes:
 
 @pytest.fixture
 def letters() -> Path:
-    """IDX files as those of EMNIST: a prefix, and labels from 1."""
+    """IDX files as those of EMNIST: a prefix, labels from 1, transposed: its row 0 is a column."""
     folder = Path("letters")
     folder.mkdir()
-    for part, num in (("train", 30), ("test", 6)):
+    for part, num in (("train", 90), ("test", 6)):
         labels = torch.arange(num) % 3 + 1
-        images = (labels * 80)[:, None, None].expand(-1, 28, 28)
+        images = torch.randint(0, 40, (num, 28, 28), generator=torch.Generator().manual_seed(num))
+        images[:, 0] = 80 * labels[:, None]
         name = f"emnist-letters-{part}"
         (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
         (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(labels))
     return folder
 
 
-def test_idx_files_of_other_data(letters: Path) -> None:
+def test_idx_files_of_other_data(letters: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ImageFolderDataModule(str(letters))
     assert data.classes == ["1", "2", "3"]
     data.setup("fit")
     data.setup("test")
-    assert (len(data.train_dataset), len(data.val_dataset)) == (24, 6)
+    assert len(data.train_dataset) + len(data.val_dataset) == 90
     assert data.test_dataset.labels.tolist() == [0, 1, 2, 0, 1, 2]
-    assert data.test_dataset.images[:, 0, 0].tolist() == [80, 160, 240] * 2
+    assert data.test_dataset.images[:, 9, 0].tolist() == [80, 160, 240] * 2  # turned
+    assert "holds transposed images, as all of EMNIST: turning them" in capsys.readouterr().out
 
 
-def test_idx_labels_without_training_images_are_refused(letters: Path) -> None:
-    name = "emnist-letters-test-labels-idx1-ubyte"
-    (letters / name).write_bytes(idx(torch.tensor([1, 2, 3, 4, 7, 1])))
-    with pytest.raises(DataError, match=r"labels without training images: \{4, 7\}"):
-        ImageFolderDataModule(str(letters)).setup("test")
+def test_idx_files_without_some_labels_keep_the_others(letters: Path) -> None:
+    name = "emnist-letters-train-labels-idx1-ubyte"
+    (letters / name).write_bytes(idx(torch.arange(90) % 2 + 2))
+    data = ImageFolderDataModule(str(letters))
+    assert data.classes == ["1", "2", "3"]  # 1 is in the test files
+    data.setup("test")
+    assert data.test_dataset.labels.tolist() == [0, 1, 2, 0, 1, 2]
 
 
-def test_idx_images_of_another_size_are_refused(letters: Path) -> None:
-    name = "emnist-letters-test-images-idx3-ubyte"
-    (letters / name).write_bytes(idx(torch.zeros(6, 32, 32)))
-    with pytest.raises(DataError, match=r"have \(32, 32\) pixels"):
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("test-images-idx3", idx(torch.zeros(6, 32, 32)), r"have \(32, 32\) pixels"),
+        ("test-images-idx3", idx(torch.zeros(6, 28, 28))[:99], "cannot read .*test-images-idx3"),
+        ("test-labels-idx1", b"", "cannot read .*test-labels-idx1"),
+    ],
+    ids=["size", "cut short", "empty"],
+)
+def test_idx_files_that_do_not_fit_are_named(
+    name: str, content: bytes, message: str, letters: Path
+) -> None:
+    (letters / f"emnist-letters-{name}-ubyte").write_bytes(content)
+    with pytest.raises(DataError, match=message):
         ImageFolderDataModule(str(letters)).setup("test")
 
 
 def test_idx_files_of_two_datasets_are_refused(letters: Path) -> None:
     name = "train-labels-idx1-ubyte"
     shutil.copy(letters / f"emnist-letters-{name}", letters / f"emnist-digits-{name}")
-    with pytest.raises(DataError, match=r"it has 2 \*train-labels"):
+    with pytest.raises(DataError, match="has 2 train files of labels-idx1; expected one"):
         ImageFolderDataModule(str(letters))

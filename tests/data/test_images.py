@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from samples import photo
 
-from fmnist_lightning.data.images import ImageError, load_image
+from fmnist_lightning.data.images import ImageError, load_image, resize_to_grayscale
 from fmnist_lightning.photos.preprocessing import preprocess_photo
 
 
@@ -40,10 +40,35 @@ def test_load_image_reads_any_mode_and_format(name: str, tmp_path: Path) -> None
     assert view_difference(tmp_path / name, photo()) < 10
 
 
-def test_load_image_scales_16_bits_so_that_the_brightest_pixel_is_white() -> None:
-    values = np.array([[0, 257, 65535], [32768, 4, 65534]], np.uint16)
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_load_image_scales_16_bits_to_8(dtype: Any) -> None:
+    values = np.array([[0, 257, 65535], [32768, 4, 1000]], dtype)
     image = load_image(Image.fromarray(values))
-    assert np.asarray(image)[..., 0].tolist() == [[0, 1, 255], [128, 0, 255]]
+    assert np.asarray(image)[..., 0].tolist() == [[0, 1, 255], [128, 0, 4]]
+    with pytest.raises(ImageError, match="its pixels are floats; save it with 8 or 16 bits"):
+        load_image(Image.new("F", (9, 9), 0.5))
+
+
+@pytest.mark.parametrize(
+    ("image", "value"),
+    [
+        (Image.new("L", (28, 28), 100), 100),
+        (Image.new("RGB", (90, 40), "red"), round(0.299 * 255)),
+        (Image.new("RGB", (9, 40), "red").convert("P"), round(0.299 * 255)),
+        (Image.new("RGBA", (50, 50), (0, 0, 0, 0)), 255),
+        (Image.new("1", (28, 28), 1), 255),
+    ],
+    ids=["gray", "RGB", "palette", "RGBA", "1 bit"],
+)
+def test_resize_to_grayscale(image: Image.Image, value: int) -> None:
+    pixels = resize_to_grayscale(load_image(image))
+    assert (pixels.shape, pixels.dtype) == ((28, 28), torch.uint8)
+    assert (pixels.int() - value).abs().max() <= 1
+
+
+def test_large_photos_are_decoded_at_a_reduced_size(tmp_path: Path) -> None:
+    Image.effect_noise((4000, 3000), 50).save(tmp_path / "large.jpg")
+    assert load_image(tmp_path / "large.jpg").size == (1000, 750)
 
 
 def test_load_image_makes_transparent_pixels_white(tmp_path: Path) -> None:
@@ -55,11 +80,14 @@ def test_load_image_makes_transparent_pixels_white(tmp_path: Path) -> None:
     assert preprocess_photo(loaded).views[-1][14, 14] > 150
 
 
+@pytest.mark.filterwarnings("ignore:.*Corrupt EXIF data")
 def test_load_image_applies_the_exif_orientation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees to show it
     photo().rotate(90, expand=True).save(tmp_path / "rotated.jpg", exif=exif, quality=95)
     assert view_difference(tmp_path / "rotated.jpg", photo()) < 10
+    photo().save(tmp_path / "broken.jpg", exif=b"Exif\0\0MM\0*\0\0\0\xff", quality=95)
+    assert view_difference(tmp_path / "broken.jpg", photo()) < 10
 
 
 def test_load_image_takes_arrays_and_pillow_images() -> None:

@@ -58,8 +58,9 @@ def test_onnxruntime_predicts_the_same_as_pytorch(
 def test_class_names_are_those_of_the_classifier() -> None:
     names = ["Süß", "靴", *"abcdefgh"]
     export_onnx(FashionClassifier(classes=names), Path("model.onnx"))
-    (entry,) = onnx.load("model.onnx").metadata_props
-    assert json.loads(entry.value) == names
+    entries = {entry.key: entry.value for entry in onnx.load("model.onnx").metadata_props}
+    assert json.loads(entries["classes"]) == names
+    assert "stretched" in entries["preparation"]  # as own images
 
 
 @pytest.mark.parametrize(("value", "difference"), [(1.0, ".*"), (torch.nan, "nan")])

@@ -54,7 +54,7 @@ def test_photo_loader_gives_views_and_errors(tmp_path: Path) -> None:
     (tmp_path / "2.png").touch()
     image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
     Image.fromarray(image.numpy()).save(tmp_path / "3.png")
-    (batch,) = photo_loader(PhotoDataset([str(tmp_path)]))
+    (batch,) = photo_loader(PhotoDataset([str(tmp_path)], CLASSES))
     for loaded, expected in zip(batch[0].preprocessed, preprocess_photo(photo()), strict=True):
         assert torch.equal(loaded, expected)
     assert not batch[1].preprocessed.views.any()
@@ -69,6 +69,6 @@ def test_photo_loader_has_workers_for_many_photos(
 ) -> None:
     for index in range(num_photos):
         (tmp_path / f"{index}.png").touch()
-    loader = photo_loader(PhotoDataset([str(tmp_path)]))  # tests run with one thread
+    loader = photo_loader(PhotoDataset([str(tmp_path)], CLASSES))  # tests run with one thread
     assert loader.num_workers == num_workers
     assert sum(len(batch) for batch in loader) == num_photos

@@ -1,0 +1,129 @@
+"""Own images: each is for training or for validation by what it is, not by its place in a list."""
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from fmnist_lightning.data.datamodule import InMemoryDataModule
+from fmnist_lightning.data.dataset import TensorImageDataset
+from fmnist_lightning.data.download import DataError
+from fmnist_lightning.internals.console import print_line
+
+
+class HashSplitDataModule(InMemoryDataModule):
+    """Images in memory, of which the hash and the seed decide whether one is for validation.
+
+    So images that are added, removed or renamed move no other, and equal images are never on both
+    sides. Subclasses set ``classes`` and override ``read``. If ``read("val")`` returns images,
+    these are the validation images.
+
+    Checkpoints store the hashes of the training images. ``validate`` leaves these images out, and a
+    run is resumed only with the same ones.
+
+    Args:
+        val_size: The fraction of the training images that is for validation, above 0 to below 1;
+            None is 0.2.
+        **kwargs: Of :class:`InMemoryDataModule`, such as ``batch_size``.
+
+    Raises:
+        ValueError: If ``val_size`` is out of range.
+    """
+
+    def __init__(self, val_size: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if val_size is not None and not 0 < val_size < 1:
+            raise ValueError(f"val_size must be a fraction, above 0 to below 1, not {val_size}")
+        self.val_size = val_size
+        self.trained_hashes = torch.empty(0, dtype=torch.int64)  # of a checkpoint, or of this run
+
+    @override
+    def split(
+        self, train: TensorImageDataset, val: TensorImageDataset | None
+    ) -> tuple[TensorImageDataset, TensorImageDataset]:
+        hashes = find_hashes(train)
+        if val is None:
+            is_val = split_hashes(hashes, self.val_size or 0.2, self.split_seed)
+            train, val = train.subset(torch.where(~is_val)[0]), train.subset(torch.where(is_val)[0])
+        elif self.val_size is not None or self.split_seed:
+            raise DataError("val_size and split_seed have no effect beside images for validation")
+        train = train.subset(find_hashes(train).argsort(stable=True))  # whatever their order was
+        if not self.is_evaluation:
+            self.exclude_trained({"train_hashes": find_hashes(train)})
+            if missing := self.find_missing(train):
+                raise DataError(
+                    f"there is no training image of {missing}: add some, or choose another "
+                    "--data.split_seed or --data.val_size"
+                )
+        return train, val
+
+    @override
+    def val_dataloader(self) -> Any:
+        """The validation images, without those that the network was trained on."""
+        is_trained = torch.isin(find_hashes(self.val_dataset), self.trained_hashes)
+        if num := int(is_trained.sum()):
+            print_line(f"Left out {num:,} validation images that are training images too")
+            self.val_dataset = self.val_dataset.subset(torch.where(~is_trained)[0])
+        if not len(self.val_dataset):
+            raise DataError("there are no validation images: add images, or raise --data.val_size")
+        return super().val_dataloader()
+
+    @override
+    def test_dataloader(self) -> Any:
+        """The test images; a line says how many of them the network was trained on."""
+        is_trained = torch.isin(find_hashes(self.test_dataset), self.trained_hashes)
+        if num := int(is_trained.sum()):
+            print_line(f"{num:,} of the test images are training images too")
+        return super().test_dataloader()
+
+    predict_dataloader = test_dataloader
+
+    @override
+    def exclude_trained(self, state: dict[str, Any]) -> None:
+        self.trained_hashes = torch.cat([self.trained_hashes, state["train_hashes"]])
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """The hashes and labels of the training images, for the checkpoint."""
+        train = self.train_dataset
+        return {"train_hashes": find_hashes(train), "train_labels": train.labels}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises ValueError for a run that is resumed with other training images."""
+        self.exclude_trained(state_dict)
+        if self.trainer is None or self.is_evaluation:
+            return
+        now, before = (
+            Counter(zip(*(state[key].tolist() for key in sorted(state)), strict=True))
+            for state in (self.state_dict(), state_dict)
+        )
+        added, removed = (now - before).total(), (before - now).total()
+        if added or removed:
+            raise ValueError(
+                f"since the checkpoint, {added:,} training images were added and {removed:,} "
+                "removed: use the same ones, or begin a new run from its weights with "
+                "--ckpt_path best.ckpt"
+            )
+
+
+def hash_bytes(content: bytes) -> int:
+    """The first 64 bits of the SHA-256, signed, as an int64 tensor holds them."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big", signed=True)
+
+
+def find_hashes(dataset: TensorImageDataset) -> Tensor:
+    """The hashes of images, int64, shape (N,): those of their files, or of their pixels."""
+    if dataset.hashes is None:
+        hashes = [hash_bytes(image.tobytes()) for image in dataset.images.numpy()]
+        dataset.hashes = torch.tensor(hashes, dtype=torch.int64)
+    return dataset.hashes
+
+
+def split_hashes(hashes: Tensor, val_size: float, split_seed: int) -> Tensor:
+    """Which images are for validation, bool, shape (N,), by their hashes, int64, shape (N,)."""
+    mixed = [hash_bytes(f"{split_seed} {value}".encode()) for value in hashes.tolist()]
+    return torch.tensor([value / 2**64 + 0.5 < val_size for value in mixed], dtype=torch.bool)

@@ -1,0 +1,157 @@
+"""Which images are for training: the same ones, whatever is added, removed or renamed."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Run
+from PIL import Image
+
+from fmnist_lightning import ImageFolderDataModule
+from fmnist_lightning.data.dataset import TensorImageDataset
+from fmnist_lightning.data.hash_split import HashSplitDataModule, split_hashes
+
+FIT = ("fit", "--data", "ImageFolderDataModule", "--data.data_dir", "my_images")
+CONSTANT = ("--trainer.max_epochs=2", "--model.lr_schedule=constant")
+
+
+def write(split: str, name: str, values: range) -> None:
+    """Images of one gray value each; their hashes differ."""
+    folder = Path("my_images", split, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    for value in values:
+        Image.new("L", (28, 28), value).save(folder / f"{value}.png")
+
+
+@pytest.fixture(autouse=True)
+def _images() -> None:
+    write("train", "dark", range(100))
+    write("train", "light", range(150, 250))
+    write("test", "dark", range(120, 125))
+    write("test", "light", range(140, 145))
+
+
+def split(**kwargs: float) -> tuple[list[int], list[int]]:
+    """The gray values of the images for training and for validation."""
+    data = ImageFolderDataModule("my_images", **kwargs)
+    data.setup("fit")
+    train, val = (
+        dataset.images[:, 0, 0].tolist() for dataset in (data.train_dataset, data.val_dataset)
+    )
+    return train, val
+
+
+def test_split_depends_on_images_and_seed_alone() -> None:
+    train, val = split()
+    assert len(train) + len(val) == 200
+    assert 20 < len(val) < 60
+    assert 70 < len(split(val_size=0.5)[1]) < 130
+    assert set(split(split_seed=1)[1]) != set(val)
+    folder = Path("my_images/train/dark")
+    folder.joinpath("7.png").rename(folder / "x.png")  # sorts differently
+    assert split() == (train, val)  # in the same order
+    write("train", "dark", range(101, 110))
+    folder.joinpath("11.png").unlink()
+    shutil.copy(folder / "12.png", folder / "copy.png")  # is on the side of the other
+    new_train, new_val = map(set, split())
+    added, gone = set(range(101, 110)), {11}
+    assert new_train - added == set(train) - gone
+    assert new_val - added == set(val) - gone
+    assert not new_train & new_val
+
+
+def test_hashes_are_divided_by_the_fraction() -> None:
+    hashes = torch.randint(
+        -(2**63), 2**63 - 1, (20_000,), generator=torch.Generator().manual_seed(0)
+    )
+    for val_size in (0.1, 0.5, 0.9):
+        assert split_hashes(hashes, val_size, 0).float().mean() == pytest.approx(val_size, abs=0.01)
+    both = split_hashes(hashes, 0.5, 0) & split_hashes(hashes, 0.5, 1)
+    assert both.float().mean() == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1000])
+def test_val_size_is_a_fraction(value: float) -> None:
+    with pytest.raises(ValueError, match=f"val_size must be a fraction, .* not {value}"):
+        ImageFolderDataModule("my_images", val_size=value)
+
+
+def test_resume_needs_the_same_training_images(run: Run) -> None:
+    code, _, err = run(*FIT, *CONSTANT)
+    assert code == 0, err
+    resume = ("fit", "--ckpt_path", "last", "--trainer.max_epochs")
+    folder = Path("my_images/train/dark")
+    (folder / "7.png").rename(folder / "x.png")
+    assert run(*resume, "3")[0] == 0  # of the same images
+    train, _ = split()
+    dark = [value for value in train if value < 100]
+    write("train", "dark", range(100, 110))
+    (folder / f"{dark[-1]}.png").unlink()
+    shutil.move(folder / f"{dark[-2]}.png", "my_images/train/light")
+    num_added = len(set(split()[0]) - set(train))
+    code, _, err = run(*resume, "4")
+    assert code == 1
+    expected = f"{num_added + 1} training images were added and 2 removed: use the same ones"
+    assert expected in err
+    # A new run from the weights keeps what they were trained on out of its validation.
+    code, out, err = run("fit", "--ckpt_path", "best.ckpt", *CONSTANT, "--data.split_seed=1")
+    assert code == 0, err
+    assert re.search(r"Left out \d\d validation images that are training images too", out)
+
+
+def test_validate_and_test_know_the_training_images(run: Run) -> None:
+    code, _, err = run(*FIT, *CONSTANT)
+    assert code == 0, err
+    train, val = split()
+    code, out, _ = run("validate", "--ckpt_path", "best.ckpt")
+    assert f"/{len(val)})" in out
+    assert "Left out" not in out
+    # A folder of validation images that is added later: some are training images.
+    for value in (train[0], val[0], *train[-3:]):
+        name = "dark" if value < 100 else "light"
+        for part in ("val", "test"):
+            write(part, name, range(value, value + 1))
+    code, out, err = run("validate", "--ckpt_path", "best.ckpt")
+    assert code == 0, err
+    assert "Left out 4 validation images that are training images too" in out
+    assert "validate accuracy" in out
+    assert "/1)" in out
+    code, out, _ = run("test", "--ckpt_path", "best.ckpt")
+    assert "4 of the test images are training images too" in out
+    assert "/15)" in out
+    shutil.rmtree("my_images/train")  # is not needed beside the others
+    assert run("validate", "--ckpt_path", "best.ckpt")[0] == 0
+
+
+def test_too_few_images_are_refused_before_the_first_step(run: Run) -> None:
+    shutil.rmtree("my_images/train/dark")
+    shutil.rmtree("my_images/train/light")
+    write("train", "dark", range(1))
+    write("train", "light", range(150, 152))
+    errors = set()
+    for seed in range(20):
+        code, out, err = run(*FIT, *CONSTANT, f"--data.split_seed={seed}")
+        assert "epoch  1" not in out or code == 0
+        errors |= set(re.findall(r"error: (there \w+ no \w+ image)", err))
+    assert errors == {"there is no training image", "there are no validation image"}
+
+
+class OwnImages(HashSplitDataModule):
+    classes = ("light", "dark")
+
+    def read(self, split: str) -> TensorImageDataset | None:
+        if split == "val":
+            return None
+        images = torch.arange(100, dtype=torch.uint8)[:, None, None].repeat(1, 28, 28)
+        return TensorImageDataset(images, torch.arange(100) % 2)
+
+
+def test_own_data_module_is_split_by_pixels() -> None:
+    data = OwnImages()
+    data.setup("fit")
+    assert len(data.train_dataset) + len(data.val_dataset) == 100
+    values = data.train_dataset.images[:, 0, 0]
+    assert values.tolist() != sorted(values.tolist())
+    assert torch.equal(data.train_dataset.labels, values % 2)
