@@ -139,13 +139,13 @@ def test_images_of_common_types_train_alike() -> None:
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (torch.zeros(16, 28, 28) - 0.5, None, r"-0.5 to -0.5; expected values from 0 to 1"),
-        (torch.zeros(16, 28, 28) + 255, None, r"255.0 to 255.0; expected values from 0 to 1"),
-        (torch.zeros(16, 28, 28).int(), None, r"torch.int32, .*; expected uint8, or floats"),
-        (torch.zeros(16, 3, 28, 28), None, r"shape \(16, 3, 28, 28\), .*; expected shape \(N, 28"),
-        (torch.zeros(16, 32, 32), None, r"shape \(16, 32, 32\), .*; expected shape"),
-        (torch.zeros(16, 28, 28), torch.zeros(16).int(), r"labels .* torch.int32, .* int64"),
-        (torch.zeros(16, 28, 28), torch.eye(3)[:1].repeat(16, 1), r"labels .*float32, shape \(16,"),
+        (torch.zeros(16, 28, 28) - 0.5, None, r"without normalization, .* -0.5 to -0.5"),
+        (torch.zeros(16, 28, 28) + 255, None, r"float from 0 to 1 .* 255.0 to 255.0"),
+        (torch.zeros(16, 28, 28).int(), None, r"images must be uint8, .* has torch.int32"),
+        (torch.zeros(16, 3, 28, 28), None, r"a batch has torch.float32, shape \(16, 3, 28, 28\)"),
+        (torch.zeros(16, 32, 32), None, r"a batch has torch.float32, shape \(16, 32, 32\)"),
+        (torch.zeros(16, 28, 28), torch.zeros(16).int(), r"labels must be int64, .* torch.int32"),
+        (torch.zeros(16, 28, 28), torch.eye(3)[:1].repeat(16, 1), r"labels must .* \(16, 3\), 0"),
     ],
     ids=["normalized", "0 to 255", "integers", "colors", "size", "int32", "one-hot"],
 )

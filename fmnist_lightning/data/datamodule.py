@@ -71,13 +71,13 @@ class InMemoryDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Reads the images that ``fit``, ``validate``, ``test`` or ``predict`` needs."""
         if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
-            val = self._read("val")
+            val = self.read("val")
             if val is None or stage == "fit":
-                train: Any = self._read("train")
+                train: Any = self.read("train")
                 self.train_dataset, val = self.split(train, val)
             self.val_dataset = val
         if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
-            test: Any = self._read("test")
+            test: Any = self.read("test")
             self.test_dataset = test
         if self.trainer:
             self._check_trainer(self.trainer)
@@ -85,15 +85,15 @@ class InMemoryDataModule(LightningDataModule):
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training images, shuffled in an order that depends only on seed and epoch."""
-        return self._loader(self.train_dataset, self.batch_size, shuffle=True)
+        return self._loader("train", self.train_dataset, self.batch_size)
 
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.val_dataset, self.eval_batch_size)
+        return self._loader("val", self.val_dataset, self.eval_batch_size)
 
     @override
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.test_dataset, self.eval_batch_size)
+        return self._loader("test", self.test_dataset, self.eval_batch_size)
 
     predict_dataloader = test_dataloader
 
@@ -121,28 +121,14 @@ class InMemoryDataModule(LightningDataModule):
         module = getattr(self.trainer, "lightning_module", None)
         return getattr(module, "classes", self.classes)
 
-    @property
-    def is_evaluation(self) -> bool:
-        """Whether a trainer validates, tests or predicts."""
-        return self.trainer is not None and self.trainer.state.fn != "fit"
-
-    def find_missing(self, dataset: TensorImageDataset) -> str:
-        """The names of the classes without images."""
-        nums = dataset.labels.bincount(minlength=len(self.class_names)).tolist()
-        return ", ".join(name for name, num in zip(self.class_names, nums, strict=True) if not num)
-
-    def _read(self, split: str) -> TensorImageDataset | None:
-        """Reads images, and makes their labels the positions of their classes in the network."""
-        dataset = self.read(split)
-        if dataset is not None:
-            dataset.labels = match_labels(dataset.labels, self.classes, self.class_names)
-            if split != "train" and (missing := self.find_missing(dataset)):
-                print_line(f"There is no {split} image of {missing}")
-        return dataset
-
     def _loader(
-        self, dataset: TensorImageDataset, batch_size: int | None, shuffle: bool = False
+        self, split: str, dataset: TensorImageDataset, batch_size: int | None
     ) -> DataLoader[Batch]:
+        """Yields batches whose labels are the positions of their classes in the network."""
+        labels = match_labels(dataset.labels, self.classes, self.class_names)
+        if missing := find_missing(labels, self.class_names):
+            print_line(f"There is no {split} image of {missing}")
+        dataset = TensorImageDataset(dataset.images, labels)
         if self.trainer:
             dataset = dataset.to(self.trainer.strategy.root_device)
         if batch_size is None:
@@ -150,7 +136,7 @@ class InMemoryDataModule(LightningDataModule):
         world_size = getattr(self.trainer, "world_size", 1)
         rank = getattr(self.trainer, "global_rank", 0)
         batch_size = max(1, batch_size // world_size)
-        seed = global_seed() or 0
+        seed, shuffle = global_seed() or 0, split == "train"
         sampler = DistributedBatchSampler(dataset, batch_size, shuffle, seed, world_size, rank)
         # Without a batch size, as the sampler yields whole batches.
         return DataLoader(dataset, batch_size=None, sampler=sampler)
@@ -178,6 +164,12 @@ def match_labels(labels: Tensor, names: Sequence[str], expected: Sequence[str]) 
             f"{', '.join(expected)}: it does not know {', '.join(sorted(unknown))}"
         )
     return matched
+
+
+def find_missing(labels: Tensor, names: Sequence[str]) -> str:
+    """The names of the classes without images."""
+    nums = labels.bincount(minlength=len(names)).tolist()
+    return ", ".join(name for name, num in zip(names, nums, strict=True) if not num)
 
 
 class FashionMNISTDataModule(InMemoryDataModule):

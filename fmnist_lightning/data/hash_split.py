@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fmnist_lightning.data.datamodule import InMemoryDataModule
+from fmnist_lightning.data.datamodule import InMemoryDataModule, find_missing, match_labels
 from fmnist_lightning.data.dataset import TensorImageDataset
 from fmnist_lightning.data.download import DataError
 from fmnist_lightning.internals.console import print_line
@@ -51,9 +51,9 @@ class HashSplitDataModule(InMemoryDataModule):
         elif self.val_size is not None or self.split_seed:
             raise DataError("val_size and split_seed have no effect beside images for validation")
         train = train.subset(find_hashes(train).argsort(stable=True))  # whatever their order was
-        if not self.is_evaluation:
+        if not self._is_evaluation():
             self.exclude_trained({"train_hashes": find_hashes(train)})
-            if missing := self.find_missing(train):
+            if missing := find_missing(train.labels, self.classes):
                 raise DataError(
                     f"there is no training image of {missing}: add some, or choose another "
                     "--data.split_seed or --data.val_size"
@@ -89,13 +89,14 @@ class HashSplitDataModule(InMemoryDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The hashes and labels of the training images, for the checkpoint."""
         train = self.train_dataset
-        return {"train_hashes": find_hashes(train), "train_labels": train.labels}
+        labels = match_labels(train.labels, self.classes, self.class_names)
+        return {"train_hashes": find_hashes(train), "train_labels": labels}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ValueError for a run that is resumed with other training images."""
         self.exclude_trained(state_dict)
-        if self.trainer is None or self.is_evaluation:
+        if self.trainer is None or self._is_evaluation():
             return
         now, before = (
             Counter(zip(*(state[key].tolist() for key in sorted(state)), strict=True))
@@ -108,6 +109,9 @@ class HashSplitDataModule(InMemoryDataModule):
                 "removed: use the same ones, or begin a new run from its weights with "
                 "--ckpt_path best.ckpt"
             )
+
+    def _is_evaluation(self) -> bool:
+        return self.trainer is not None and self.trainer.state.fn != "fit"
 
 
 def hash_bytes(content: bytes) -> int:

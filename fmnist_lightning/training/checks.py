@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from fmnist_lightning.data.datamodule import InMemoryDataModule
-from fmnist_lightning.data.dataset import IMAGE_SIZE
+from fmnist_lightning.data.dataset import IMAGE_SIZE as SIZE
 from fmnist_lightning.internals.specs import find_difference
-
-SHAPE = (IMAGE_SIZE, IMAGE_SIZE)
 
 
 def check_classes(module: Any) -> None:
@@ -44,27 +42,22 @@ def unpack(batch: Sequence[Any], num_classes: int, is_first: bool) -> Any:
     are converted. Raises ValueError for a first batch that is none of these.
     """
     images, labels = batch if len(batch) > 1 else (batch[0], None)
+    is_float = images.is_floating_point()
     if is_first:
-        expected = ""
-        if images.shape[1:] not in (SHAPE, (1, *SHAPE)):
-            expected = "shape (N, 28, 28) or (N, 1, 28, 28)"
-        elif images.is_floating_point() and not (images.min() >= 0 and images.max() <= 1):
-            expected = "values from 0 to 1, without normalization"
-        elif images.dtype != torch.uint8 and not images.is_floating_point():
-            expected = "uint8, or floats from 0 to 1"
-        if expected:
-            raise ValueError(f"the images of a batch are {describe(images)}; expected {expected}")
+        is_known = is_float or images.dtype == torch.uint8
+        has_size = images.shape[1:] in ((SIZE, SIZE), (1, SIZE, SIZE))
+        if not (is_known and has_size) or (is_float and not 0 <= images.min() <= images.max() <= 1):
+            raise ValueError(
+                "images must be uint8, or float from 0 to 1 without normalization, shape "
+                f"(N, 28, 28) or (N, 1, 28, 28); a batch has {describe(images)}"
+            )
+        if labels is not None and (labels.dtype != torch.int64 or labels.dim() != 1):
+            raise ValueError(f"labels must be int64, shape (N,); a batch has {describe(labels)}")
         if labels is not None:
-            if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-                raise ValueError(
-                    f"the labels of a batch are {describe(labels)}; expected int64, shape (N,)"
-                )
             check_labels(labels, num_classes)
     if images.dim() == 4:
         images = images.squeeze(1)
-    if images.is_floating_point():
-        images = (images * 255).round().to(torch.uint8)
-    return images, labels
+    return (images * 255).round().to(torch.uint8) if is_float else images, labels
 
 
 def describe(tensor: Tensor) -> str:

@@ -5,6 +5,7 @@ import busy_machine
 import common
 import fault_injection
 import frameworks
+import own_images
 import photos
 import pytest
 import results
@@ -13,8 +14,8 @@ import translation
 
 SECTION = common.Section(Path("page.md"), "speed", "speed.py")
 PROGRAMS = (
-    *(busy_machine, fault_injection, frameworks, photos),
-    *(results, speed_tables, translation),
+    *(busy_machine, fault_injection, frameworks, own_images),
+    *(photos, results, speed_tables, translation),
 )
 
 

@@ -6,6 +6,7 @@ import pytest
 from samples import photo, tiny_data
 
 from fmnist_lightning import MLP, FashionClassifier
+from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.photos import predict_images
 
 gr = pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[demo]'")
@@ -22,8 +23,9 @@ def upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(path)
 
 
-def test_probabilities_are_those_of_predict(upload: str) -> None:
-    classifier = FashionClassifier().eval()
+@pytest.mark.parametrize("classes", [CLASSES, ("hat", "glove")], ids=["Fashion-MNIST", "own"])
+def test_probabilities_are_those_of_predict(classes: tuple[str, ...], upload: str) -> None:
+    classifier = FashionClassifier(classes=classes).eval()
     probabilities, view, maps = classify(classifier, upload)
     (prediction,) = predict_images(classifier, [upload])
     assert probabilities == pytest.approx(prediction.probabilities, abs=1e-6)

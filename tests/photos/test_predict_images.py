@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fmnist_lightning import FashionClassifier, SmallResNet, load_classifier, photos
 from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.data.images import resize_to_grayscale
 from fmnist_lightning.photos import Prediction, predict_images
 from fmnist_lightning.photos.imagenet import class_probabilities
 from fmnist_lightning.photos.preprocessing import preprocess_photo
@@ -56,6 +57,19 @@ def test_predict_images_combines_views_and_crop_of_photos_only() -> None:
         product = classifier.probabilities(views).mean(dim=0) * class_probabilities(crops)
     expected = torch.stack([of_image, product[0] / product.sum(), of_image])
     torch.testing.assert_close(probabilities(predictions), expected)
+
+
+def test_predict_images_of_own_classes_needs_neither_opencv_nor_imagenet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("cv2", "timm"):
+        monkeypatch.setitem(sys.modules, name, None)
+    classifier = FashionClassifier(classes=("hat", "glove")).eval()
+    (prediction,) = predict_images(classifier, [photo()])
+    image = resize_to_grayscale(photo())[None]
+    assert list(prediction.probabilities) == ["hat", "glove"]
+    expected = classifier.probabilities(image)[0].tolist()
+    assert list(prediction.probabilities.values()) == pytest.approx(expected)
 
 
 def test_predict_images_restores_the_training_mode() -> None:
