@@ -39,10 +39,9 @@ class Distillation(Callback):
             )
         checkpoint = read_checkpoint(self.path)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        state = checkpoint.get(type(data).__qualname__)
-        if isinstance(data, InMemoryDataModule) and state:
-            data.exclude_trained(state)
         teacher = build_classifier(checkpoint, self.path, self.trusted).to(pl_module.device)
+        for state in teacher.trained_on if isinstance(data, InMemoryDataModule) else ():
+            data.exclude_trained(state)
         if teacher.classes != pl_module.classes:
             raise ValueError(
                 f"the teacher {self.path} has the classes {', '.join(teacher.classes)}, not "

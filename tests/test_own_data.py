@@ -156,6 +156,34 @@ def test_other_batches_are_refused_in_the_first_step(
         losses(loader(images, labels))
 
 
+def test_other_batches_than_pairs_of_tensors_are_refused() -> None:
+    images, labels = torch.zeros(16, 28, 28), torch.arange(16) % 3
+    for dataset in (TensorDataset(images), TensorDataset(images, labels, labels), images):
+        batches: DataLoader[Any] = DataLoader(dataset, batch_size=8)  # type: ignore[arg-type]
+        with pytest.raises(
+            ValueError, match="a batch must be a pair of tensors, images and labels"
+        ):
+            losses(batches)
+    late = labels.where(torch.arange(16) < 15, -100)
+    with pytest.raises(ValueError, match="labels must be 0 to 2 for 3 classes, not -100 to 2"):
+        losses(loader(images, late))
+    with pytest.raises(ValueError, match="two classes have the same name: a, b, a"):
+        FashionClassifier(classes=("a", "b", "a"))
+
+
+@pytest.mark.parametrize("shape", [(), (1,)], ids=["N, 28, 28", "N, 1, 28, 28"])
+def test_float_images_are_predicted_and_shown(shape: tuple[int, ...], run: Run) -> None:
+    code, _, err = run(*FIT, *NETWORK, "--data.num_images", "45")
+    assert code == 0, err
+    Path("three_classes.py").write_text(
+        FIXED + MODULE.replace("(images, ", f"(images.reshape(-1, *{shape}, 28, 28) / 255, ")
+    )
+    del sys.modules["three_classes"]
+    code, out, err = run("predict", "--ckpt_path", "best.ckpt", *TRUST, "--index", "1")
+    assert code == 0, err
+    assert "test image 1: predicted " in out
+
+
 def test_classes_of_data_and_module_must_agree_in_scripts() -> None:
     dataset = loader(torch.zeros(16, 28, 28)).dataset
     data = LightningDataModule.from_datasets(dataset, dataset, num_workers=0)

@@ -16,7 +16,7 @@ from fmnist_lightning import __version__
 from fmnist_lightning.cli import messages, options
 from fmnist_lightning.cli.settings import Settings, merge, read_config
 from fmnist_lightning.cli.suggestions import closest
-from fmnist_lightning.data.datamodule import InMemoryDataModule
+from fmnist_lightning.data.datamodule import read_test_images
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.signals import signal_exit_code
 from fmnist_lightning.internals.specs import find_difference, require_trust
@@ -67,9 +67,6 @@ def run(args: Sequence[str]) -> int:
         config.seed_everything = seed_everything(None if seed is True else seed, workers=True)
     objects = parser.instantiate_classes(config)
     objects.trust = early.trust
-    state = checkpoint and checkpoint.content.get(type(objects.data).__qualname__)
-    if state and isinstance(objects.data, InMemoryDataModule):
-        objects.data.exclude_trained(state)
     if command == "fit":
         objects.config_text = parser.dump(config, skip_none=False)
         if checkpoint:
@@ -240,9 +237,10 @@ def export(args: Namespace, checkpoint: Checkpoint) -> int:
 
     classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
     print_line(checkpoint.describe(classifier))
-    args.data.prepare_data()
-    args.data.setup("test")
-    images = torch.cat([batch[0] for batch in args.data.test_dataloader()])
+    images = read_test_images(args.data)
+    if not len(images):
+        print_line("Comparing on random images instead")
+        images = torch.randint(0, 256, (500, 28, 28), dtype=torch.uint8)
     export_and_compare(classifier, images, Path(args.output))
     return 0
 

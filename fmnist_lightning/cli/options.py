@@ -170,7 +170,7 @@ def build_parser(
         parser.link_arguments(
             "data",
             "model.classes",
-            compute_fn=lambda data: classes or getattr(data, "classes", CLASSES),
+            compute_fn=lambda data: classes or list(map(str, getattr(data, "classes", CLASSES))),
             apply_on="instantiate",
         )
     elif command == "predict":

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from fmnist_lightning.data.checks import find_missing, match_labels, to_uint8
 from fmnist_lightning.data.dataset import (
     CLASSES,
+    IMAGE_SIZE,
     Batch,
     DistributedBatchSampler,
     TensorImageDataset,
@@ -81,6 +84,8 @@ class InMemoryDataModule(LightningDataModule):
             self.test_dataset = test
         if self.trainer:
             self._check_trainer(self.trainer)
+            for state in getattr(self.trainer.lightning_module, "trained_on", ()):
+                self.exclude_trained(state)
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -108,10 +113,9 @@ class InMemoryDataModule(LightningDataModule):
         raise NotImplementedError
 
     def exclude_trained(self, state: dict[str, Any]) -> None:
-        """Keeps images that another network was trained on out of validation.
+        """Keeps images that a network has been trained on out of validation.
 
-        ``state`` is that of its data module, in its checkpoint. Raises ValueError for another
-        split.
+        ``state`` is that of its data module then. Raises ValueError for another split.
         """
         raise NotImplementedError
 
@@ -150,26 +154,8 @@ class InMemoryDataModule(LightningDataModule):
         if trainer.overfit_batches:  # Lightning would replace our sampler by one of single images
             raise ValueError(
                 f"overfit_batches {trainer.overfit_batches} is not supported, because batches are "
-                "sliced from memory; set --data.train_size to the number of images to overfit"
+                "sliced from memory; of Fashion-MNIST, set --data.train_size to their number"
             )
-
-
-def match_labels(labels: Tensor, names: Sequence[str], expected: Sequence[str]) -> Tensor:
-    """Labels, positions in ``names``, as the positions of the same names in ``expected``."""
-    positions = [expected.index(name) if name in expected else -1 for name in names]
-    matched = torch.tensor(positions)[labels]
-    if unknown := {names[label] for label in labels[matched < 0].tolist()}:
-        raise ValueError(
-            f"the data has the classes {', '.join(names)}, and the network has "
-            f"{', '.join(expected)}: it does not know {', '.join(sorted(unknown))}"
-        )
-    return matched
-
-
-def find_missing(labels: Tensor, names: Sequence[str]) -> str:
-    """The names of the classes without images."""
-    nums = labels.bincount(minlength=len(names)).tolist()
-    return ", ".join(name for name, num in zip(names, nums, strict=True) if not num)
 
 
 class FashionMNISTDataModule(InMemoryDataModule):
@@ -192,6 +178,7 @@ class FashionMNISTDataModule(InMemoryDataModule):
         val_size: int = 12_000,
         **kwargs: Any,
     ) -> None:
+        data_dir = str(data_dir)  # a checkpoint stores no path
         super().__init__(**kwargs)
         self.data_dir = data_dir
         self.train_size = train_size
@@ -204,10 +191,11 @@ class FashionMNISTDataModule(InMemoryDataModule):
         Raises DataError for a folder that holds other images.
         """
         root = Path(self.data_dir).expanduser()
-        others = [path for path in root.glob("*") if "train" in path.name.lower()]
-        if others and not raw_folder(root).exists():
+        patterns = ("*-ubyte", "*/*.jp*g", "*/*.JP*G", "*/*.png", "[Tt]rain*/*/*")
+        other = next((path for pattern in patterns for path in root.glob(pattern)), None)
+        if other and not raw_folder(root).exists():
             raise DataError(
-                f"{root} holds other images, such as {others[0].name}: use them with --data "
+                f"{root} holds other images, such as {other}: use them with --data "
                 f"ImageFolderDataModule --data.data_dir {root}, or choose another folder for "
                 "Fashion-MNIST with --data.data_dir"
             )
@@ -239,8 +227,8 @@ class FashionMNISTDataModule(InMemoryDataModule):
 
     @override
     def exclude_trained(self, state: dict[str, Any]) -> None:
-        # Another train_size changes no validation image.
-        self._compare_split(state, {"split_seed": self.split_seed, "val_size": self.val_size})
+        if "train_size" in state:  # another one changes no validation image
+            self._compare_split(state, {"split_seed": self.split_seed, "val_size": self.val_size})
 
     def _compare_split(self, saved_split: dict[str, Any], split: dict[str, Any]) -> None:
         if difference := find_difference(split, saved_split):
@@ -249,3 +237,14 @@ class FashionMNISTDataModule(InMemoryDataModule):
                 f"the checkpoint was trained with {name} {saved}, not {current}: images it was "
                 "trained on would count as validation images"
             )
+
+
+def read_test_images(datamodule: LightningDataModule) -> Tensor:
+    """All test images, uint8, shape (N, 28, 28); a line says why there are none."""
+    try:
+        datamodule.prepare_data()
+        datamodule.setup("test")
+        return torch.cat([to_uint8(batch[0]) for batch in datamodule.test_dataloader()]).cpu()
+    except (DataError, ValueError, OSError, MisconfigurationException) as error:
+        print_line(f"There are no test images here: {str(error).splitlines()[0]}")
+        return torch.empty(0, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)

@@ -1,5 +1,7 @@
 """Other datasets of this kind: folders of images, and IDX files such as those of MNIST."""
 
+import functools
+import unicodedata
 from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -25,7 +27,7 @@ from fmnist_lightning.internals.console import print_line
 
 SPLITS = {  # and the names that their folders, or the names of IDX files, may have
     "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
+    "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "t10k"),
 }
 LAYOUT = "as train/CLASS/IMAGE and test/CLASS/IMAGE, or the decompressed IDX files of a dataset"
@@ -52,52 +54,54 @@ class ImageFolderDataModule(HashSplitDataModule):
     """
 
     def __init__(self, data_dir: str, **kwargs: Any) -> None:
+        data_dir = str(data_dir)  # a checkpoint stores no path
         super().__init__(**kwargs)
         self.root = Path(data_dir).expanduser()
-        self.folders = {split: find_folder(self.root, split) for split in SPLITS}
-        self.idx_labels = torch.empty(0, dtype=torch.int64)  # of the classes in IDX files
         self.test_files: list[str] = []  # below the folder of the test images, in their order
-        if any(self.folders.values()):
-            folders = filter(None, self.folders.values())
-            self.classes = sorted({name for folder in folders for name in find_classes(folder)})
+
+    @functools.cached_property
+    def classes(self) -> list[str]:  # type: ignore[override]
+        """The names of the class folders, or the labels in the IDX files."""
+        if folders := [folder for split in SPLITS if (folder := find_folder(self.root, split))]:
+            classes = sorted({name for folder in folders for name in find_classes(folder)})
         else:
-            parts = [self._read_idx(split, "labels-idx1", read_label_file) for split in SPLITS]
-            labels = [labels for labels in parts if labels is not None]
-            self.idx_labels = torch.unique(torch.cat([self.idx_labels, *labels]))
-            self.classes = [str(label) for label in self.idx_labels.tolist()]
-        if len(self.classes) < 2:
+            parts = [self._read_idx(split, "labels?idx1", read_label_file) for split in SPLITS]
+            labels = {label for part in parts if part is not None for label in part.tolist()}
+            classes = [str(label) for label in sorted(labels)]
+        if len(classes) < 2:
             raise DataError(
-                f"{describe_folder(self.root)}, and {len(self.classes)} classes; expected two or "
-                f"more, {LAYOUT}"
+                f"{describe_folder(self.root)}, and {len(classes)} classes; expected two or more, "
+                f"{LAYOUT}"
             )
+        return classes
 
     @override
     def read(self, split: str) -> TensorImageDataset | None:
-        dataset = None
-        if folder := self.folders[split]:
+        if folder := find_folder(self.root, split):
             dataset, files = read_image_folder(folder, self.classes)
             self.test_files = files if split == "test" else self.test_files
-        elif len(self.idx_labels):
-            dataset = self._read_idx_dataset(split)
-        if dataset is None and split != "val":
+            return dataset
+        images = self._read_idx(split, "images?idx3", read_image_file)
+        labels = self._read_idx(split, "labels?idx1", read_label_file)
+        if images is None or labels is None:
+            if split == "val":
+                return None
             found = f"{describe_folder(self.root)}, and no {split} images"
             raise DataError(f"{found}; expected {LAYOUT}")
-        return dataset
-
-    def _read_idx_dataset(self, split: str) -> TensorImageDataset | None:
-        images = self._read_idx(split, "images-idx3", read_image_file)
-        labels = self._read_idx(split, "labels-idx1", read_label_file)
-        if images is None or labels is None:
-            return None
-        if images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
-            raise DataError(f"the images in {self.root} have {tuple(images.shape[1:])} pixels")
-        return TensorImageDataset(images, torch.searchsorted(self.idx_labels, labels))
+        if images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE) or len(images) != len(labels):
+            shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
+            raise DataError(
+                f"the {split} files in {self.root} have shapes {shapes}; expected "
+                f"(N, {IMAGE_SIZE}, {IMAGE_SIZE}) and (N,)"
+            )
+        positions = [self.classes.index(str(label)) for label in labels.tolist()]
+        return TensorImageDataset(images, torch.tensor(positions))
 
     def _read_idx(self, split: str, kind: str, reader: Callable[[str], Tensor]) -> Tensor | None:
         """The content of an IDX file; None if there is none."""
         names = [f"{name}-{kind}-ubyte" for name in SPLITS[split]]
         paths = [path for name in names for path in self.root.glob(f"*{name}")]
-        paths = [path for path in paths if not path.name.startswith(HIDDEN)]
+        paths = [path for path in paths if path.is_file() and not path.name.startswith(HIDDEN)]
         if len(paths) > 1:
             raise DataError(f"{self.root} has {len(paths)} {split} files of {kind}; expected one")
         if not paths:
@@ -122,8 +126,8 @@ def find_folder(root: Path, split: str) -> Path | None:
     return folders[0] if folders else None
 
 
-def find_classes(folder: Path) -> list[str]:
-    """The names of the folders in a folder, without hidden and system folders."""
+def find_classes(folder: Path) -> dict[str, Path]:
+    """The folders in a folder by their names, without hidden and system folders."""
     paths = [path for path in sorted(folder.iterdir()) if path.is_dir()]
     paths = [path for path in paths if not path.name.startswith(HIDDEN)]
     for path in paths:
@@ -131,7 +135,7 @@ def find_classes(folder: Path) -> list[str]:
             raise DataError(f"{path} is a link to a folder above; remove it")
         if path.name.encode(errors="ignore").decode() != path.name:
             raise DataError(f"the name of the folder {str(path)!r} is not UTF-8; rename it")
-    return [path.name for path in paths]
+    return {unicodedata.normalize("NFC", path.name): path for path in paths}
 
 
 def describe_folder(root: Path) -> str:
@@ -151,16 +155,19 @@ def read_image_folder(folder: Path, classes: Sequence[str]) -> tuple[TensorImage
     paths: list[Path] = []
     labels: list[int] = []
     others = [path for path in folder.iterdir() if path.is_file()]
-    for name in find_classes(folder):
-        images, other_files = find_images(folder / name)
+    for name, class_folder in find_classes(folder).items():
+        images, other_files = find_images(class_folder)
         paths += images
         labels += [classes.index(name)] * len(images)
         others += other_files
     if names := [path.name for path in others if not path.name.startswith(HIDDEN)]:
         shown = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
-        print_line(f"Left out {len(names):,} files in {folder} that are no images: {shown}")
+        print_line(f"Left out {len(names):,} files of {folder}, no images of a class: {shown}")
     if not paths:
-        raise DataError(f"{folder.absolute()} has no image in a folder of a class")
+        raise DataError(
+            f"{folder.absolute()} has no image in a folder of a class; for images without labels, "
+            "there is predict --photos"
+        )
     with ThreadPool(torch.get_num_threads()) as pool:  # which an error or a signal ends at once
         progress = tqdm(pool.imap(_read_file, paths), f"reading {folder}", len(paths), delay=1)
         contents = list(progress)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fmnist_lightning.data.datamodule import InMemoryDataModule, find_missing, match_labels
+from fmnist_lightning.data.checks import find_missing, match_labels
+from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.data.dataset import TensorImageDataset
 from fmnist_lightning.data.download import DataError
 from fmnist_lightning.internals.console import print_line
@@ -38,7 +39,7 @@ class HashSplitDataModule(InMemoryDataModule):
         if val_size is not None and not 0 < val_size < 1:
             raise ValueError(f"val_size must be a fraction, above 0 to below 1, not {val_size}")
         self.val_size = val_size
-        self.trained_hashes = torch.empty(0, dtype=torch.int64)  # of a checkpoint, or of this run
+        self.loaded_hashes = torch.empty(0, dtype=torch.int64)  # of what other runs trained on
 
     @override
     def split(
@@ -50,15 +51,16 @@ class HashSplitDataModule(InMemoryDataModule):
             train, val = train.subset(torch.where(~is_val)[0]), train.subset(torch.where(is_val)[0])
         elif self.val_size is not None or self.split_seed:
             raise DataError("val_size and split_seed have no effect beside images for validation")
-        train = train.subset(find_hashes(train).argsort(stable=True))  # whatever their order was
-        if not self._is_evaluation():
-            self.exclude_trained({"train_hashes": find_hashes(train)})
-            if missing := find_missing(train.labels, self.classes):
-                raise DataError(
-                    f"there is no training image of {missing}: add some, or choose another "
-                    "--data.split_seed or --data.val_size"
-                )
-        return train, val
+        return train.subset(find_hashes(train).argsort(stable=True)), val  # whatever their order
+
+    @override
+    def train_dataloader(self) -> Any:
+        if missing := find_missing(self.train_dataset.labels, self.classes):
+            raise DataError(
+                f"there is no training image of {missing}: add some, remove its folders, or choose "
+                "another --data.split_seed or --data.val_size"
+            )
+        return super().train_dataloader()
 
     @override
     def val_dataloader(self) -> Any:
@@ -68,7 +70,7 @@ class HashSplitDataModule(InMemoryDataModule):
             print_line(f"Left out {num:,} validation images that are training images too")
             self.val_dataset = self.val_dataset.subset(torch.where(~is_trained)[0])
         if not len(self.val_dataset):
-            raise DataError("there are no validation images: add images, or raise --data.val_size")
+            raise DataError("there are no validation images: add some, or raise --data.val_size")
         return super().val_dataloader()
 
     @override
@@ -81,25 +83,38 @@ class HashSplitDataModule(InMemoryDataModule):
 
     predict_dataloader = test_dataloader
 
+    @property
+    def trained_hashes(self) -> Tensor:
+        """Of all images that the network was trained on, in this run and in others."""
+        own = [find_hashes(self.train_dataset)] if hasattr(self, "train_dataset") else []
+        hashes: Tensor = torch.unique(torch.cat([self.loaded_hashes, *own]))
+        return hashes
+
     @override
     def exclude_trained(self, state: dict[str, Any]) -> None:
-        self.trained_hashes = torch.cat([self.trained_hashes, state["train_hashes"]])
+        if "trained_hashes" in state:
+            self.loaded_hashes = torch.cat([self.loaded_hashes, state["trained_hashes"]])
 
     @override
     def state_dict(self) -> dict[str, Any]:
         """The hashes and labels of the training images, for the checkpoint."""
         train = self.train_dataset
-        labels = match_labels(train.labels, self.classes, self.class_names)
-        return {"train_hashes": find_hashes(train), "train_labels": labels}
+        return {
+            "train_hashes": find_hashes(train),
+            "train_labels": match_labels(train.labels, self.classes, self.class_names),
+            "trained_hashes": self.trained_hashes,
+        }
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ValueError for a run that is resumed with other training images."""
         self.exclude_trained(state_dict)
-        if self.trainer is None or self._is_evaluation():
+        if self.trainer is None or self.trainer.state.fn != "fit":
             return
         now, before = (
-            Counter(zip(*(state[key].tolist() for key in sorted(state)), strict=True))
+            Counter(
+                zip(state["train_hashes"].tolist(), state["train_labels"].tolist(), strict=True)
+            )
             for state in (self.state_dict(), state_dict)
         )
         added, removed = (now - before).total(), (before - now).total()
@@ -109,9 +124,6 @@ class HashSplitDataModule(InMemoryDataModule):
                 "removed: use the same ones, or begin a new run from its weights with "
                 "--ckpt_path best.ckpt"
             )
-
-    def _is_evaluation(self) -> bool:
-        return self.trainer is not None and self.trainer.state.fn != "fit"
 
 
 def hash_bytes(content: bytes) -> int:

@@ -17,7 +17,8 @@ with contextlib.suppress(ImportError):
 
     pillow_heif.register_heif_opener()
 MIN_SIZE = 448  # pixels: a large JPEG is decoded at a reduced size of at least this
-HIDDEN = (".", "@", "__", "$")  # beginnings of the names of system files and folders
+# Beginnings of the names of hidden and system files and folders.
+HIDDEN = (".", "@eaDir", "__MACOSX", "$RECYCLE.BIN", "Thumbs.db", "desktop.ini")
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
 
 
@@ -33,6 +34,7 @@ def find_images(root: str | Path) -> tuple[list[Path], list[Path]]:
     files: list[Path] = []
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith(HIDDEN))
+        names += [name for name in subfolders if os.path.islink(os.path.join(folder, name))]
         files += [Path(folder, name) for name in sorted(names) if not name.startswith(HIDDEN)]
     images = [file for file in files if _is_image(file)]
     return images, sorted(set(files) - set(images))

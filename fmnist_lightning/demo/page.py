@@ -10,9 +10,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from PIL import Image
 
-from fmnist_lightning.data.download import DataError
+from fmnist_lightning.data.datamodule import read_test_images
 from fmnist_lightning.data.images import load_image
-from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.models.introspection import feature_maps
 from fmnist_lightning.photos.imagenet import imagenet_network
 from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, PhotoClassifier, is_for_photos
@@ -54,16 +53,10 @@ def classify(
 
 def write_examples(datamodule: LightningDataModule, folder: Path) -> list[str]:
     """Writes the first ten test images as files; none where the data of the run are not here."""
-    try:
-        datamodule.prepare_data()
-        datamodule.setup("test")
-    except (DataError, ValueError, OSError) as error:
-        print_line(f"The page has no examples: {str(error).splitlines()[0]}")
-        return []
-    images, _ = next(iter(datamodule.test_dataloader()))
-    files = [str(folder / f"{index}.png") for index in range(len(images[:10]))]
-    for file, image in zip(files, images, strict=False):
-        Image.fromarray(image.cpu().numpy()).save(file)
+    images = read_test_images(datamodule)[:10]
+    files = [str(folder / f"{index}.png") for index in range(len(images))]
+    for file, image in zip(files, images, strict=True):
+        Image.fromarray(image.numpy()).save(file)
     return files
 
 

@@ -27,4 +27,5 @@ def can_show_bar() -> bool:
 @rank_zero_only
 def print_line(text: str) -> None:
     """Prints a line above a progress bar, without breaking the bar; on the first rank only."""
-    tqdm.write(text)
+    encoding = sys.stdout.encoding or "utf-8"  # which may lack a character of a file name
+    tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding))

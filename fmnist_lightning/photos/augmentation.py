@@ -31,6 +31,8 @@ class PhotoAugmentation(nn.Module):
         ValueError: If ``prob`` is out of range.
     """
 
+    classes = CLASSES  # it knows which are shoes
+
     def __init__(self, prob: float = 0.3) -> None:
         super().__init__()
         if not 0 <= prob <= 1:

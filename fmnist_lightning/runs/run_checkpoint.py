@@ -58,6 +58,8 @@ class RunCheckpoint(ModelCheckpoint):
                 link_best(Path(self.best_model_path))
         if not trainer.strategy.broadcast(Path(self.last_path).exists()):
             trainer.save_checkpoint(self.last_path, weights_only=False)
+            if trainer.is_global_zero:
+                read_checkpoint(self.last_path)  # what can't be read is refused before training
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

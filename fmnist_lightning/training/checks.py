@@ -1,13 +1,12 @@
 """What a module refuses before it goes wrong in silence, each in one line."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fmnist_lightning.data.checks import check_labels, describe, to_uint8
 from fmnist_lightning.data.datamodule import InMemoryDataModule
-from fmnist_lightning.data.dataset import IMAGE_SIZE as SIZE
 from fmnist_lightning.internals.specs import find_difference
 
 
@@ -20,6 +19,12 @@ def check_classes(module: Any) -> None:
             f"the data has the classes {', '.join(names)}, and the network has "
             f"{', '.join(module.classes)}: they must be the same, in the same order; in a script, "
             "give FashionClassifier(classes=data.classes)"
+        )
+    made_for = getattr(module.augmentation, "classes", module.classes)
+    if made_for != module.classes:
+        raise ValueError(
+            f"{type(module.augmentation).__name__} is for the classes {', '.join(made_for)}, not "
+            f"{', '.join(module.classes)}; for photos in own classes, use --config own-images"
         )
 
 
@@ -35,43 +40,20 @@ def check_settings(module: Any, checkpoint: dict[str, Any]) -> None:
         )
 
 
-def unpack(batch: Sequence[Any], num_classes: int, is_first: bool) -> Any:
-    """Images, uint8, shape (N, 28, 28), and labels, int64, (N,), or None in a batch without.
+def unpack(batch: Any, num_classes: int, is_first: bool) -> tuple[Tensor, Tensor]:
+    """Images, uint8, shape (N, 28, 28), and labels, int64, shape (N,), of a batch.
 
-    Images of shape (N, 1, 28, 28) and floats from 0 to 1, as those of torchvision's ``ToTensor``,
-    are converted. Raises ValueError for a first batch that is none of these.
+    Raises ValueError for a first batch of another kind.
     """
-    images, labels = batch if len(batch) > 1 else (batch[0], None)
-    is_float = images.is_floating_point()
     if is_first:
-        is_known = is_float or images.dtype == torch.uint8
-        has_size = images.shape[1:] in ((SIZE, SIZE), (1, SIZE, SIZE))
-        if not (is_known and has_size) or (is_float and not 0 <= images.min() <= images.max() <= 1):
-            raise ValueError(
-                "images must be uint8, or float from 0 to 1 without normalization, shape "
-                f"(N, 28, 28) or (N, 1, 28, 28); a batch has {describe(images)}"
-            )
-        if labels is not None and (labels.dtype != torch.int64 or labels.dim() != 1):
+        is_pair = isinstance(batch, list | tuple) and len(batch) == 2
+        if not is_pair or not all(isinstance(part, Tensor) for part in batch):
+            raise ValueError("a batch must be a pair of tensors, images and labels")
+        labels = batch[1]
+        if labels.dtype != torch.int64 or labels.dim() != 1:
             raise ValueError(f"labels must be int64, shape (N,); a batch has {describe(labels)}")
-        if labels is not None:
-            check_labels(labels, num_classes)
-    if images.dim() == 4:
-        images = images.squeeze(1)
-    return (images * 255).round().to(torch.uint8) if is_float else images, labels
-
-
-def describe(tensor: Tensor) -> str:
-    """Its type, shape and range, for an error."""
-    return f"{tensor.dtype}, shape {tuple(tensor.shape)}, {tensor.min()} to {tensor.max()}"
-
-
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raises ValueError for labels, int64, shape (N,), that are no positions of a class."""
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f"labels must be 0 to {num_classes - 1} for {num_classes} classes, not {low} to {high}"
-        )
+        check_labels(labels, num_classes)
+    return to_uint8(batch[0], is_first), batch[1]
 
 
 def check_logits(logits: Tensor, num_images: int, num_classes: int) -> Tensor:

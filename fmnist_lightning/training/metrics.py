@@ -12,7 +12,7 @@ from torchmetrics.classification import (
     MulticlassConfusionMatrix,
 )
 
-from fmnist_lightning.training.checks import check_labels
+from fmnist_lightning.data.checks import check_labels
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
@@ -52,6 +52,7 @@ class ClassificationMetrics(nn.Module):
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Adds logits, shape (N, C), and labels, int64, shape (N,)."""
+        check_labels(labels, logits.shape[1])
         # The loss of each image, as torchmetrics 1.9 ignores weights with `disable`.
         losses = cross_entropy(logits.float(), labels, reduction="none")
         for name, metric in self.metrics.items():

@@ -12,6 +12,7 @@ from torch.optim import AdamW, Optimizer
 from typing_extensions import override
 
 from fmnist_lightning.data.augmentation import tta_views
+from fmnist_lightning.data.checks import to_uint8
 from fmnist_lightning.data.dataset import CLASSES, Batch
 from fmnist_lightning.internals.specs import resolve
 from fmnist_lightning.models.cnn import ArticleCNN
@@ -72,6 +73,8 @@ class FashionClassifier(LightningModule):
             raise ValueError(f"warmup_fraction must be 0 to below 1, not {warmup_fraction}")
         if lr_schedule not in ("constant", "one_cycle"):
             raise ValueError(f"lr_schedule must be constant or one_cycle, not {lr_schedule}")
+        if len(set(classes)) < len(classes):
+            raise ValueError(f"two classes have the same name: {', '.join(map(str, classes))}")
         # `resolve` returns what builds each of them, and the same as plain data for the checkpoint.
         # A textbook module would only call `save_hyperparameters()`.
         build_network, network_spec = resolve(network, num_classes=len(classes))
@@ -87,10 +90,11 @@ class FashionClassifier(LightningModule):
                 "lr_schedule": lr_schedule,
                 "warmup_fraction": warmup_fraction,
                 "channels_last": channels_last,
-                "classes": list(classes),
+                "classes": list(map(str, classes)),
             }
         )
-        self.classes = tuple(classes)
+        self.classes = tuple(map(str, classes))
+        self.trained_on: list[dict[str, Any]] = []  # states of the data modules of loaded weights
         self.network: nn.Module = build_network()
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
@@ -160,8 +164,7 @@ class FashionClassifier(LightningModule):
     @override
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Class probabilities of a batch, shape (N, C)."""
-        images, _ = unpack(batch[:1], len(self.classes), batch_idx == 0)
-        return self.probabilities(images)
+        return self.probabilities(to_uint8(batch[0]))
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:

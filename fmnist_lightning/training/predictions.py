@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from fmnist_lightning.data.checks import to_uint8
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write
 
@@ -31,7 +32,9 @@ class PredictionWriter(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
-        self.batches.append([tensor.cpu().clone() for tensor in (*batch, outputs)])
+        labels = batch[1] if len(batch) > 1 else torch.full((len(outputs),), -1)
+        parts = to_uint8(batch[0]), labels, outputs
+        self.batches.append([tensor.cpu().clone() for tensor in parts])
 
     @override
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
@@ -45,12 +48,13 @@ class PredictionWriter(Callback):
             return
         path = self.run_dir / "predictions.csv"
         with atomic_write(path) as stream:
-            writer = csv.writer(codecs.getwriter("utf-8")(stream))
+            writer = csv.writer(codecs.getwriter("utf-8")(stream, "backslashreplace"))
             files = getattr(trainer.datamodule, "test_files", [])
             writer.writerow(["index", "label", "prediction", *names, *(["file"] if files else [])])
             for number, (label, values) in enumerate(zip(labels, probabilities, strict=True)):
                 texts = [f"{value:.6f}" for value in values.tolist()]
-                row = [number, names[label], names[values.argmax()], *texts]
+                name = names[label] if label >= 0 else ""  # a loader may give no labels
+                row = [number, name, names[values.argmax()], *texts]
                 writer.writerow([*row, *files[number : number + 1]])
         print_line(f"{len(labels):,} predictions written to {os.path.relpath(path)}")
 

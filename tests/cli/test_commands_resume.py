@@ -168,13 +168,17 @@ def test_fit_from_a_checkpoint_of_another_network_is_refused(fit: Fit, run: Run)
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])
 def test_other_split_than_that_of_the_checkpoint_is_refused(
-    command: str, fit: Fit, refused: Callable[..., str]
+    command: str, fit: Fit, run: Run
 ) -> None:
-    fit("--trainer.max_epochs=1")
-    for option in ("--data.split_seed=1", "--data.val_size=100"):
-        message = refused(command, "--ckpt_path", "best.ckpt", option)
-        name, _, value = option.removeprefix("--data.").partition("=")
-        assert re.search(rf"the checkpoint was trained with {name} \d+, not {value}: ", message)
+    folder = fit("--trainer.max_epochs=1")
+    for name in ("split_seed", "val_size"):
+        option = f"--data.{name}=110"
+        code, _, err = run(command, "--ckpt_path", "best.ckpt", option)
+        assert code == 1
+        assert re.match(rf"error: the checkpoint was trained with {name} \d+, not 110: ", err)
+    assert list(Path("runs").iterdir()) == [folder]
+    code, _, err = run(command, "--ckpt_path", "best.ckpt", "--data.train_size=470")
+    assert code == 0, err  # leaves the validation images as they are
 
 
 def test_config_must_agree_with_the_checkpoint(

@@ -148,4 +148,4 @@ def test_help_of_a_class_lists_its_arguments(run: Run, capsys: pytest.CaptureFix
 def test_overfit_batches_is_refused_with_an_alternative(run: Run) -> None:
     code, _, err = run("fit", *TINY, "--trainer.overfit_batches", "2")
     assert code == 1
-    assert "set --data.train_size" in err
+    assert "set --data.train_size to their number" in err

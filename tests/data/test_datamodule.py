@@ -23,7 +23,7 @@ def make(
         global_rank=world[0],
         world_size=world[1],
         overfit_batches=0,
-        state=SimpleNamespace(fn="fit"),
+        lightning_module=None,
         strategy=SimpleNamespace(root_device=torch.device(device)),
     )
     data.prepare_data()

@@ -18,7 +18,13 @@ from conftest import Run
 from PIL import Image
 from torch import Tensor
 
-from fmnist_lightning import ImageFolderDataModule, load_classifier
+from fmnist_lightning import (
+    MLP,
+    FashionClassifier,
+    ImageFolderDataModule,
+    create_trainer,
+    load_classifier,
+)
 from fmnist_lightning.data.download import DataError
 from fmnist_lightning.photos import predict_images
 from fmnist_lightning.runs.checkpoint import read_checkpoint
@@ -72,7 +78,7 @@ def test_folder_of_validation_images_whatever_its_name(names: tuple[str, str, st
         ImageFolderDataModule("my_images", val_size=0.5).setup("fit")
     write_images("validation", 1)
     with pytest.raises(DataError, match=r"my_images has .* and .*, which mean the same"):
-        ImageFolderDataModule("my_images")
+        ImageFolderDataModule("my_images").setup("fit")
 
 
 @pytest.mark.usefixtures("images")
@@ -92,9 +98,8 @@ def test_every_image_counts_and_other_files_are_named(capsys: pytest.CaptureFixt
     assert data.classes == list(CLASSES)
     data.setup("fit")
     assert len(data.train_dataset) + len(data.val_dataset) == 65
-    assert "Left out 3 files in my_images/train that are no images: loose.png, " in (
-        capsys.readouterr().out
-    )
+    expected = "Left out 3 files of my_images/train, no images of a class: loose.png, labels.csv, "
+    assert expected in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("images")
@@ -109,13 +114,19 @@ def test_all_damaged_images_are_named_at_once() -> None:
 
 @pytest.mark.usefixtures("images")
 def test_other_layouts_are_described(tmp_path: Path) -> None:
+    def load(folder: str, stage: str) -> None:
+        data = ImageFolderDataModule(folder)
+        data.setup(stage)
+        data.train_dataloader()
+
     def message(folder: str, stage: str = "fit") -> str:
         with pytest.raises(DataError) as caught:
-            ImageFolderDataModule(folder).setup(stage)
+            load(folder, stage)
         return str(caught.value)
 
     assert f"there is no folder {tmp_path}/nowhere" in message("nowhere")
-    assert "my_images/train has dark/, light/, mixed/, and 0 classes" in message("my_images/train")
+    expected = "my_images/train has dark/, light/, mixed/, and no train images; expected as train/"
+    assert expected in message("my_images/train")
     Path("deep/train").mkdir(parents=True)
     shutil.copytree("my_images/train", "deep/train/all")
     assert "deep has train/, and 1 classes; expected two or more, as train/" in message("deep")
@@ -228,9 +239,47 @@ def test_commands_find_the_folder_in_the_checkpoint(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("images")
+def test_a_checkpoint_is_used_where_its_images_are_not(run: Run) -> None:
+    code, _, err = run(*FIT, *CONSTANT, "--model.network=MLP")
+    assert code == 0, err
+    shutil.copy("my_images/test/dark/0.png", "new.png")
+    shutil.rmtree("my_images")
+    code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "new.png")
+    assert code == 0, err
+    assert "new.png  " in out
+    code, out, err = run("export", "--ckpt_path", "best.ckpt")
+    assert code == 0, err
+    assert "There are no test images here: there is no folder " in out
+    assert "model.onnx: on 500 images its probabilities differ by " in out
+
+
+@pytest.mark.usefixtures("images")
+def test_augmentation_for_fashion_mnist_is_refused(run: Run) -> None:
+    code, _, err = run(*FIT, "--model.augmentation", "PhotoAugmentation")
+    assert code == 1
+    assert "PhotoAugmentation is for the classes T-shirt/top, " in err
+    assert "use --config own-images" in err
+
+
+@pytest.mark.usefixtures("images")
+def test_data_dir_may_be_a_path_and_a_data_module_serve_two_networks() -> None:
+    data = ImageFolderDataModule(Path("my_images"))  # type: ignore[arg-type]
+    losses = []
+    for classes in (CLASSES, CLASSES[::-1]):
+        trainer = create_trainer(max_epochs=1, logger=False, enable_progress_bar=False)
+        trainer.fit(FashionClassifier(MLP, classes=classes), datamodule=data)
+        (metrics,) = trainer.test(load_classifier("best.ckpt"), data, verbose=False)
+        losses.append(metrics["test/loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=0.5)  # not of labels in another order
+
+
+@pytest.mark.usefixtures("images")
 def test_folder_of_own_images_is_not_filled_with_fashion_mnist(refused: Callable[..., str]) -> None:
     message = refused("fit", "--data.data_dir", "my_images")
-    assert "my_images holds other images, such as train: use them with --data" in message
+    assert "my_images holds other images, such as my_images/t" in message
+    assert "use them with --data ImageFolderDataModule" in message
+    Path("my_images/train").rename("flat")
+    assert "flat holds other images, such as flat/" in refused("fit", "--data.data_dir=flat")
 
 
 def idx(content: Tensor) -> bytes:
@@ -276,11 +325,12 @@ def test_idx_files_without_some_labels_keep_the_others(letters: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("test-images-idx3", idx(torch.zeros(6, 32, 32)), r"have \(32, 32\) pixels"),
+        ("test-images-idx3", idx(torch.zeros(6, 32, 32)), r"have shapes \(6, 32, 32\) and \(6,\)"),
         ("test-images-idx3", idx(torch.zeros(6, 28, 28))[:99], "cannot read .*test-images-idx3"),
         ("test-labels-idx1", b"", "cannot read .*test-labels-idx1"),
+        ("test-labels-idx1", idx(torch.ones(5)), r"have shapes \(6, 28, 28\) and \(5,\)"),
     ],
-    ids=["size", "cut short", "empty"],
+    ids=["size", "cut short", "empty", "fewer labels"],
 )
 def test_idx_files_that_do_not_fit_are_named(
     name: str, content: bytes, message: str, letters: Path
@@ -293,5 +343,5 @@ def test_idx_files_that_do_not_fit_are_named(
 def test_idx_files_of_two_datasets_are_refused(letters: Path) -> None:
     name = "train-labels-idx1-ubyte"
     shutil.copy(letters / f"emnist-letters-{name}", letters / f"emnist-digits-{name}")
-    with pytest.raises(DataError, match="has 2 train files of labels-idx1; expected one"):
-        ImageFolderDataModule(str(letters))
+    with pytest.raises(DataError, match=r"has 2 train files of labels.idx1; expected one"):
+        ImageFolderDataModule(str(letters)).setup("fit")

@@ -9,7 +9,7 @@ import torch
 from conftest import Run
 from PIL import Image
 
-from fmnist_lightning import ImageFolderDataModule
+from fmnist_lightning import ImageFolderDataModule, create_trainer, load_classifier
 from fmnist_lightning.data.dataset import TensorImageDataset
 from fmnist_lightning.data.hash_split import HashSplitDataModule, split_hashes
 
@@ -98,7 +98,17 @@ def test_resume_needs_the_same_training_images(run: Run) -> None:
     # A new run from the weights keeps what they were trained on out of its validation.
     code, out, err = run("fit", "--ckpt_path", "best.ckpt", *CONSTANT, "--data.split_seed=1")
     assert code == 0, err
-    assert re.search(r"Left out \d\d validation images that are training images too", out)
+    (left_out,) = re.findall(r"Left out (\d\d) validation images that are training images", out)
+    # It knows them also when it is validated, or resumed.
+    for command in ("validate", "fit"):
+        code, out, err = run(
+            command, "--ckpt_path", "last", *["--trainer.max_epochs=3"] * (command == "fit")
+        )
+        assert f"Left out {left_out} validation images" in out
+    trainer = create_trainer(logger=False)
+    data = ImageFolderDataModule("my_images", split_seed=1)
+    trainer.validate(load_classifier("best.ckpt"), data, verbose=False)
+    assert len(data.val_dataset) == len(split(split_seed=1)[1]) - int(left_out)
 
 
 def test_validate_and_test_know_the_training_images(run: Run) -> None:

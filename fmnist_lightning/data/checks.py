@@ -1,0 +1,63 @@
+"""What images and labels have to be, and how others are converted or refused."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fmnist_lightning.data.dataset import IMAGE_SIZE as SIZE
+
+
+def to_uint8(images: Tensor, is_first: bool = True) -> Tensor:
+    """Images as uint8, shape (N, 28, 28).
+
+    Those of torchvision's ``ToTensor``, floats from 0 to 1, shape (N, 1, 28, 28), are converted.
+    Raises ValueError for the first images of another kind, and for floats out of range.
+    """
+    is_float = images.is_floating_point()
+    if is_float or is_first:
+        is_known = (
+            0 <= images.min() <= images.max() <= 1 if is_float else images.dtype == torch.uint8
+        )
+        if not is_known or images.shape[1:] not in ((SIZE, SIZE), (1, SIZE, SIZE)):
+            raise ValueError(
+                "images must be uint8, or float from 0 to 1 without normalization, shape "
+                f"(N, 28, 28) or (N, 1, 28, 28); a batch has {describe(images)}"
+            )
+    if images.dim() == 4:
+        images = images.squeeze(1)
+    return (images * 255).round().to(torch.uint8) if is_float else images
+
+
+def describe(tensor: Tensor) -> str:
+    """Its type, shape and range, for an error."""
+    return f"{tensor.dtype}, shape {tuple(tensor.shape)}, {tensor.min()} to {tensor.max()}"
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raises ValueError for labels, int64, shape (N,), that are no positions of a class."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"labels must be 0 to {num_classes - 1} for {num_classes} classes, not {low} to {high}"
+        )
+
+
+def match_labels(labels: Tensor, names: Sequence[str], expected: Sequence[str]) -> Tensor:
+    """Labels, positions in ``names``, as the positions of the same names in ``expected``."""
+    positions = [expected.index(name) if name in expected else -1 for name in names]
+    check_labels(labels, len(names))
+    matched = torch.tensor(positions)[labels]
+    if unknown := {names[label] for label in labels[matched < 0].tolist()}:
+        raise ValueError(
+            f"the data has the classes {', '.join(names)}, and the network has "
+            f"{', '.join(expected)}: it does not know {', '.join(sorted(unknown))}. For a new one, "
+            "leave --ckpt_path out, or in a script give FashionClassifier(classes=data.classes)"
+        )
+    return matched
+
+
+def find_missing(labels: Tensor, names: Sequence[str]) -> str:
+    """The names of the classes without images."""
+    nums = labels.bincount(minlength=len(names)).tolist()
+    return ", ".join(name for name, num in zip(names, nums, strict=True) if not num)
