@@ -42,6 +42,8 @@ def explain(error: str, names: Iterable[str]) -> str:
     options = [name.replace(".init_args", "") for name in (*names, "ckpt_path", "trust")]
     *groups, last = re.split(r'Parser key "([\w.]+)": ', error)
     option = ".".join(key for key in dict.fromkeys(groups[1::2]) if key != "config")
+    if match := re.search(r"arguments are required: (\w+)", error):
+        return f"--{option}.{match[1]} is missing"
     if match := re.search(UNKNOWN_NESTED, error):
         prefix = f"{option}." if option else ""
         siblings = [name.removeprefix(prefix) for name in options if name.startswith(prefix)]

@@ -40,6 +40,7 @@ TYPOS = {
     "fit --trainer.max_epochs soon": "--trainer.max_epochs soon: expected int or null",
     "fit --model.lr_schedule onecycle": "onecycle: expected constant or one_cycle",
     "fit --model.hflip_tta maybe": "--model.hflip_tta maybe: expected bool",
+    "fit --data ImageFolderDataModule": "--data.data_dir is missing",
     "fit --config fst": "unknown config 'fst': choose one of article, best, fast,",
 }
 
