@@ -1,11 +1,13 @@
 """Lightning's loop over an epoch with a faster step. Not a model to copy."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher
+from lightning.pytorch.loops.optimization.automatic import Closure, ClosureResult
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy, Strategy
 from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultCollection
@@ -24,6 +26,7 @@ CALLBACK_HOOKS = (
 )
 MODULE_HOOKS = (
     *CALLBACK_HOOKS,
+    "configure_gradient_clipping",
     "on_train_batch_start",
     "on_train_batch_end",
     "optimizer_step",
@@ -51,7 +54,7 @@ class FastEpochLoop(CorrectedEpochLoop):
     anything, and calls only those. Progress, logging, checkpoints and results are bit-identical.
 
     An epoch that needs more than this loop knows, such as several devices, accumulated gradients,
-    a profiler, or hooks between forward pass and optimizer step, runs Lightning's own steps.
+    a profiler, manual optimization, or hooks before the optimizer step, runs Lightning's own steps.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -87,8 +90,8 @@ class FastEpochLoop(CorrectedEpochLoop):
         self.is_val_epoch = super()._should_check_val_epoch()
         self.use_fast_path = (
             type(trainer.strategy) is SingleDeviceStrategy
-            and module.automatic_optimization
             and trainer.scaler is None  # of precision 16-mixed
+            and "batch_idx" in self._build_kwargs(OrderedDict(), batch=None, batch_idx=0)
             and trainer.accumulate_grad_batches == 1
             and isinstance(trainer.profiler, PassThroughProfiler)
             and not any(
@@ -104,28 +107,30 @@ class FastEpochLoop(CorrectedEpochLoop):
 
     @override
     def advance(self, data_fetcher: _DataFetcher) -> None:
+        trainer, module = self.trainer, self.trainer.lightning_module
+        self.use_fast_path &= module.automatic_optimization  # a step may end it
         if not self.use_fast_path or self.restarting:
             super().advance(data_fetcher)
             return
-        trainer, progress = self.trainer, self.batch_progress
-        batch = to_device(next(data_fetcher)[0], trainer.strategy)
+        connector, results, progress = trainer._logger_connector, self._results, self.batch_progress
+        batch = trainer.precision_plugin.convert_input(next(data_fetcher)[0])
+        batch = to_device(batch, trainer.strategy)
         batch_idx = self.batch_idx + 1
         progress.is_last_batch = data_fetcher.done
         progress.increment_ready()
         # As in `on_batch_start` of the connector.
-        connector, results = trainer._logger_connector, self._results
         connector._first_loop_iter = connector._first_loop_iter is None
         results.batch, results.batch_size, results.is_new = batch, None, False
-        self._call(self.start_hooks, "on_train_batch_start", batch, batch_idx)
+        self._call(module, self.start_hooks, "on_train_batch_start", batch, batch_idx)
         progress.increment_started()
 
-        loss = self._optimize(batch, batch_idx)
+        outputs = self._optimize(module, batch, batch_idx)
 
         progress.increment_processed()
         self.update_lr_schedulers("step", update_plateau_schedulers=False)
         if self._num_ready_batches_reached():
             self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
-        self._call(self.end_hooks, "on_train_batch_end", {"loss": loss}, batch, batch_idx)
+        self._call(module, self.end_hooks, "on_train_batch_end", outputs, batch, batch_idx)
         if results.is_new:
             connector.on_batch_end()
         results.batch = None
@@ -149,27 +154,32 @@ class FastEpochLoop(CorrectedEpochLoop):
         known = self.is_val_epoch  # so that no step has to find out
         return super()._should_check_val_epoch() if known is None else known
 
-    def _optimize(self, batch: Any, batch_idx: int) -> Tensor:
-        """Forward pass, backward pass and optimizer step; returns the loss, shape ()."""
-        trainer, module = self.trainer, self.trainer.lightning_module
-        optimizer = trainer.optimizers[0]
+    def _optimize(self, module: LightningModule, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Forward pass, backward pass and optimizer step; returns the loss and other outputs."""
+        trainer, optimizer = self.trainer, self.trainer.optimizers[0]
         progress = self.automatic_optimization.optim_progress.optimizer
-
         state, context = vars(module), trainer.precision_plugin.train_step_context
         loss: Tensor | None = None
+        others: dict[str, Any] = {}
 
-        def closure() -> Tensor:
-            nonlocal loss
+        def closure() -> Tensor | None:
+            nonlocal loss, others
             state["_current_fx_name"] = "training_step"  # lets it log
             with torch.enable_grad():
                 with context():
-                    loss = module.training_step(batch, batch_idx)
+                    output = module.training_step(batch, batch_idx)
                 state["_current_fx_name"] = None
+                if isinstance(output, Tensor):
+                    loss = output
+                else:  # a dict, or None to skip the step
+                    result = Closure(lambda: ClosureResult.from_training_step_output(output))
+                    loss, others = result.closure().closure_loss, dict(output or {})
                 progress.zero_grad.increment_ready()
                 progress.zero_grad.increment_started()
                 zero_grad(optimizer)
                 progress.zero_grad.increment_completed()
-                module.backward(loss)
+                if loss is not None:
+                    module.backward(loss)
             if trainer.gradient_clip_val:
                 module.configure_gradient_clipping(
                     optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
@@ -179,13 +189,13 @@ class FastEpochLoop(CorrectedEpochLoop):
         progress.step.increment_ready()
         optimizer.step(closure)
         progress.step.increment_completed()
-        assert loss is not None
-        return loss.detach()
+        return {} if loss is None else {**others, "loss": loss.detach()}
 
-    def _call(self, hooks: list[Callable[..., None]], name: str, *args: Any) -> None:
+    def _call(
+        self, module: LightningModule, hooks: list[Callable[..., None]], name: str, *args: Any
+    ) -> None:
         if not hooks:
             return
-        module = self.trainer.lightning_module
         # Without ``nn.Module.__setattr__``, which takes a twentieth of a small step.
         state = vars(module)
         state["_current_fx_name"] = name

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(FloatingPointError):  # which scripts can catch
     """The loss or a weight is NaN or infinite; the message names the step."""
 
     def __init__(self, name: str, step: int, trainer: Trainer) -> None:
@@ -39,7 +39,8 @@ class TerminateOnNonFinite(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.losses.append(outputs["loss"])
+        if outputs and "loss" in outputs:  # not of a step that is skipped, or optimizes manually
+            self.losses.append(outputs["loss"])
         if len(self.losses) >= (trainer.log_every_n_steps or 100):  # type: ignore[attr-defined]
             self._check(trainer)
 

@@ -18,8 +18,10 @@ from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from samples import tiny_data
+from torch import Tensor
 from torch.optim import LBFGS, SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
+from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_lightning import FashionClassifier, SmallResNet, create_trainer
 from fmnist_lightning.internals.fast_loop import FastEpochLoop, to_device
@@ -70,6 +72,85 @@ class EpochSchedules(FashionClassifier):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"},
         }
+
+
+class StepOfYourOwn(FashionClassifier):
+    """Trains by steps in one of the forms that Lightning takes; counts those of the optimizer."""
+
+    def __init__(self) -> None:
+        super().__init__(functools.partial(SmallResNet, channels=[8]), lr_schedule="constant")
+        self.num_optimizer_steps = 0
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = SGD(self.parameters(), lr=0.1)
+        optimizer.register_step_post_hook(self.count)
+        return optimizer
+
+    def count(self, *_: Any) -> None:
+        self.num_optimizer_steps += 1
+
+    def loss(self, batch: Any) -> Tensor:
+        loss, logits = self.training_loss(*batch)
+        self.train_outputs.append((batch[1], logits.detach()))
+        return loss
+
+
+class DictStep(StepOfYourOwn):
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:  # type: ignore[override]
+        return {"loss": self.loss(batch), "mine": batch_idx}
+
+
+class SkippedStep(StepOfYourOwn):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:  # type: ignore[override]
+        return self.loss(batch) if batch_idx % 3 else None
+
+
+class BatchOnlyStep(StepOfYourOwn):
+    def training_step(self, batch: Any) -> Tensor:  # type: ignore[override]
+        return self.loss(batch)
+
+
+class IteratorStep(StepOfYourOwn):
+    def training_step(self, dataloader_iter: Any) -> Tensor:  # type: ignore[override]
+        return self.training_loss(*next(dataloader_iter)[0])[0]
+
+
+class ManualStep(StepOfYourOwn):
+    first_manual_step = 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:  # type: ignore[override]
+        if batch_idx < self.first_manual_step:
+            return self.loss(batch)
+        self.automatic_optimization = False
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(self.loss(batch))
+        optimizer.step()
+        return None
+
+
+class AlwaysManualStep(ManualStep):
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:  # type: ignore[override]
+        super().training_step(batch, batch_idx)
+        return {"mine": batch_idx}
+
+
+class LateManualStep(ManualStep):
+    first_manual_step = 4
+
+
+class OwnClipping(StepOfYourOwn):
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+        for parameter in self.parameters():
+            assert parameter.grad is not None
+            parameter.grad.clamp_(-1e-3, 1e-3)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.loss(batch)
 
 
 def train(
@@ -131,6 +212,50 @@ def test_results_and_hooks_equal_those_of_lightnings_steps(
     assert_same_run(*runs)
     assert len(calls[0]) >= 2 * 10
     assert calls[0] == calls[1]
+
+
+class Outputs(Callback):
+    """Records what the hook after a step gets."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Any] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.outputs.append({key: float(value) for key, value in outputs.items()})
+
+
+@pytest.mark.filterwarnings("ignore:.*`training_step` returned `None`")
+@pytest.mark.filterwarnings("ignore:.*`dataloader_iter`")
+@pytest.mark.parametrize(
+    ("module", "num_optimizer_steps"),
+    [
+        (DictStep, 20),
+        (SkippedStep, 20),  # without gradients, where they are skipped
+        (BatchOnlyStep, 20),
+        (IteratorStep, 20),
+        (ManualStep, 21),  # Lightning optimizes the first of them again, without gradients
+        (AlwaysManualStep, 20),
+        (LateManualStep, 17),
+        (OwnClipping, 20),
+    ],
+)
+def test_steps_of_your_own_equal_those_of_lightning(
+    module: Callable[[], StepOfYourOwn], num_optimizer_steps: int
+) -> None:
+    runs, records = [], []
+    for fast_loop in (True, False):
+        outputs = Outputs()
+        trainer, folder = train(module, fast_loop=fast_loop, callbacks=outputs)
+        classifier: Any = trainer.lightning_module
+        assert classifier.num_optimizer_steps == num_optimizer_steps
+        assert trainer.fit_loop.epoch_loop.total_batch_idx == 19
+        runs.append(folder)
+        records.append(outputs.outputs)
+    assert_same_run(*runs)
+    assert len(records[0]) == 20
+    assert records[0] == records[1]
 
 
 @pytest.mark.parametrize("plateau", [False, True])
@@ -228,3 +353,14 @@ def test_batches_from_another_device_are_moved() -> None:
     assert [item.device.type for item in moved] == ["meta", "meta"]
     assert to_device(moved, strategy) is moved
     assert to_device({"images": batch[0]}, strategy)["images"].device.type == "meta"
+
+
+def test_batches_have_the_precision_of_the_trainer() -> None:
+    types: list[torch.dtype] = []
+    callback = LambdaCallback(on_train_batch_start=lambda *args: types.append(args[2][0].dtype))
+    images, labels = torch.rand(100, 28, 28), torch.arange(100) % 10
+    trainer = create_trainer(precision="64-true", max_epochs=1, logger=False, callbacks=callback)
+    loader = DataLoader(TensorDataset(images, labels), batch_size=50)
+    trainer.fit(FashionClassifier(), loader, loader)
+    assert uses_fast_path(trainer)
+    assert types == [torch.float64, torch.float64]
