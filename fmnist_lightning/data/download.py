@@ -4,6 +4,7 @@ The official mirror is plain http, and torchvision checks only that a file exist
 seen with plain MNIST under the same names.
 """
 
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -75,7 +76,9 @@ def download(data_dir: str | Path) -> Path:
     try:
         if _find_missing(raw):
             raw.mkdir(parents=True, exist_ok=True)
-            with FileLock(raw / ".lock"):
+            with contextlib.ExitStack() as stack:
+                with contextlib.suppress(OSError):  # the lock only saves downloading twice
+                    stack.enter_context(FileLock(raw / ".lock", 600, fallback_to_soft=False))
                 _download(raw, _find_missing(raw))  # again: another process may have done it
     except OSError as error:
         remedy = "choose another folder with --data.data_dir"

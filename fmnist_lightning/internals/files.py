@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,11 @@ def atomic_write(target: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(target)
+        try:
+            temporary.replace(target)
+        except PermissionError:  # on Windows, a virus scanner may have it open for a moment
+            time.sleep(1)
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -140,7 +140,7 @@ class Checkpoint(NamedTuple):
 
     def describe(self, classifier: FashionClassifier) -> str:
         """Its run, network and score, in one line."""
-        run = os.path.relpath(self.run_dir) if self.run_dir else "of no run folder"
+        run = self.run_dir or "of no run folder"
         line = f"{self.path}: {run}, {type(classifier.network).__name__}, step {self.step:,}"
         for key, state in self.content.get("callbacks", {}).items():
             loss = state.get("best_model_score") if key.startswith("RunCheckpoint") else None

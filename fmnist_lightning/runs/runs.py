@@ -9,6 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fmnist_lightning.internals.console import print_line
+
 ROOT = "runs"
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
@@ -66,7 +68,7 @@ def find_run_dir(path: Path, run_name: object, root: Path) -> Path | None:
     folder = file.parent.parent
     is_run = (folder / CONFIG).is_file() or folder.name == run_name  # a script saves no config
     if file.parent.name == CHECKPOINTS and is_run:
-        return folder
+        return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     if not isinstance(run_name, str) or Path(run_name).name != run_name:
         return None
     return root / run_name if (root / run_name / CHECKPOINTS).is_dir() else None
@@ -76,14 +78,18 @@ def find_run_dir(path: Path, run_name: object, root: Path) -> Path | None:
 def lock(run_dir: Path) -> Iterator[None]:
     """Lets one process at a time train a run; the lock is released if this process dies."""
     path = run_dir / ".lock"
-    try:
-        with FileLock(path, timeout=0):
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):  # Windows deletes no open files
-                    path.unlink()
-    except Timeout:
-        raise ValueError(
-            f"{run_dir} is being trained by another process; wait until it finishes"
-        ) from None
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(path, timeout=0, fallback_to_soft=False))
+        except Timeout:
+            raise ValueError(
+                f"{run_dir} is being trained by another process; wait until it finishes. If there "
+                f"is none, another machine has left its lock: remove {path}"
+            ) from None
+        except OSError as error:  # the file system has no locks
+            print_line(f"cannot lock {run_dir} ({error}); do not train it in another process")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows deletes no open files
+                path.unlink()

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,3 +167,14 @@ def test_debian_package_has_the_dataset(monkeypatch: pytest.MonkeyPatch) -> None
         download("data")  # verifies them
     except DataError as error:
         pytest.skip(str(error))
+
+
+def test_file_system_without_locks_stops_no_download(
+    packed: Path, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(module, "DEBIAN_FOLDER", packed)
+    assert_valid(download("data"), tiny_files)

@@ -20,6 +20,23 @@ def test_atomic_write_replaces_the_file_only_when_complete() -> None:
     assert [(path.name, path.read_bytes()) for path in Path().iterdir()] == [("file", b"new")]
 
 
+def test_rename_that_windows_refuses_for_a_moment_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original, refusals = Path.replace, [PermissionError("a virus scanner has it open")]
+
+    def replace(self: Path, target: Path) -> Path:
+        if refusals:
+            raise refusals.pop()
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with atomic_write(Path("file")) as stream:
+        stream.write(b"new")
+    assert [(path.name, path.read_bytes()) for path in Path().iterdir()] == [("file", b"new")]
+
+
 @pytest.mark.fault("disk")
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.parametrize("size", [1_000, 50_000])  # the second: last.ckpt does not fit

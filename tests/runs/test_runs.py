@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -35,8 +37,33 @@ def test_find_run_dir_uses_the_path_or_the_stored_name() -> None:
     run_dir = make_run("a").resolve()
     best, root = run_dir / "checkpoints" / "best.ckpt", Path("runs").resolve()
     Path("link.ckpt").symlink_to(best)
-    assert runs.find_run_dir(best, None, Path("nowhere")) == run_dir
-    assert runs.find_run_dir(Path("link.ckpt"), None, root) == run_dir
+    assert runs.find_run_dir(best, None, Path("nowhere")) == Path("runs/a")
+    assert runs.find_run_dir(Path("link.ckpt"), None, root) == Path("runs/a")
     assert runs.find_run_dir(Path("copy.ckpt"), "a", root) == run_dir
     for other in (None, "b", "../a", str(run_dir), 3):
         assert runs.find_run_dir(Path("copy.ckpt"), other, root) is None
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_file_system_without_locks_stops_nobody(
+    code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(code, "no locks")
+
+    run_dir = make_run("a")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for _ in range(2):
+        with runs.lock(run_dir):  # no marker of the first one is in the way of the second
+            pass
+        assert "cannot lock runs/a ([Errno" in capsys.readouterr().out
+
+
+def test_lock_of_another_process_names_the_file_to_remove() -> None:
+    run_dir = make_run("a")
+    with (
+        runs.lock(run_dir),
+        pytest.raises(ValueError, match=r"by another process; wait .* remove runs/a/\.lock"),
+        runs.lock(run_dir),
+    ):
+        pass
