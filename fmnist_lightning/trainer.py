@@ -1,5 +1,6 @@
 """A ``Trainer`` with everything that the command line gives a run."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.step import ReplaceStep
 from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
-from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO, read_checkpoint
+from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO
 from fmnist_lightning.runs.run_checkpoint import RunCheckpoint, check_best
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
 
@@ -58,15 +59,16 @@ def create_trainer(
     """
     set_num_threads(num_threads)
     prepare_memory()
+    if threading.current_thread() is not threading.main_thread():
+        print_line("Fits in threads share one random generator: their results can't be repeated")
     is_dry = bool(kwargs.get("fast_dev_run"))  # writes nothing
     should_save = not is_dry and kwargs.get("enable_checkpointing") is not False
     root = runs.find_root(default_root_dir)
     if should_save:
         check_best(root)
-    if is_dry:
+    if is_dry or (run_dir is None and not is_rank_zero()):  # other ranks write nothing
         run_dir = root
-    elif run_dir is None:  # other ranks write nothing
-        run_dir = runs.create_run_dir(root) if is_rank_zero() else root
+    run_dir = run_dir or runs.create_run_dir(root)
     used = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
     used.append(ReplaceStep(compile, capture))
     has_bar = any(isinstance(callback, ProgressBar) for callback in used)
@@ -76,8 +78,7 @@ def create_trainer(
     if logger is not False and not is_dry:
         from fmnist_lightning import reports  # an option, imported only where it is used
 
-        if logger is None or logger is True:
-            logger = reports.RunTensorBoardLogger(run_dir, purge_step=last_step(run_dir))
+        logger = reports.prepare_loggers(logger, run_dir)
         used += [reports.TensorBoardSetup(), reports.EvaluationFigures()]
     used += [RunCheckpoint(run_dir / runs.CHECKPOINTS)] if should_save else []
     kwargs = {"num_sanity_val_steps": 0, "enable_model_summary": False, **kwargs}
@@ -107,12 +108,6 @@ def with_checkpoint_io(plugins: Any) -> list[Any]:
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())
     return plugins  # type: ignore[no-any-return]
-
-
-def last_step(run_dir: Path) -> int:
-    """The number of steps done of a run, which are more than 0 if it is resumed."""
-    last = run_dir / runs.CHECKPOINTS / runs.LAST
-    return int(read_checkpoint(last)["global_step"]) if last.is_file() else 0
 
 
 def is_rank_zero() -> bool:

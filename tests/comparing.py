@@ -37,13 +37,13 @@ def assert_equal(ours: Any, theirs: Any, at: str = "") -> None:
 
 
 def portable(value: Any, folder: Path) -> Any:
-    """A nested value without what may differ between equal runs: the folder, seconds,
-    and the latest score, which Lightning does not restore."""
+    """A nested value without what may differ between equal runs: the folder, seconds, the numbers
+    of logs, and the latest score, which Lightning does not restore."""
     if isinstance(value, dict):
         return {
             portable(key, folder): portable(each, folder)
             for key, each in value.items()
-            if key not in ("run", "time_elapsed", "current_score")
+            if key not in ("run", "loggers", "time_elapsed", "current_score")
         }
     if isinstance(value, list | tuple):
         return type(value)(portable(each, folder) for each in value)

@@ -3,8 +3,10 @@
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import common
@@ -253,6 +255,23 @@ def test_script_of_the_tuning_page_runs_twice(
     score = study.trials[0].value
     assert f"{score} {{'lr': " in capsys.readouterr().out
     assert len(list(Path("tuning").iterdir())) == 4
+
+
+@pytest.mark.filterwarnings(SHORT)
+@pytest.mark.usefixtures("data_dir")
+def test_study_of_the_tuning_page_survives_a_diverged_trial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def optimize(objective: Any, n_trials: int, catch: type[Exception]) -> None:
+        with pytest.raises(catch, match="the loss became NaN or infinite at step"):
+            objective(SimpleNamespace(suggest_float=lambda name, *_, **__: 1e30 * (name == "lr")))
+
+    study = SimpleNamespace(optimize=optimize, best_value=0, best_params={})
+    stub = SimpleNamespace(create_study=lambda **_: study)
+    monkeypatch.setitem(sys.modules, "optuna", stub)  # which may not be installed
+    monkeypatch.setattr("sys.argv", ["tune.py"])
+    (script,) = blocks((ROOT / "docs" / "tuning.md").read_text(), "python")
+    execute(script, "docs/tuning.md")
 
 
 @pytest.mark.filterwarnings(SHORT)

@@ -1,8 +1,11 @@
 """``create_trainer`` as a script uses it."""
 
+import contextlib
 import functools
 import os
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,10 @@ import pytest
 import torch
 from comparing import assert_same_run
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import BackboneFinetuning, BaseFinetuning
 from samples import tiny_data
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW
+from torch.optim import SGD, AdamW, Optimizer
 
 from fmnist_lightning import (
     FashionClassifier,
@@ -24,7 +28,6 @@ from fmnist_lightning import (
 )
 from fmnist_lightning.data.dataset import TensorImageDataset
 from fmnist_lightning.data.hash_split import HashSplitDataModule
-from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("data_dir")
@@ -65,7 +68,7 @@ def test_non_finite_loss_stops_fit() -> None:
         optimizer=functools.partial(SGD, lr=1e30), lr_schedule="constant"
     )
     trainer = create_trainer(max_epochs=2, **CPU)
-    with pytest.raises(NonFiniteError, match=r"the loss became NaN or infinite at step"):
+    with pytest.raises(FloatingPointError, match=r"the loss became NaN or infinite at step"):
         trainer.fit(classifier, datamodule=tiny_data(eval_batch_size=50))
     last = read_checkpoint(Path(trainer.default_root_dir, "checkpoints", "last.ckpt"))
     assert last["global_step"] == 0
@@ -105,6 +108,123 @@ class Interruption(Callback):
     ) -> None:
         if trainer.global_step == 25:
             raise OSError("interrupted")
+
+
+class NetworkWithBackbone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16))
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
+
+
+class FreezeLater(BaseFinetuning):
+    """Freezes the backbone in the second epoch."""
+
+    def freeze_before_training(self, pl_module: LightningModule) -> None:
+        pass
+
+    def finetune_function(self, pl_module: Any, epoch: int, optimizer: Optimizer) -> None:
+        if epoch == 1:
+            self.freeze(pl_module.backbone, train_bn=False)
+
+
+class UnfreezeAll(Callback):
+    """Trains nothing but the head until the third epoch; the optimizer has all."""
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        pl_module.build_optimizer = lambda _: SGD(pl_module.parameters(), lr=0.1)
+        pl_module.backbone.requires_grad_(False)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.current_epoch == 1:
+            pl_module.backbone.requires_grad_(True)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize(
+    "callback",
+    [functools.partial(BackboneFinetuning, 1, train_bn=False), FreezeLater, UnfreezeAll],
+    ids=["BackboneFinetuning", "freeze", "unfreeze"],
+)
+def test_resume_trains_the_weights_that_callbacks_had_not_frozen(
+    callback: Callable[[], Callback],
+) -> None:
+    def fit(*others: Callback, run_dir: Path, ckpt_path: Path | None = None) -> Path:
+        seed_everything(0)
+        optimizer = functools.partial(SGD, lr=0.1)
+        classifier = FashionClassifier(NetworkWithBackbone, optimizer, lr_schedule="constant")
+        callbacks = [callback(), *others]
+        trainer = create_trainer(max_epochs=4, run_dir=run_dir, callbacks=callbacks, **CPU)
+        with contextlib.suppress(OSError):
+            trainer.fit(classifier, datamodule=tiny_data(), ckpt_path=ckpt_path)
+        return run_dir / "checkpoints" / "last.ckpt"
+
+    uninterrupted, interrupted = Path("runs/whole"), Path("runs/halves")
+    fit(run_dir=uninterrupted)
+    last = fit(Interruption(), run_dir=interrupted)
+    assert read_checkpoint(last)["global_step"] == 20
+    fit(run_dir=interrupted, ckpt_path=last)
+    assert_same_run(uninterrupted, interrupted)
+
+
+class CtrlC(Callback):
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 14:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_interrupted_script_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning ignores any other Ctrl+C
+    folders = []
+    for callbacks in ([], [CtrlC()]):
+        seed_everything(0)
+        trainer = create_trainer(max_epochs=3, callbacks=callbacks, **CPU)
+        folders.append(Path(trainer.default_root_dir))
+        classifier, data = FashionClassifier(), tiny_data()
+        if not callbacks:
+            trainer.fit(classifier, datamodule=data)
+            continue
+        with pytest.raises(SystemExit):
+            trainer.fit(classifier, datamodule=data)
+        (path,) = re.findall(
+            r"Interrupted at step 14\. Resume from step 10 with: trainer\.fit\(\.\.\., "
+            r'ckpt_path="(.*)"\)\n$',
+            capsys.readouterr().out,
+        )
+        trainer.callbacks.remove(callbacks[0])  # type: ignore[attr-defined]
+        trainer.fit(classifier, datamodule=data, ckpt_path=path)  # the same, as in a notebook
+    assert_same_run(*folders)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_second_fit_of_a_trainer_says_that_another_trainer_is_needed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trainer = create_trainer(max_epochs=1, **CPU)
+    for _ in range(2):
+        line = "This trainer has done 10 steps; a new run needs a new trainer"
+        assert line not in capsys.readouterr().out
+        trainer.fit(FashionClassifier(), datamodule=tiny_data())
+    assert line in capsys.readouterr().out
+
+
+def test_trainer_in_a_thread_says_that_results_are_not_repeatable(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = "Fits in threads share one random generator: their results can't be repeated"
+    create_trainer(max_epochs=1, **CPU)
+    assert line not in capsys.readouterr().out
+    thread = threading.Thread(target=create_trainer, kwargs={"max_epochs": 1, **CPU})
+    thread.start()
+    thread.join()
+    assert line in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")

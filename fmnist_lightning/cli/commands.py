@@ -18,7 +18,6 @@ from fmnist_lightning.cli.settings import Settings, merge, read_config
 from fmnist_lightning.cli.suggestions import closest
 from fmnist_lightning.data.datamodule import read_test_images
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.internals.signals import signal_exit_code
 from fmnist_lightning.internals.specs import find_difference, require_trust
 from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
@@ -45,11 +44,11 @@ def run(args: Sequence[str]) -> int:
         return 0
 
     early, others = options.read_early(args)
-    checkpoint = None
-    if early.ckpt_path is not None:
-        checkpoint = Checkpoint.find(early.ckpt_path, runs.find_root(early.root))
+    root, path = runs.find_root(early.root), early.ckpt_path
+    checkpoint = None if path is None else Checkpoint.find(path, root)
     trusted = [*early.trust, early.data]  # a class that an option names is trusted
-    settings = options.merge_settings(starting_settings(command, checkpoint, trusted), early)
+    start = starting_settings(command, checkpoint, trusted)
+    settings = options.merge_settings(start, early)
     model: Settings = {}
     if command != "fit":  # a config written for fit may be given to it: drop what it lacks
         model = settings.pop("model", {})
@@ -69,8 +68,8 @@ def run(args: Sequence[str]) -> int:
     objects.trust = early.trust
     if command == "fit":
         objects.config_text = parser.dump(config, skip_none=False)
-        if checkpoint:
-            print_line(messages.format_start(checkpoint, [*messages.format_early(early), *others]))
+        sources = [start, *map(read_config, early.config)]
+        messages.print_start(checkpoint, args, sources, objects.config_text)
     return COMMANDS[command](objects, checkpoint)
 
 
@@ -127,15 +126,14 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
         saver = trainer.checkpoint_callback
         should_save = trainer.is_global_zero and isinstance(saver, RunCheckpoint)
         if isinstance(saver, RunCheckpoint):
+            saver.config = args.config_text
             saver.data_spec = yaml.safe_load(args.config_text)["data"]
         if new_dir:
             (new_dir / runs.CONFIG).write_text(args.config_text, encoding="utf-8")
         with runs.lock(Path(trainer.default_root_dir)) if should_save else contextlib.nullcontext():
-            ckpt_path = resumed.path if resumed else None
-            trainer.fit(args.model, datamodule=args.data, ckpt_path=ckpt_path)
+            trainer.fit(args.model, datamodule=args.data, ckpt_path=resumed and resumed.path)
     except BaseException as error:
-        is_interrupted = signal_exit_code() is not None and messages.can_resume(trainer)
-        if trainer and (trainer.global_step > first_step or is_interrupted):
+        if trainer and trainer.global_step > first_step:
             messages.explain_end(error, trainer)
         else:
             runs.remove(new_dir)

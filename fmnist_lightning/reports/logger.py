@@ -8,6 +8,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from typing_extensions import override
 
+from fmnist_lightning.runs import runs
+from fmnist_lightning.runs.checkpoint import read_checkpoint
+
 
 class RunTensorBoardLogger(TensorBoardLogger):
     """A TensorBoard log directly in the folder of a run.
@@ -28,6 +31,21 @@ class RunTensorBoardLogger(TensorBoardLogger):
         """Logs metrics without the number of the epoch, which Lightning adds to all of them."""
         kept = {name: value for name, value in metrics.items() if name != "epoch"}
         super().log_metrics(kept, step if self.step is None else self.step)
+
+
+def prepare_loggers(logger: Any, run_dir: Path) -> Any:
+    """Loggers, by default TensorBoard, which go on with the log of a run that is resumed."""
+    last = run_dir / runs.CHECKPOINTS / runs.LAST
+    resumed = read_checkpoint(last) if last.is_file() else {}
+    if logger is None or logger is True:
+        return RunTensorBoardLogger(run_dir, purge_step=int(resumed.get("global_step", 0)))
+    for each in logger if isinstance(logger, list | tuple) else [logger]:
+        version = resumed.get("loggers", {}).get(type(each).__name__)
+        if isinstance(each, MLFlowLogger):
+            each._run_id = each._run_id or version
+        elif isinstance(each, WandbLogger):
+            each._wandb_init["id"] = each._wandb_init["id"] or version
+    return logger
 
 
 def log_figure(trainer: Trainer, tag: str, figure: Any, step: int) -> None:

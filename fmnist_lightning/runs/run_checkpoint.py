@@ -1,10 +1,10 @@
 """The checkpoints of a run: which are kept, and ``best.ckpt`` in the current folder."""
 
 import contextlib
-import filecmp
 import inspect
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from typing_extensions import override
 
 from fmnist_lightning.internals.console import print_line
+from fmnist_lightning.internals.files import atomic_write
+from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
 from fmnist_lightning.internals.specs import class_path
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import read_checkpoint
@@ -41,6 +43,8 @@ class RunCheckpoint(ModelCheckpoint):
         self.run_name = dirpath.parent.name
         # How evaluation builds the data module; by default by its saved hyperparameters.
         self.data_spec: dict[str, Any] | None = None
+        self.config: str | None = None  # saved once it is known to fit the checkpoint
+        self.frozen: list[str] | None = None  # see `freezable_parts`, of the run that is resumed
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -51,7 +55,14 @@ class RunCheckpoint(ModelCheckpoint):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        frozen, self.frozen = self.frozen, None
+        if frozen is not None:  # not earlier, when it would decide what the optimizer gets
+            for name, part, flag in freezable_parts(pl_module):
+                setattr(part, flag, name not in frozen)
         if trainer.is_global_zero:
+            if self.config:
+                with atomic_write(Path(trainer.default_root_dir, runs.CONFIG)) as stream:
+                    stream.write(self.config.encode())
             for leftover in Path(self.last_path).parent.glob(".*.ckpt.*"):  # of a killed process
                 leftover.unlink(missing_ok=True)
             if Path(self.best_model_path).is_file():  # of a resumed run
@@ -78,6 +89,9 @@ class RunCheckpoint(ModelCheckpoint):
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["run"] = self.run_name  # by which a copy of the file finds its folder
         checkpoint["data"] = self._data_spec(trainer)
+        parts = freezable_parts(pl_module)
+        checkpoint["frozen"] = [name for name, part, flag in parts if not getattr(part, flag)]
+        checkpoint["loggers"] = {type(each).__name__: each.version for each in trainer.loggers}
         # A `Timer` decides anew in a resumed run, whose time may be longer.
         timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
         is_expired = any((timer.time_remaining() or 0) < 0 for timer in timers)
@@ -85,7 +99,8 @@ class RunCheckpoint(ModelCheckpoint):
 
     @override
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Restores an early stop, which Lightning forgets, and refuses another data module."""
+        """Restores what Lightning forgets, and refuses another data module."""
+        self.frozen = checkpoint.get("frozen") if trainer.state.fn == "fit" else None
         if checkpoint.get("run") == self.run_name:
             trainer.should_stop = checkpoint.get("should_stop", False)
         saved, current = checkpoint.get("data"), self._data_spec(trainer)
@@ -95,6 +110,17 @@ class RunCheckpoint(ModelCheckpoint):
                 "resume it with the same data module"
             )
 
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: object, exception: BaseException) -> None:
+        """Says how to resume a run that a signal ends, or another rank that died."""
+        is_signal = isinstance(exception, KeyboardInterrupt) or signal_exit_code()
+        if (step := trainer.global_step) and (is_signal or is_dead_rank_error(exception)):
+            how = f'trainer.fit(..., ckpt_path="{self.last_path}")'
+            if self.config:  # on the command line
+                how = f"python -m fmnist_lightning fit --ckpt_path {self.last_path}"
+            last_step = read_checkpoint(self.last_path)["global_step"]
+            print_line(f"Interrupted at step {step:,}. Resume from step {last_step:,} with: {how}")
+
     def _data_spec(self, trainer: Any) -> dict[str, Any] | None:
         data = trainer.datamodule
         if self.data_spec or data is None:
@@ -102,6 +128,14 @@ class RunCheckpoint(ModelCheckpoint):
         if not data.hparams and inspect.signature(type(data)).parameters:
             return None  # its arguments are not known
         return {"class_path": class_path(type(data)), "init_args": dict(data.hparams)}
+
+
+def freezable_parts(module: LightningModule) -> Iterator[tuple[str, Any, str]]:
+    """Weights and batch normalization, with the attribute by which callbacks freeze them."""
+    for name, part in (*module.named_parameters(), *module.named_modules()):
+        for flag in ("requires_grad", "track_running_stats"):
+            if hasattr(part, flag):
+                yield name, part, flag
 
 
 def check_best(root: Path) -> None:
@@ -134,8 +168,3 @@ def link_best(checkpoint: Path) -> None:
         temporary.replace(BEST)
     except OSError as error:
         print_line(f"cannot write {BEST} in the current folder ({error}); use {checkpoint}")
-
-
-def is_best(checkpoint: Path) -> bool:
-    """Whether ``best.ckpt`` in the current folder is ``checkpoint``, or a copy of it."""
-    return BEST.is_file() and filecmp.cmp(BEST, checkpoint, shallow=False)

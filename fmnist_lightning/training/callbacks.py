@@ -45,6 +45,8 @@ class EpochSummary(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         num = sum(weight.numel() for weight in pl_module.network.parameters())
         print_line(f"{type(pl_module.network).__name__}, {num:,} parameters")
+        if step := trainer.global_step:  # of an earlier fit
+            print_line(f"This trainer has done {step:,} steps; a new run needs a new trainer")
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, InMemoryDataModule):
             num, classes = len(data.train_dataset), pl_module.classes

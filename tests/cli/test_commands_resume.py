@@ -43,11 +43,13 @@ def test_resume_after_an_error_is_bit_identical(fit: Fit, run: Run) -> None:
     (interrupted,) = set(Path("runs").iterdir()) - {uninterrupted}
     assert read_checkpoint(interrupted / "checkpoints" / "last.ckpt")["epoch"] == 1
 
-    config = (interrupted / "config.yaml").read_text()
+    config = yaml.safe_load((interrupted / "config.yaml").read_text())
     code, out, err = run("fit", "--ckpt_path", "last", "--trainer.callbacks", "null")
     assert code == 0, err
     assert re.findall(r"epoch +(\d)/4", out) == ["3", "4"]
-    assert (interrupted / "config.yaml").read_text() == config
+    assert "Stop is replaced, with its settings" in out
+    config["trainer"]["callbacks"] = None
+    assert yaml.safe_load((interrupted / "config.yaml").read_text()) == config
     assert len(list(Path("runs").iterdir())) == 2
     assert_same_run(uninterrupted, interrupted)
     assert os.readlink("best.ckpt") == str(interrupted / "checkpoints" / "best.ckpt")
@@ -60,6 +62,7 @@ def test_resume_without_a_run_is_refused(refused: Callable[..., str]) -> None:
 def test_one_cycle_run_is_not_resumed_with_other_settings(fit: Fit, run: Run) -> None:
     last = fit() / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
+    config = (last.parents[1] / "config.yaml").read_bytes()
     for option, message in (
         ("--trainer.max_epochs=9", "the one_cycle schedule of the run is for 20 steps, not 90"),
         ("--model.optimizer.lr=0.5", "optimizer.init_args.lr 0.01, not 0.5"),
@@ -68,6 +71,18 @@ def test_one_cycle_run_is_not_resumed_with_other_settings(fit: Fit, run: Run) ->
         assert code == 1
         assert message in err
         assert last.read_bytes() == before
+        assert (last.parents[1] / "config.yaml").read_bytes() == config
+
+
+def test_options_of_a_resume_are_kept_by_the_next_one(fit: Fit, run: Run) -> None:
+    Path("late_stop.py").write_text(STOP)
+    fit("--model.lr_schedule=constant", "--trainer.max_epochs=1")
+    longer = ("--trainer.max_epochs=4", "--trainer.callbacks+=late_stop.Stop")
+    for options in (longer, ()):
+        code, out, err = run("fit", "--ckpt_path", "last", *options)
+        assert code == 1
+        assert "the machine went away" in err
+        assert re.findall(r"epoch +(\d)/4", out) == (["2"] if options else [])
 
 
 def test_early_stop_is_kept_by_a_resume(fit: Fit, run: Run) -> None:
@@ -212,5 +227,5 @@ def test_run_of_a_script_is_tested_in_its_folder_and_resumed_by_the_script(run: 
     code, out, err = run("fit", "--ckpt_path=best.ckpt", "--model.network=MLP", *TINY[4:])
     assert code == 0, err
     assert out.startswith(
-        "A new run from the weights of best.ckpt, step 10 with --model.network MLP"
+        "A new run from the weights of best.ckpt, step 10 with --model.network=MLP"
     )

@@ -14,11 +14,22 @@ NO_STEP = "the run has no training step: see --trainer.limit_train_batches"
 
 
 class Crash(Callback):
-    """Fails in the middle of the second epoch."""
+    """Fails at a step, by default in the middle of the second epoch."""
+
+    def __init__(self, step: int = 15) -> None:
+        self.step = step
 
     def on_train_batch_start(self, trainer: Any, *_: object) -> None:
-        if trainer.global_step == 15:
+        if trainer.global_step == self.step:
             raise KeyError("a fault of ours")
+
+
+class TakeLink(Callback):
+    """Stands for another run that improves last."""
+
+    def on_train_end(self, trainer: Any, *_: object) -> None:
+        Path("best.ckpt").unlink()
+        Path("best.ckpt").write_bytes(b"that of another run")
 
 
 @pytest.mark.parametrize(
@@ -71,6 +82,16 @@ def test_error_in_mid_training_keeps_its_traceback_in_the_run(run: Run) -> None:
     assert "error: KeyError: 'a fault of ours' (--debug shows the traceback)" in err
 
 
+def test_error_in_a_dry_run_writes_nothing(run: Run) -> None:
+    Path("runs").mkdir()
+    before = sorted(Path().rglob("*"))
+    crash = ("--trainer.callbacks", "test_messages.Crash", "--trainer.callbacks.step", "1")
+    code, out, _ = run("fit", *TINY, "--trainer.fast_dev_run", "2", *crash)
+    assert code == 1
+    assert "traceback" not in out
+    assert sorted(Path().rglob("*")) == before
+
+
 def test_home_folder_and_null_stand_for_folders_of_runs(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,3 +112,13 @@ def test_home_folder_and_null_stand_for_folders_of_runs(
     assert "epoch  2/2" in out
     assert run(*fit, "null", "--trainer.max_epochs", "1")[0] == 0
     assert len(list(Path("runs").iterdir())) == 1
+
+
+def test_best_checkpoint_is_named_where_another_run_has_the_link(run: Run) -> None:
+    _, out, err = run(
+        "fit", *TINY, "--trainer.max_epochs", "1", "--trainer.callbacks", "test_messages.TakeLink"
+    )
+    assert err == ""
+    (path,) = Path().glob("runs/*/checkpoints/best.ckpt")
+    assert f"best checkpoint: {path} (val loss " in out
+    assert f"test --ckpt_path {path}\n" in out

@@ -1,5 +1,6 @@
 """Configs, and classes that replace those of a config."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,42 @@ def test_class_that_replaces_another_has_its_own_defaults(
     keys = ("lr", "weight_decay", "momentum")
     values = [spec["init_args"].get(key) for key in keys]
     assert (spec["class_path"], *values) == (f"torch.optim.{optimizer[0]}", *optimizer[1:])
+
+
+def test_options_beat_configs_wherever_they_stand(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in ("--trainer.max_epochs 1 --config fast", "--config fast --trainer.max_epochs 1"):
+        assert print_config(run, capsys, *options.split())["trainer"]["max_epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "replaced"),
+    [
+        ("--config a.yaml --trainer.callbacks EarlyStopping", ["Timer"]),
+        ("--config a.yaml --config b.yaml", ["Timer"]),
+        ("--config a.yaml --model.optimizer AdamW", ["SGD"]),
+        ("--model.optimizer AdamW --config a.yaml --model.network MLP", ["SGD"]),
+        ("--config a.yaml --trainer.callbacks+=EarlyStopping", []),
+        ("--config a.yaml --model.optimizer SGD --model.optimizer.lr 0.1", []),
+        ("--model.network MLP", []),  # instead of a default
+    ],
+)
+def test_class_of_a_config_is_not_replaced_without_a_line(
+    options: str, replaced: list[str], run: Run
+) -> None:
+    package, duration = "lightning.pytorch.callbacks", {"duration": "00:01:00:00"}
+    timer = {"class_path": f"{package}.Timer", "init_args": duration}
+    stop = {"class_path": f"{package}.EarlyStopping", "init_args": {"monitor": "val/loss"}}
+    optimizer = {"class_path": "SGD", "init_args": {"momentum": 0.5}}
+    for name, callback in (("a", timer), ("b", stop)):
+        config = {"trainer": {"callbacks": [callback]}, "model": {"optimizer": optimizer}}
+        Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
+    if "EarlyStopping" in options:
+        options += " --trainer.callbacks.monitor val/loss"
+    code, out, err = run("fit", *TINY, "--trainer.fast_dev_run", "1", *options.split())
+    assert code == 0, err
+    assert re.findall(r"^(\w+) is replaced, with its settings", out, re.MULTILINE) == replaced
 
 
 def test_numbers_in_a_config_are_numbers(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,10 +33,17 @@ def test_signal_ends_fit_with_the_command_to_resume(number: int, code: int, run:
     assert run("fit", "--ckpt_path", "last")[0] == 0
 
 
+PREPARE = "fmnist_lightning.data.datamodule.FashionMNISTDataModule.prepare_data"
+
+
 @pytest.mark.usefixtures("data_dir")
-def test_signal_before_there_is_a_checkpoint_leaves_no_run() -> None:
-    prepare_data = "fmnist_lightning.data.datamodule.FashionMNISTDataModule.prepare_data"
-    process = start("fit", *TINY, fault=Fault(prepare_data, signal=signal.SIGINT))
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(PREPARE, signal=signal.SIGINT), at_step(0, signal=signal.SIGINT)],
+    ids=["setup", "first step"],
+)
+def test_signal_before_the_first_step_is_done_leaves_no_run(fault: Fault) -> None:
+    process = start("fit", *TINY, fault=fault)
     assert process.wait() == 130
     assert "Resume" not in process.output.read_text()
     assert not Path("runs").exists()

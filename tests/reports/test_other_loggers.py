@@ -2,10 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TINY
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, WandbLogger
 from processes import start
+from samples import tiny_data
+
+from fmnist_lightning import FashionClassifier, create_trainer
 
 FIGURES = {"training images", "confusion matrix", "reliability diagram", "feature maps"}
 
@@ -28,3 +33,22 @@ def test_logger_gets_figures(
     images = [re.sub(r"_\d+_\w+$", "", path.stem) for path in Path().rglob("*.png")]
     assert set(images) >= FIGURES
     assert len(images) == len(set(images))  # each once
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize(("base", "given"), [(MLFlowLogger, None), (WandbLogger, "mine")])
+def test_resumed_fit_goes_on_with_the_run_of_its_logger(
+    base: Any, given: str | None, data_dir: Path
+) -> None:
+    # Stands for a logger whose package may not be installed.
+    logger: Any = type(base.__name__, (CSVLogger,), {"version": "first"})("logs")
+    trainer = create_trainer(
+        run_dir=Path("runs/a"), logger=logger, max_epochs=1, accelerator="cpu", log_every_n_steps=5
+    )
+    trainer.fit(FashionClassifier(), datamodule=tiny_data())
+    resumed: Any = base.__new__(base)  # whose __init__ needs its package
+    resumed._run_id, resumed._wandb_init = given, {"id": given}
+    create_trainer(run_dir=Path("runs/a"), logger=resumed, max_epochs=1, accelerator="cpu")
+    assert (resumed._run_id if base is MLFlowLogger else resumed._wandb_init["id"]) == (
+        given or "first"
+    )
