@@ -23,7 +23,7 @@ from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import Checkpoint, build_classifier, load_weights
 from fmnist_lightning.runs.run_checkpoint import RunCheckpoint
-from fmnist_lightning.trainer import create_trainer, is_rank_zero
+from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
 from fmnist_lightning.training.module import FashionClassifier
 from fmnist_lightning.training.predictions import PredictionWriter
 
@@ -64,6 +64,9 @@ def run(args: Sequence[str]) -> int:
     config.num_threads = set_num_threads(config.num_threads)  # the config of a run has it
     if (seed := config.seed_everything) is not False:
         config.seed_everything = seed_everything(None if seed is True else seed, workers=True)
+    if callbacks := as_list(config.get("trainer.callbacks")):  # a resumed run may have them already
+        unique = [each for n, each in enumerate(callbacks) if each not in callbacks[:n]]
+        config["trainer.callbacks"] = unique
     objects = parser.instantiate_classes(config)
     objects.trust = early.trust
     if command == "fit":

@@ -4,6 +4,7 @@ The threads of an operation wait for each other. Where one has to share its core
 program, all wait, and a small network trains several times slower than with one thread.
 """
 
+import contextlib
 import functools
 import os
 from pathlib import Path
@@ -21,7 +22,8 @@ def set_num_threads(num: int | None = None) -> int:
     if num is None:
         max_num = num = max_num_threads()
         if max_num > 1 and "OMP_NUM_THREADS" not in os.environ:
-            num = min(max_num, num_free_cpus(max_num))
+            with contextlib.suppress(OSError, IndexError):  # a container may hide some CPUs
+                num = min(max_num, num_free_cpus(max_num))
         if num < max_num:
             print_line(
                 f"Using {num} of {max_num} CPU threads, because other programs are busy; "

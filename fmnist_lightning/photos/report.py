@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ class PhotoReport(Callback):
             print_line(f"Skipped {len(others):,} files that are not images: {names}")
         self._save_sheet()
         if self.folder:
-            print_line(f"Predictions and contact sheets: {os.path.relpath(self.folder)}")
+            print_line(f"Predictions and contact sheets: {self.folder}")
 
     def _write_row(self, *cells: str | Path) -> None:
         if self.folder:

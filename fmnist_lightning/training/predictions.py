@@ -2,7 +2,6 @@
 
 import codecs
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ class PredictionWriter(Callback):
                 name = names[label] if label >= 0 else ""  # a loader may give no labels
                 row = [number, name, names[values.argmax()], *texts]
                 writer.writerow([*row, *files[number : number + 1]])
-        print_line(f"{len(labels):,} predictions written to {os.path.relpath(path)}")
+        print_line(f"{len(labels):,} predictions written to {path}")
 
     def _show(self, image: Tensor, label: int, probabilities: Tensor, names: Any) -> None:
         confidence, predicted = probabilities.max(dim=0)
@@ -72,4 +71,4 @@ class PredictionWriter(Callback):
             figure = plot_prediction(image, probabilities, label, names, title)
             with atomic_write(path) as stream:
                 figure.savefig(stream, format="png")
-            print_line(f"saved to {os.path.relpath(path)}")
+            print_line(f"saved to {path}")

@@ -85,6 +85,15 @@ def test_options_of_a_resume_are_kept_by_the_next_one(fit: Fit, run: Run) -> Non
         assert re.findall(r"epoch +(\d)/4", out) == (["2"] if options else [])
 
 
+def test_callback_that_a_resume_gives_again_is_not_doubled(fit: Fit, run: Run) -> None:
+    stop = ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss")
+    folder = fit("--model.lr_schedule=constant", "--trainer.max_epochs=1", *stop)
+    for epochs in ("2", "3"):
+        code, _, err = run("fit", "--ckpt_path=last", f"--trainer.max_epochs={epochs}", *stop)
+        assert code == 0, err
+    assert len(yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["callbacks"]) == 1
+
+
 def test_early_stop_is_kept_by_a_resume(fit: Fit, run: Run) -> None:
     stop = ("EarlyStopping", "--trainer.callbacks.monitor=val/loss")
     no_gain = ("--trainer.callbacks.min_delta=9", "--trainer.callbacks.patience=1")

@@ -62,6 +62,20 @@ def test_threads_are_those_that_are_free(
     assert next(windows, None) is None  # all are watched, but none after enough are free
 
 
+@pytest.mark.parametrize("percents", [None, [0.0]], ids=["nothing is known", "fewer CPUs"])
+def test_container_that_hides_cpus_stops_nobody(
+    percents: list[float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cpu_percent(interval: float, percpu: bool) -> list[float]:
+        if percents is None:
+            raise PermissionError("/proc/stat")
+        return percents
+
+    monkeypatch.setattr(psutil, "cpu_percent", cpu_percent)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {4, 7}, raising=False)
+    assert threads.set_num_threads() == 2
+
+
 def test_run_records_its_threads_and_a_resumed_run_keeps_them(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
