@@ -23,7 +23,7 @@ from fmnist_lightning.cli.settings import (
 from fmnist_lightning.cli.suggestions import closest, explain
 from fmnist_lightning.data.datamodule import FashionMNISTDataModule
 from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.internals.specs import class_path, to_spec
+from fmnist_lightning.internals.specs import to_spec
 from fmnist_lightning.models.cnn import ArticleCNN
 from fmnist_lightning.runs import runs
 from fmnist_lightning.trainer import as_list
@@ -200,25 +200,13 @@ def parse(parser: LightningArgumentParser, settings: Settings, args: Sequence[st
     """Parses arguments on top of settings; an error names what was meant."""
     text = dump(settings)
     try:
-        return parser.parse_args(["--config", text, *_resolve_callbacks(args)])
+        return parser.parse_args(["--config", text, *args])
     except argparse.ArgumentError as error:
+        # Of several callbacks, the parser finds the classes itself, but has no suggestion.
+        if match := re.search(r'"trainer.callbacks":\s+- Expected a path but (\S+)', str(error)):
+            find_class("trainer.callbacks", match[1])
         names = vars(parser.get_defaults().as_flat())
         raise argparse.ArgumentError(None, explain(str(error), names)) from error
-
-
-def _resolve_callbacks(args: Sequence[str]) -> list[str]:
-    """The arguments with the class paths of callbacks, of which there may be several."""
-    resolved: list[str] = []
-    for arg in args:
-        option, equals, name = arg.partition("=")
-        if not equals and resolved:
-            option, name = resolved[-1], arg
-        is_callback = option.rstrip("+") == "--trainer.callbacks"
-        if is_callback and re.fullmatch(r"[A-Za-z_][\w.]*", name) and name != "null":
-            path = class_path(find_class("trainer.callbacks", name))
-            arg = f"{option}={path}" if equals else path
-        resolved.append(arg)
-    return resolved
 
 
 def check(config: Namespace) -> None:
