@@ -71,8 +71,9 @@ def main(args: list[str] | None = None) -> int:
 
 def describe_error(error: Exception) -> str:
     """What went wrong, in one line."""
-    if isinstance(error, DataError):
-        return str(error)  # lists sources in lines of its own
+    for problem in (error, error.__cause__):  # the parser wraps what a data module raises
+        if isinstance(problem, DataError):
+            return str(problem)  # lists sources or files in lines of their own
     if is_dead_rank_error(error):
         return "a distributed worker exited; see its output"
     text = " ".join(str(error).split())

@@ -15,6 +15,7 @@ import yaml
 from conftest import TINY, Run
 from PIL import Image
 
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 from fmnist_lightning.training.callbacks import format_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -142,6 +143,7 @@ ROWS = re.findall(r"^\| [\w ]+ \| `(--[^`]*)` \|$", section("Change it"), flags=
 def my_images(data_dir: Path) -> None:
     """The folder of images of docs/own-data.md, made by its script."""
     execute(blocks(OWN_DATA, "python")[-1], "docs/own-data.md")
+    Path("shoe_images").rename("my_images")
 
 
 @pytest.mark.slow
@@ -149,7 +151,7 @@ def my_images(data_dir: Path) -> None:
 def test_commands_and_scripts_of_the_own_data_page_agree(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit, test, predict, _ = commands(OWN_DATA)
+    fit, test, predict, export, _ = commands(OWN_DATA)
     limit = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=4")
     code, _, err = run(*fit, *limit)
     assert code == 0, err
@@ -163,14 +165,17 @@ def test_commands_and_scripts_of_the_own_data_page_agree(
     code, out, err = run(*predict)
     assert code == 0, err
     (label, percent) = re.findall(r"^new.jpg  (.+?) ([\d.]+) %", out, re.MULTILINE)[0]
-    in_python, without_pytorch, _ = blocks(OWN_DATA, "python")
+    train, in_python, without_pytorch, _ = blocks(OWN_DATA, "python")
     prediction = execute(in_python, "docs/own-data.md")["prediction"]
     assert prediction.label == label
     assert prediction.confidence == pytest.approx(float(percent) / 100, abs=1e-3)
-    assert run("export", "--ckpt_path", "best.ckpt")[0] == 0
+    assert run(*export)[0] == 0
     probabilities = execute(without_pytorch, "docs/own-data.md")["probabilities"]
     assert probabilities.max() == pytest.approx(prediction.confidence, abs=1e-5)
     assert capsys.readouterr().out.endswith(f"{label}\n")
+    saved = read_checkpoint("best.ckpt")["hyper_parameters"]
+    execute(train.replace("(max_epochs=6)", "(max_epochs=1, limit_train_batches=1)"), "own-data.md")
+    assert read_checkpoint("best.ckpt")["hyper_parameters"] == saved  # the settings of the config
 
 
 @pytest.mark.usefixtures("my_module", "my_images")

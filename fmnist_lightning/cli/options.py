@@ -211,7 +211,8 @@ def parse(parser: LightningArgumentParser, settings: Settings, args: Sequence[st
 
 def check(config: Namespace) -> None:
     """Raises for what would fail late: no data module, no GPU, a metric that does not exist."""
-    if config.data is None:
+    needs_data = "trainer" in config and not config.get("photos")
+    if config.data is None and needs_data:
         raise ValueError(
             "the checkpoint does not say which data module it was trained with: give --data CLASS"
         )

@@ -195,8 +195,8 @@ class FashionMNISTDataModule(InMemoryDataModule):
         other = next((path for pattern in patterns for path in root.glob(pattern)), None)
         if other and not raw_folder(root).exists():
             raise DataError(
-                f"{root} holds other images, such as {other}: use them with --data "
-                f"ImageFolderDataModule --data.data_dir {root}, or choose another folder for "
+                f"{root} holds other images, such as {other}: train on them with --config "
+                "own-images or --data ImageFolderDataModule, or choose another folder for "
                 "Fashion-MNIST with --data.data_dir"
             )
         download(self.data_dir)
@@ -239,9 +239,11 @@ class FashionMNISTDataModule(InMemoryDataModule):
             )
 
 
-def read_test_images(datamodule: LightningDataModule) -> Tensor:
+def read_test_images(datamodule: LightningDataModule | None) -> Tensor:
     """All test images, uint8, shape (N, 28, 28); a line says why there are none."""
     try:
+        if datamodule is None:
+            raise DataError("the checkpoint does not say which data module it was trained with")
         datamodule.prepare_data()
         datamodule.setup("test")
         return torch.cat([to_uint8(batch[0]) for batch in datamodule.test_dataloader()]).cpu()

@@ -30,7 +30,6 @@ SPLITS = {  # and the names that their folders, or the names of IDX files, may h
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "t10k"),
 }
-LAYOUT = "as train/CLASS/IMAGE and test/CLASS/IMAGE, or the decompressed IDX files of a dataset"
 
 
 class ImageFolderDataModule(HashSplitDataModule):
@@ -69,10 +68,8 @@ class ImageFolderDataModule(HashSplitDataModule):
             labels = {label for part in parts if part is not None for label in part.tolist()}
             classes = [str(label) for label in sorted(labels)]
         if len(classes) < 2:
-            raise DataError(
-                f"{describe_folder(self.root)}, and {len(classes)} classes; expected two or more, "
-                f"{LAYOUT}"
-            )
+            found = f"only one class, {classes[0]}" if classes else "no folder train"
+            raise layout_error(self.root, found)
         return classes
 
     @override
@@ -86,8 +83,7 @@ class ImageFolderDataModule(HashSplitDataModule):
         if images is None or labels is None:
             if split == "val":
                 return None
-            found = f"{describe_folder(self.root)}, and no {split} images"
-            raise DataError(f"{found}; expected {LAYOUT}")
+            raise layout_error(self.root, f"no {split} images")
         if images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE) or len(images) != len(labels):
             shapes = f"{tuple(images.shape)} and {tuple(labels.shape)}"
             raise DataError(
@@ -138,12 +134,16 @@ def find_classes(folder: Path) -> dict[str, Path]:
     return {unicodedata.normalize("NFC", path.name): path for path in paths}
 
 
-def describe_folder(root: Path) -> str:
-    """What is in a folder, for an error."""
+def layout_error(root: Path, found: str) -> DataError:
+    """Says what a folder has, and what was expected."""
     if not root.is_dir():
-        return f"there is no folder {root.absolute()}"
+        return DataError(f"there is no folder {root.absolute()}; if it moved, give --data.data_dir")
     names = [f"{path.name}/" if path.is_dir() else path.name for path in sorted(root.iterdir())]
-    return f"{root.absolute()} has {', '.join(names[:8]) or 'nothing'}{', ...' * (len(names) > 8)}"
+    shown = ", ".join(names[:8]) + ", ..." * (len(names) > 8)
+    return DataError(
+        f"{root.absolute()} has {found}, but {shown or 'nothing'}; expected images of two or more "
+        "classes, as train/CLASS/IMAGE and test/CLASS/IMAGE, or IDX files"
+    )
 
 
 def read_image_folder(folder: Path, classes: Sequence[str]) -> tuple[TensorImageDataset, list[str]]:
@@ -160,7 +160,8 @@ def read_image_folder(folder: Path, classes: Sequence[str]) -> tuple[TensorImage
         paths += images
         labels += [classes.index(name)] * len(images)
         others += other_files
-    if names := [path.name for path in others if not path.name.startswith(HIDDEN)]:
+    others = [path for path in others if not path.name.startswith(HIDDEN)]
+    if names := [str(path.relative_to(folder)) for path in others]:
         shown = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
         print_line(f"Left out {len(names):,} files of {folder}, no images of a class: {shown}")
     if not paths:

@@ -37,7 +37,9 @@ class HashSplitDataModule(InMemoryDataModule):
     def __init__(self, val_size: float | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if val_size is not None and not 0 < val_size < 1:
-            raise ValueError(f"val_size must be a fraction, above 0 to below 1, not {val_size}")
+            raise ValueError(
+                f"val_size must be a fraction, above 0 to below 1, such as 0.2, not {val_size}"
+            )
         self.val_size = val_size
         self.loaded_hashes = torch.empty(0, dtype=torch.int64)  # of what other runs trained on
 
@@ -46,6 +48,9 @@ class HashSplitDataModule(InMemoryDataModule):
         self, train: TensorImageDataset, val: TensorImageDataset | None
     ) -> tuple[TensorImageDataset, TensorImageDataset]:
         hashes = find_hashes(train)
+        pairs = set(zip(hashes.tolist(), train.labels.tolist(), strict=True))
+        if num := len(pairs) - len(hashes.unique()):  # type: ignore[no-untyped-call]
+            print_line(f"{num:,} training images are in two classes")
         if val is None:
             is_val = split_hashes(hashes, self.val_size or 0.2, self.split_seed)
             train, val = train.subset(torch.where(~is_val)[0]), train.subset(torch.where(is_val)[0])
@@ -57,8 +62,8 @@ class HashSplitDataModule(InMemoryDataModule):
     def train_dataloader(self) -> Any:
         if missing := find_missing(self.train_dataset.labels, self.classes):
             raise DataError(
-                f"there is no training image of {missing}: add some, remove its folders, or choose "
-                "another --data.split_seed or --data.val_size"
+                f"there is no training image of {missing}: add some, or remove its folders; if all "
+                "of them are for validation, choose another --data.split_seed"
             )
         return super().train_dataloader()
 

@@ -19,6 +19,7 @@ with contextlib.suppress(ImportError):
 MIN_SIZE = 448  # pixels: a large JPEG is decoded at a reduced size of at least this
 # Beginnings of the names of hidden and system files and folders.
 HIDDEN = (".", "@eaDir", "__MACOSX", "$RECYCLE.BIN", "Thumbs.db", "desktop.ini")
+HEIC = (".heic", ".heif")
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
 
 
@@ -43,7 +44,8 @@ def find_images(root: str | Path) -> tuple[list[Path], list[Path]]:
 def _is_image(path: Path) -> bool:
     if not path.is_file():  # such as a pipe, on which reading hangs
         return False
-    if Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN:
+    suffix = path.suffix.lower()
+    if suffix in HEIC or Image.registered_extensions().get(suffix) in Image.OPEN:
         return True
     try:
         with Image.open(path):  # reads the first bytes
@@ -73,6 +75,8 @@ def load_image(source: ImageLike) -> Image.Image:
         reason = "no such file"
     except Exception as error:  # a decoder may raise anything for a damaged file
         reason = f"can't be read: {error}"
+        if Path(name).suffix.lower() in HEIC and HEIC[0] not in Image.registered_extensions():
+            reason += "; for photos of phones, pip install pillow-heif"
     raise ImageError(f"{name}: {reason}")
 
 

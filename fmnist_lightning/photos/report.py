@@ -14,6 +14,7 @@ from typing_extensions import override
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.photos.dataset import Photo, PhotoDataset, label_from_folder
 from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, PhotoClassifier, is_for_photos
+from fmnist_lightning.photos.preprocessing import is_fashion_mnist
 from fmnist_lightning.runs import runs
 
 SHEET_SIZE = 40  # photos on a contact sheet
@@ -33,6 +34,7 @@ class PhotoReport(Callback):
         self.cells: list[tuple[Tensor, str]] = []  # images and captions of the next sheet
         self.num_sheets = 0
         self.num_skipped = 0
+        self.num_unlabeled = 0  # photos whose folder is not named after a class
         self.counts: dict[str, list[int]] = {}  # by label: correct predictions, photos
 
     @override
@@ -69,7 +71,10 @@ class PhotoReport(Callback):
                 counts[0] += prediction == label
                 counts[1] += 1
                 lines[1:1] = [] if prediction == label else [f"mistake: label {label}"]
-            self.cells.append((cell_image(photo), "\n".join(lines)))
+            self.num_unlabeled += label is None
+            self.cells.append(
+                (cell_image(photo, 1 + is_fashion_mnist(self.classes)), "\n".join(lines))
+            )
             if len(self.cells) == SHEET_SIZE:
                 self._save_sheet()
 
@@ -77,6 +82,8 @@ class PhotoReport(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.counts:
             print_line(format_accuracy(self.counts))
+            if self.num_unlabeled:
+                print_line(f"{self.num_unlabeled:,} photos are in folders of other names")
         if others := self.photos.other_files:
             names = ", ".join(map(printable, others[:3])) + ", ..." * (len(others) > 3)
             print_line(f"Skipped {len(others):,} files that are not images: {names}")
@@ -102,12 +109,13 @@ class PhotoReport(Callback):
         self.cells = []
 
 
-def cell_image(photo: Photo) -> Tensor:
-    """What the networks see of a photo, side by side, uint8, shape (224, 448, 3)."""
+def cell_image(photo: Photo, num_networks: int) -> Tensor:
+    """What each network sees of a photo, side by side, uint8, shape (224, 224 or 448, 3)."""
     views, crops = photo.preprocessed
     view = views[len(views) // 2].repeat_interleave(8, 0).repeat_interleave(8, 1)
     view = view[..., None].expand(-1, -1, 3)
-    return torch.cat([*crops, view, view][:2], dim=1).cpu()  # a dataset image has no crop
+    # An image of the dataset has no crop.
+    return torch.cat([*crops, view, view][:num_networks], dim=1).cpu()
 
 
 def format_accuracy(counts: Mapping[str, Sequence[int]]) -> str:

@@ -86,6 +86,12 @@ class RunCheckpoint(ModelCheckpoint):
         trainer.save_checkpoint(self.last_path, weights_only=False)
 
     @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if not self.best_model_path:
+            print_line(f"Without a validation, {BEST} is not of this run; use {self.last_path}")
+
+    @override
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["run"] = self.run_name  # by which a copy of the file finds its folder
         checkpoint["data"] = self._data_spec(trainer)

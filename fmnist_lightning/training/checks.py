@@ -12,7 +12,8 @@ from fmnist_lightning.internals.specs import find_difference
 
 def check_classes(module: Any) -> None:
     """Raises ValueError for data whose classes have other names, or stand in another order."""
-    data = module.trainer.datamodule
+    loader = module.trainer.train_dataloader  # None before training
+    data = module.trainer.datamodule or getattr(loader, "dataset", None)
     names = tuple(getattr(data, "classes", module.classes))
     if names != module.classes and not isinstance(data, InMemoryDataModule):  # matches them itself
         raise ValueError(

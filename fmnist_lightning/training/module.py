@@ -231,6 +231,10 @@ class FashionClassifier(LightningModule):
         check_classes(self)
 
     @override
+    def on_train_start(self) -> None:
+        check_classes(self)  # of data loaders
+
+    @override
     def on_fit_start(self) -> None:
         """Loads the weights that a pretrained network starts from, downloaded by local rank 0."""
         load = getattr(self.network, "load_pretrained", lambda: None)

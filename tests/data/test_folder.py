@@ -98,7 +98,7 @@ def test_every_image_counts_and_other_files_are_named(capsys: pytest.CaptureFixt
     assert data.classes == list(CLASSES)
     data.setup("fit")
     assert len(data.train_dataset) + len(data.val_dataset) == 65
-    expected = "Left out 3 files of my_images/train, no images of a class: loose.png, labels.csv, "
+    expected = "Left out 3 files of my_images/train, no images of a class: loose.png, dark/"
     assert expected in capsys.readouterr().out
 
 
@@ -125,13 +125,13 @@ def test_other_layouts_are_described(tmp_path: Path) -> None:
         return str(caught.value)
 
     assert f"there is no folder {tmp_path}/nowhere" in message("nowhere")
-    expected = "my_images/train has dark/, light/, mixed/, and no train images; expected as train/"
+    expected = "my_images/train has no train images, but dark/, light/, mixed/; expected images of "
     assert expected in message("my_images/train")
     Path("deep/train").mkdir(parents=True)
     shutil.copytree("my_images/train", "deep/train/all")
-    assert "deep has train/, and 1 classes; expected two or more, as train/" in message("deep")
+    assert "deep has only one class, all, but train/; expected images of two or" in message("deep")
     shutil.rmtree("my_images/test")
-    assert "my_images has train/, and no test images; expected" in message("my_images", "test")
+    assert "my_images has no test images, but train/; expected" in message("my_images", "test")
     Path("my_images/train/empty").mkdir()
     assert "there is no training image of empty: add some" in message("my_images")
     Path("my_images/train/empty").rmdir()
@@ -277,7 +277,7 @@ def test_data_dir_may_be_a_path_and_a_data_module_serve_two_networks() -> None:
 def test_folder_of_own_images_is_not_filled_with_fashion_mnist(refused: Callable[..., str]) -> None:
     message = refused("fit", "--data.data_dir", "my_images")
     assert "my_images holds other images, such as my_images/t" in message
-    assert "use them with --data ImageFolderDataModule" in message
+    assert "train on them with --config own-images or --data ImageFolderDataModule, or " in message
     Path("my_images/train").rename("flat")
     assert "flat holds other images, such as flat/" in refused("fit", "--data.data_dir=flat")
 
