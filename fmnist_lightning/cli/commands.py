@@ -64,9 +64,8 @@ def run(args: Sequence[str]) -> int:
     config.num_threads = set_num_threads(config.num_threads)  # the config of a run has it
     if (seed := config.seed_everything) is not False:
         config.seed_everything = seed_everything(None if seed is True else seed, workers=True)
-    if callbacks := as_list(config.get("trainer.callbacks")):  # a resumed run may have them already
-        unique = [each for n, each in enumerate(callbacks) if each not in callbacks[:n]]
-        config["trainer.callbacks"] = unique
+    if used := as_list(config.get("trainer.callbacks")):  # a resumed run may have them already
+        config["trainer.callbacks"] = [one for num, one in enumerate(used) if one not in used[:num]]
     objects = parser.instantiate_classes(config)
     objects.trust = early.trust
     if command == "fit":
