@@ -14,6 +14,7 @@ import torch
 from comparing import assert_same_run
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import BackboneFinetuning, BaseFinetuning
+from processes import wait_for_next_second
 from samples import tiny_data
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -167,6 +168,7 @@ def test_resume_trains_the_weights_that_callbacks_had_not_frozen(
     fit(run_dir=uninterrupted)
     last = fit(Interruption(), run_dir=interrupted)
     assert read_checkpoint(last)["global_step"] == 20
+    wait_for_next_second()
     fit(run_dir=interrupted, ckpt_path=last)
     assert_same_run(uninterrupted, interrupted)
 
@@ -199,6 +201,7 @@ def test_interrupted_script_says_how_to_go_on(
             capsys.readouterr().out,
         )
         trainer.callbacks.remove(callbacks[0])  # type: ignore[attr-defined]
+        wait_for_next_second()
         trainer.fit(classifier, datamodule=data, ckpt_path=path)  # the same, as in a notebook
     assert_same_run(*folders)
 
@@ -247,6 +250,7 @@ def test_resume_of_a_subclass_on_own_images_is_bit_identical() -> None:
 
     uninterrupted = fit()
     interrupted = fit(callbacks=Interruption())
+    wait_for_next_second()
     assert fit(interrupted / "checkpoints" / "last.ckpt", run_dir=interrupted) == interrupted
     assert_same_run(uninterrupted, interrupted)
 
