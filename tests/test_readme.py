@@ -174,7 +174,9 @@ def test_commands_and_scripts_of_the_own_data_page_agree(
     assert probabilities.max() == pytest.approx(prediction.confidence, abs=1e-5)
     assert capsys.readouterr().out.endswith(f"{label}\n")
     saved = read_checkpoint("best.ckpt")["hyper_parameters"]
-    execute(train.replace("(max_epochs=6)", "(max_epochs=1, limit_train_batches=1)"), "own-data.md")
+    execute(
+        train.replace("(max_epochs=12)", "(max_epochs=1, limit_train_batches=1)"), "own-data.md"
+    )
     assert read_checkpoint("best.ckpt")["hyper_parameters"] == saved  # the settings of the config
 
 

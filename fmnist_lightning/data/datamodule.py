@@ -1,7 +1,6 @@
 """The LightningDataModule: files to tensors, split, loaders."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -186,19 +185,7 @@ class FashionMNISTDataModule(InMemoryDataModule):
 
     @override
     def prepare_data(self) -> None:
-        """Downloads missing files, in one process per machine.
-
-        Raises DataError for a folder that holds other images.
-        """
-        root = Path(self.data_dir).expanduser()
-        patterns = ("*-ubyte", "*/*.jp*g", "*/*.JP*G", "*/*.png", "[Tt]rain*/*/*")
-        other = next((path for pattern in patterns for path in root.glob(pattern)), None)
-        if other and not raw_folder(root).exists():
-            raise DataError(
-                f"{root} holds other images, such as {other}: train on them with --config "
-                "own-images or --data ImageFolderDataModule, or choose another folder for "
-                "Fashion-MNIST with --data.data_dir"
-            )
+        """Downloads missing files, in one process per machine."""
         download(self.data_dir)
 
     @override

@@ -69,12 +69,13 @@ def download(data_dir: str | Path) -> Path:
         The folder of the files.
 
     Raises:
-        DataError: If a file has other content, no source has a valid copy, or the folder can't be
-            read or written to.
+        DataError: If a file has other content, no source has a valid copy, or the folder holds
+            other images, or can't be read or written to.
     """
     raw = raw_folder(data_dir)
     try:
         if _find_missing(raw):
+            _refuse_other_images(Path(data_dir).expanduser())
             raw.mkdir(parents=True, exist_ok=True)
             with contextlib.ExitStack() as stack:
                 with contextlib.suppress(OSError):  # the lock only saves downloading twice
@@ -84,6 +85,18 @@ def download(data_dir: str | Path) -> Path:
         remedy = "choose another folder with --data.data_dir"
         raise DataError(f"cannot read or write the dataset in {raw}: {error}; {remedy}") from error
     return raw
+
+
+def _refuse_other_images(folder: Path) -> None:
+    """Raises DataError for a folder of own images, which Fashion-MNIST should not be added to."""
+    patterns = ("*/*.jp*g", "*/*.JP*G", "*/*.png", "[Tt]rain*/*/*")
+    classes = {str(path.parent) for pattern in patterns for path in folder.glob(pattern)}
+    if len(classes) > 1 or list(folder.glob("*-ubyte")):
+        raise DataError(
+            f"{folder} holds other images {sorted(classes)[:2]}: train on them with --config "
+            "own-images or --data ImageFolderDataModule, or choose another folder for "
+            "Fashion-MNIST with --data.data_dir"
+        )
 
 
 def _find_missing(raw: Path) -> list[str]:

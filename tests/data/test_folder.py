@@ -276,10 +276,10 @@ def test_data_dir_may_be_a_path_and_a_data_module_serve_two_networks() -> None:
 @pytest.mark.usefixtures("images")
 def test_folder_of_own_images_is_not_filled_with_fashion_mnist(refused: Callable[..., str]) -> None:
     message = refused("fit", "--data.data_dir", "my_images")
-    assert "my_images holds other images, such as my_images/t" in message
+    assert "my_images holds other images ['my_images/t" in message
     assert "train on them with --config own-images or --data ImageFolderDataModule, or " in message
     Path("my_images/train").rename("flat")
-    assert "flat holds other images, such as flat/" in refused("fit", "--data.data_dir=flat")
+    assert "flat holds other images ['flat/dark'" in refused("fit", "--data.data_dir=flat")
 
 
 def idx(content: Tensor) -> bytes:
