@@ -127,7 +127,7 @@ def test_teacher_with_other_validation_images_is_refused(
 ) -> None:
     for name, saved, value in (("split_seed", 0, 1), ("val_size", 120, 110)):
         message = refused("fit", *DISTILL, *TINY, f"--data.{name}", str(value))
-        assert f"the checkpoint was trained with {name} {saved}, not {value}" in message
+        assert f"the network was trained with {name} {saved}, not {value}" in message
         assert "images it was trained on would count as validation images" in message
     fit(*DISTILL, "--data.train_size", "240")  # of the same validation images
 

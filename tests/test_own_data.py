@@ -14,7 +14,7 @@ from conftest import Run
 from lightning.pytorch import LightningDataModule, seed_everything
 from samples import Recorder
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from fmnist_lightning import (
     MLP,
@@ -27,7 +27,7 @@ from fmnist_lightning import (
 MODULE = """
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 class ThreeClasses(LightningDataModule):
     classes = ("top", "shoe", "bag")
@@ -115,6 +115,15 @@ def loader(images: Tensor, labels: Tensor | None = None) -> DataLoader[Any]:
     return DataLoader(TensorDataset(images, labels), batch_size=16)
 
 
+class ClassesDataset(Subset[Any]):
+    """A dataset with class names, as those of torchvision."""
+
+    classes = ("c", "b", "a")
+
+    def __init__(self, dataset: Any) -> None:
+        super().__init__(dataset, range(len(dataset)))
+
+
 def losses(loader: DataLoader[Any]) -> list[float]:
     """Of the steps of an epoch, with all that ``create_trainer`` adds."""
     seed_everything(0)
@@ -184,6 +193,7 @@ def test_float_images_are_predicted_and_shown(shape: tuple[int, ...], run: Run) 
     assert "test image 1: predicted " in out
 
 
+@pytest.mark.filterwarnings("ignore:.*pin_memory")
 def test_classes_of_data_and_module_must_agree_in_scripts() -> None:
     dataset = loader(torch.zeros(16, 28, 28)).dataset
     data = LightningDataModule.from_datasets(dataset, dataset, num_workers=0)
@@ -191,6 +201,15 @@ def test_classes_of_data_and_module_must_agree_in_scripts() -> None:
     trainer = create_trainer(max_epochs=1, logger=False)
     with pytest.raises(ValueError, match=r"has the classes a, b, c, and the network has T-shirt"):
         trainer.fit(FashionClassifier(), datamodule=data)
+    names = DataLoader(ClassesDataset(dataset), batch_size=8)
+    for loaders in ((names, names), (loader(torch.zeros(16, 28, 28)), names)):
+        trainer = create_trainer(max_epochs=1, logger=False)
+        with pytest.raises(
+            ValueError, match=r"has the classes c, b, a, and the network has a, b, c"
+        ):
+            trainer.fit(FashionClassifier(MLP, classes=("a", "b", "c")), *loaders)
+    with pytest.raises(ValueError, match=r"has the classes c, b, a, and the network has a, b, c"):
+        create_trainer(logger=False).test(FashionClassifier(MLP, classes=("a", "b", "c")), names)
 
 
 @pytest.mark.parametrize(

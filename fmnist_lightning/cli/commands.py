@@ -213,7 +213,7 @@ def predict(args: Namespace, checkpoint: Checkpoint) -> int:
         from fmnist_lightning.photos.report import PhotoReport
 
         photos = PhotoDataset(args.photos, classifier.classes)
-        report = PhotoReport(photos, run_dir, classifier.classes)
+        report = PhotoReport(photos, run_dir)
         trainer.callbacks.append(report)  # type: ignore[attr-defined]
         trainer.predict(PhotoClassifier(classifier), photo_loader(photos), return_predictions=False)
     if report.num_skipped:

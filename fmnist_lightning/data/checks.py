@@ -8,22 +8,19 @@ from torch import Tensor
 from fmnist_lightning.data.dataset import IMAGE_SIZE as SIZE
 
 
-def to_uint8(images: Tensor, is_first: bool = True) -> Tensor:
+def to_uint8(images: Tensor) -> Tensor:
     """Images as uint8, shape (N, 28, 28).
 
     Those of torchvision's ``ToTensor``, floats from 0 to 1, shape (N, 1, 28, 28), are converted.
-    Raises ValueError for the first images of another kind, and for floats out of range.
+    Raises ValueError for images of another kind.
     """
     is_float = images.is_floating_point()
-    if is_float or is_first:
-        is_known = (
-            0 <= images.min() <= images.max() <= 1 if is_float else images.dtype == torch.uint8
+    is_known = 0 <= images.min() <= images.max() <= 1 if is_float else images.dtype == torch.uint8
+    if not is_known or images.shape[1:] not in ((SIZE, SIZE), (1, SIZE, SIZE)):
+        raise ValueError(
+            "images must be uint8, or float from 0 to 1 without normalization, shape (N, 28, 28) "
+            f"or (N, 1, 28, 28); a batch has {describe(images)}"
         )
-        if not is_known or images.shape[1:] not in ((SIZE, SIZE), (1, SIZE, SIZE)):
-            raise ValueError(
-                "images must be uint8, or float from 0 to 1 without normalization, shape "
-                f"(N, 28, 28) or (N, 1, 28, 28); a batch has {describe(images)}"
-            )
     if images.dim() == 4:
         images = images.squeeze(1)
     return (images * 255).round().to(torch.uint8) if is_float else images

@@ -89,6 +89,8 @@ class InMemoryDataModule(LightningDataModule):
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training images, shuffled in an order that depends only on seed and epoch."""
+        module = getattr(self.trainer, "lightning_module", None)
+        getattr(module, "trained_on", []).append(self.state_dict())
         return self._loader("train", self.train_dataset, self.batch_size)
 
     @override
@@ -134,10 +136,13 @@ class InMemoryDataModule(LightningDataModule):
         dataset = TensorImageDataset(dataset.images, labels)
         if self.trainer:
             dataset = dataset.to(self.trainer.strategy.root_device)
+        dataset.classes = self.class_names
         if batch_size is None:
             batch_size = 250 if dataset.images.device.type == "cpu" else 1_000
         world_size = getattr(self.trainer, "world_size", 1)
         rank = getattr(self.trainer, "global_rank", 0)
+        if len(dataset) < world_size:
+            raise ValueError(f"{len(dataset)} {split} images are fewer than {world_size} devices")
         batch_size = max(1, batch_size // world_size)
         seed, shuffle = global_seed() or 0, split == "train"
         sampler = DistributedBatchSampler(dataset, batch_size, shuffle, seed, world_size, rank)
@@ -214,14 +219,15 @@ class FashionMNISTDataModule(InMemoryDataModule):
 
     @override
     def exclude_trained(self, state: dict[str, Any]) -> None:
-        if "train_size" in state:  # another one changes no validation image
+        # Another train_size changes no validation image.
+        if "train_size" in state and hasattr(self, "val_dataset"):
             self._compare_split(state, {"split_seed": self.split_seed, "val_size": self.val_size})
 
     def _compare_split(self, saved_split: dict[str, Any], split: dict[str, Any]) -> None:
         if difference := find_difference(split, saved_split):
             name, current, saved = difference
             raise ValueError(
-                f"the checkpoint was trained with {name} {saved}, not {current}: images it was "
+                f"the network was trained with {name} {saved}, not {current}: images it was "
                 "trained on would count as validation images"
             )
 

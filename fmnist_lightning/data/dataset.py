@@ -1,7 +1,7 @@
 """Fashion-MNIST in memory: images and labels, split, batches of indices. Plain PyTorch."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -30,6 +30,8 @@ class TensorImageDataset(Dataset[Batch]):
     Raises:
         ValueError: If a tensor has another type or shape.
     """
+
+    classes: Sequence[str]  # the names of the labels; a loader of a data module sets them
 
     def __init__(self, images: Tensor, labels: Tensor, hashes: Tensor | None = None) -> None:
         types = (images.dtype, images.dim(), labels.dtype)

@@ -76,11 +76,12 @@ class ImageFolderDataModule(HashSplitDataModule):
     def read(self, split: str) -> TensorImageDataset | None:
         if folder := find_folder(self.root, split):
             dataset, files = read_image_folder(folder, self.classes)
-            self.test_files = files if split == "test" else self.test_files
+            if split == "test":
+                self.test_files = files
             return dataset
         images = self._read_idx(split, "images?idx3", read_image_file)
         labels = self._read_idx(split, "labels?idx1", read_label_file)
-        if images is None or labels is None:
+        if images is None or labels is None or find_folder(self.root, "train"):
             if split == "val":
                 return None
             raise layout_error(self.root, f"no {split} images")
@@ -95,8 +96,8 @@ class ImageFolderDataModule(HashSplitDataModule):
 
     def _read_idx(self, split: str, kind: str, reader: Callable[[str], Tensor]) -> Tensor | None:
         """The content of an IDX file; None if there is none."""
-        names = [f"{name}-{kind}-ubyte" for name in SPLITS[split]]
-        paths = [path for name in names for path in self.root.glob(f"*{name}")]
+        names = SPLITS[split]
+        paths = [path for name in names for path in self.root.glob(f"*{name}-{kind}-ubyte")]
         paths = [path for path in paths if path.is_file() and not path.name.startswith(HIDDEN)]
         if len(paths) > 1:
             raise DataError(f"{self.root} has {len(paths)} {split} files of {kind}; expected one")
@@ -131,7 +132,10 @@ def find_classes(folder: Path) -> dict[str, Path]:
             raise DataError(f"{path} is a link to a folder above; remove it")
         if path.name.encode(errors="ignore").decode() != path.name:
             raise DataError(f"the name of the folder {str(path)!r} is not UTF-8; rename it")
-    return {unicodedata.normalize("NFC", path.name): path for path in paths}
+    classes = {unicodedata.normalize("NFC", path.name): path for path in paths}
+    if len(classes) < len(paths):
+        raise DataError(f"{folder} has two folders whose names look the same; rename one")
+    return classes
 
 
 def layout_error(root: Path, found: str) -> DataError:

@@ -41,7 +41,11 @@ class HashSplitDataModule(InMemoryDataModule):
                 f"val_size must be a fraction, above 0 to below 1, such as 0.2, not {val_size}"
             )
         self.val_size = val_size
+
+    @override
+    def setup(self, stage: str) -> None:
         self.loaded_hashes = torch.empty(0, dtype=torch.int64)  # of what other runs trained on
+        super().setup(stage)
 
     @override
     def split(
@@ -72,18 +76,19 @@ class HashSplitDataModule(InMemoryDataModule):
         """The validation images, without those that the network was trained on."""
         is_trained = torch.isin(find_hashes(self.val_dataset), self.trained_hashes)
         if num := int(is_trained.sum()):
-            print_line(f"Left out {num:,} validation images that are training images too")
-            self.val_dataset = self.val_dataset.subset(torch.where(~is_trained)[0])
-        if not len(self.val_dataset):
+            total = len(is_trained)
+            print_line(f"Left out {num:,} of {total:,} validation images: trained on before")
+        if is_trained.all():
             raise DataError("there are no validation images: add some, or raise --data.val_size")
-        return super().val_dataloader()
+        val = self.val_dataset.subset(torch.where(~is_trained)[0])
+        return self._loader("val", val, self.eval_batch_size)
 
     @override
     def test_dataloader(self) -> Any:
         """The test images; a line says how many of them the network was trained on."""
         is_trained = torch.isin(find_hashes(self.test_dataset), self.trained_hashes)
         if num := int(is_trained.sum()):
-            print_line(f"{num:,} of the test images are training images too")
+            print_line(f"The network was trained on {num:,} of {len(is_trained):,} test images")
         return super().test_dataloader()
 
     predict_dataloader = test_dataloader
@@ -103,6 +108,8 @@ class HashSplitDataModule(InMemoryDataModule):
     @override
     def state_dict(self) -> dict[str, Any]:
         """The hashes and labels of the training images, for the checkpoint."""
+        if not hasattr(self, "train_dataset"):
+            return {"trained_hashes": self.loaded_hashes}
         train = self.train_dataset
         return {
             "train_hashes": find_hashes(train),
@@ -114,7 +121,8 @@ class HashSplitDataModule(InMemoryDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ValueError for a run that is resumed with other training images."""
         self.exclude_trained(state_dict)
-        if self.trainer is None or self.trainer.state.fn != "fit":
+        is_resumed = self.trainer is not None and self.trainer.state.fn == "fit"
+        if not is_resumed or "train_hashes" not in state_dict:
             return
         now, before = (
             Counter(

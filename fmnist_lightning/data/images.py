@@ -63,7 +63,13 @@ def load_image(source: ImageLike) -> Image.Image:
     if isinstance(source, Tensor):
         source = source.cpu().numpy()
     if isinstance(source, np.ndarray):
-        source = _image_from_array(source)
+        is_image = source.dtype == np.uint8 and source.ndim in (2, 3)
+        if not is_image or source.shape[2:] not in ((), (3,), (4,)):
+            raise ImageError(
+                "an image must be uint8, shape (H, W), (H, W, 3) or (H, W, 4), "
+                f"not {source.dtype}, shape {source.shape}"
+            )
+        source = Image.fromarray(source)
     name = "image" if isinstance(source, Image.Image) else os.fspath(source)
     try:
         if isinstance(source, Image.Image):
@@ -84,15 +90,6 @@ def resize_to_grayscale(image: Image.Image) -> Tensor:
     """An image as networks see it, uint8, shape (28, 28): grayscale (ITU-R 601), stretched."""
     small = image.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(small))
-
-
-def _image_from_array(array: np.ndarray[Any, Any]) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim < 2 or array.shape[2:] not in ((), (3,), (4,)):
-        raise ImageError(
-            "an image must be uint8, shape (H, W), (H, W, 3) or (H, W, 4), "
-            f"not {array.dtype}, shape {array.shape}"
-        )
-    return Image.fromarray(array)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

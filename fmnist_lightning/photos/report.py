@@ -26,11 +26,11 @@ class PhotoReport(Callback):
     Files are written as predictions come, so that memory does not grow with the number of photos.
     """
 
-    def __init__(self, photos: PhotoDataset, run_dir: Path | None, classes: Sequence[str]) -> None:
+    def __init__(self, photos: PhotoDataset, run_dir: Path | None) -> None:
         self.photos = photos
         self.run_dir = run_dir
         self.folder: Path | None = None  # a dry run writes nothing
-        self.classes = classes
+        self.classes = photos.classes
         self.cells: list[tuple[Tensor, str]] = []  # images and captions of the next sheet
         self.num_sheets = 0
         self.num_skipped = 0

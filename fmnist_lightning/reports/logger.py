@@ -35,6 +35,8 @@ class RunTensorBoardLogger(TensorBoardLogger):
 
 def prepare_loggers(logger: Any, run_dir: Path) -> Any:
     """Loggers, by default TensorBoard, which go on with the log of a run that is resumed."""
+    if isinstance(logger, RunTensorBoardLogger):
+        return logger
     last = run_dir / runs.CHECKPOINTS / runs.LAST
     resumed = read_checkpoint(last) if last.is_file() else {}
     if logger is None or logger is True:

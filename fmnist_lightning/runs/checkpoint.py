@@ -104,9 +104,12 @@ def load_weights(
         raise ValueError(f"the weights of {path} do not fit the network: {detail}") from error
     if (name := find_non_finite(checkpoint["state_dict"])) is not None:
         raise ValueError(f"the weights {name} of {path} are not finite: training failed")
-    states = [state for state in checkpoint.values() if isinstance(state, dict)]
     keys = {"train_size", "trained_hashes"}  # of the states of data modules
-    classifier.trained_on = [state for state in states if keys & state.keys()]
+    classifier.trained_on = [
+        state
+        for name, state in checkpoint.items()
+        if name != "datamodule_hyper_parameters" and isinstance(state, dict) and keys & state.keys()
+    ]
 
 
 class Checkpoint(NamedTuple):

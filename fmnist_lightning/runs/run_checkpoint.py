@@ -120,7 +120,8 @@ class RunCheckpoint(ModelCheckpoint):
     def on_exception(self, trainer: Trainer, pl_module: object, exception: BaseException) -> None:
         """Says how to resume a run that a signal ends, or another rank that died."""
         is_signal = isinstance(exception, KeyboardInterrupt) or signal_exit_code()
-        step = trainer.global_step if trainer.is_global_zero else 0  # others know no run folder
+        is_fit = trainer.is_global_zero and trainer.state.fn == "fit"  # others know no run folder
+        step = trainer.global_step if is_fit else 0
         if step and (is_signal or is_dead_rank_error(exception)):
             how = f'trainer.fit(..., ckpt_path="{self.last_path}")'
             if self.config:  # on the command line

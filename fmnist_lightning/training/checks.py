@@ -7,37 +7,32 @@ from torch import Tensor
 
 from fmnist_lightning.data.checks import check_labels, describe, to_uint8
 from fmnist_lightning.data.datamodule import InMemoryDataModule
-from fmnist_lightning.internals.specs import find_difference
 
 
 def check_classes(module: Any) -> None:
     """Raises ValueError for data whose classes have other names, or stand in another order."""
-    loader = module.trainer.train_dataloader  # None before training
-    data = module.trainer.datamodule or getattr(loader, "dataset", None)
-    names = tuple(getattr(data, "classes", module.classes))
-    if names != module.classes and not isinstance(data, InMemoryDataModule):  # matches them itself
-        raise ValueError(
-            f"the data has the classes {', '.join(names)}, and the network has "
-            f"{', '.join(module.classes)}: they must be the same, in the same order; in a script, "
-            "give FashionClassifier(classes=data.classes)"
-        )
+    trainer = module.trainer
+    sources = []
+    for loader in (trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders):
+        dataset = getattr(loader, "dataset", None)
+        sources += [dataset, getattr(dataset, "dataset", None)]  # of a Subset
+    if hasattr(trainer.datamodule, "classes") and not isinstance(
+        trainer.datamodule, InMemoryDataModule
+    ):
+        sources = [trainer.datamodule]
+    for source in sources:
+        names = tuple(getattr(source, "classes", module.classes))
+        if names != module.classes:
+            raise ValueError(
+                f"the data has the classes {', '.join(names)}, and the network has "
+                f"{', '.join(module.classes)}: they must be the same, in the same order; in a "
+                "script, give FashionClassifier(classes=data.classes)"
+            )
     made_for = getattr(module.augmentation, "classes", module.classes)
     if made_for != module.classes:
         raise ValueError(
             f"{type(module.augmentation).__name__} is for the classes {', '.join(made_for)}, not "
             f"{', '.join(module.classes)}; for photos in own classes, use --config own-images"
-        )
-
-
-def check_settings(module: Any, checkpoint: dict[str, Any]) -> None:
-    """Raises ValueError for a run that is resumed with other settings than it began with."""
-    if module._trainer is None or module.trainer.state.fn != "fit":
-        return
-    if difference := find_difference(checkpoint["hyper_parameters"], dict(module.hparams)):
-        name, saved, current = difference
-        raise ValueError(
-            f"the run was trained with {name} {saved}, not {current}; resume it with the same "
-            "settings"
         )
 
 
@@ -54,7 +49,7 @@ def unpack(batch: Any, num_classes: int, is_first: bool) -> tuple[Tensor, Tensor
         if labels.dtype != torch.int64 or labels.dim() != 1:
             raise ValueError(f"labels must be int64, shape (N,); a batch has {describe(labels)}")
         check_labels(labels, num_classes)
-    return to_uint8(batch[0], is_first), batch[1]
+    return to_uint8(batch[0]), batch[1]
 
 
 def check_logits(logits: Tensor, num_images: int, num_classes: int) -> Tensor:

@@ -14,14 +14,9 @@ from typing_extensions import override
 from fmnist_lightning.data.augmentation import tta_views
 from fmnist_lightning.data.checks import to_uint8
 from fmnist_lightning.data.dataset import CLASSES, Batch
-from fmnist_lightning.internals.specs import resolve
+from fmnist_lightning.internals.specs import find_difference, resolve
 from fmnist_lightning.models.cnn import ArticleCNN
-from fmnist_lightning.training.checks import (
-    check_classes,
-    check_logits,
-    check_settings,
-    unpack,
-)
+from fmnist_lightning.training.checks import check_classes, check_logits, unpack
 from fmnist_lightning.training.lr_schedule import one_cycle
 from fmnist_lightning.training.metrics import ClassificationMetrics, cross_entropy
 
@@ -73,8 +68,9 @@ class FashionClassifier(LightningModule):
             raise ValueError(f"warmup_fraction must be 0 to below 1, not {warmup_fraction}")
         if lr_schedule not in ("constant", "one_cycle"):
             raise ValueError(f"lr_schedule must be constant or one_cycle, not {lr_schedule}")
-        if len(set(classes)) < len(classes):
-            raise ValueError(f"two classes have the same name: {', '.join(map(str, classes))}")
+        self.classes = tuple(map(str, classes))
+        if len(set(self.classes)) < len(classes):
+            raise ValueError(f"two classes have the same name: {', '.join(self.classes)}")
         # `resolve` returns what builds each of them, and the same as plain data for the checkpoint.
         # A textbook module would only call `save_hyperparameters()`.
         build_network, network_spec = resolve(network, num_classes=len(classes))
@@ -90,11 +86,10 @@ class FashionClassifier(LightningModule):
                 "lr_schedule": lr_schedule,
                 "warmup_fraction": warmup_fraction,
                 "channels_last": channels_last,
-                "classes": list(map(str, classes)),
+                "classes": list(self.classes),
             }
         )
-        self.classes = tuple(map(str, classes))
-        self.trained_on: list[dict[str, Any]] = []  # states of the data modules of loaded weights
+        self.trained_on: list[dict[str, Any]] = []  # states of the data modules of all fits
         self.network: nn.Module = build_network()
         if channels_last:
             self.network.to(memory_format=torch.channels_last)
@@ -227,12 +222,10 @@ class FashionClassifier(LightningModule):
         return {name: float(value) for name, value in values.items()}
 
     @override
-    def setup(self, stage: str) -> None:
+    def on_train_start(self) -> None:
         check_classes(self)
 
-    @override
-    def on_train_start(self) -> None:
-        check_classes(self)  # of data loaders
+    on_validation_start = on_test_start = on_train_start
 
     @override
     def on_fit_start(self) -> None:
@@ -245,7 +238,15 @@ class FashionClassifier(LightningModule):
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        check_settings(self, checkpoint)
+        """Refuses to resume a run with other settings than it began with."""
+        if self._trainer is None or self.trainer.state.fn != "fit":
+            return
+        if difference := find_difference(checkpoint["hyper_parameters"], dict(self.hparams)):
+            name, saved, current = difference
+            raise ValueError(
+                f"the run was trained with {name} {saved}, not {current}; resume it with the same "
+                "settings"
+            )
 
     @property
     def backbone(self) -> nn.Module:

@@ -129,3 +129,10 @@ def test_checkpoint_of_another_split_is_refused() -> None:
     FashionMNISTDataModule(split_seed=1, batch_size=7, data_dir="x").load_state_dict(state)
     with pytest.raises(ValueError, match="split_seed 1, not 2"):
         FashionMNISTDataModule(split_seed=2).load_state_dict(state)
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_fewer_images_than_devices_are_refused() -> None:
+    data = make(world=(0, 50), val_size=20)
+    with pytest.raises(ValueError, match="20 val images are fewer than 50 devices"):
+        data.val_dataloader()

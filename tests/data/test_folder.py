@@ -141,6 +141,10 @@ def test_other_layouts_are_described(tmp_path: Path) -> None:
     Path(os.fsdecode(b"my_images/train/caf\xe9")).unlink()
     Path(os.fsdecode(b"my_images/train/caf\xe9")).mkdir()
     assert "is not UTF-8; rename it" in message("my_images")
+    Path(os.fsdecode(b"my_images/train/caf\xe9")).rmdir()
+    for name in ("caf\u00e9", "cafe\u0301"):  # as Linux and macOS write it
+        Path("my_images/train", name).mkdir()
+    assert "two folders whose names look the same; rename one" in message("my_images")
 
 
 def test_termination_is_heard_while_images_are_read() -> None:
@@ -337,6 +341,13 @@ def test_idx_files_that_do_not_fit_are_named(
 ) -> None:
     (letters / f"emnist-letters-{name}-ubyte").write_bytes(content)
     with pytest.raises(DataError, match=message):
+        ImageFolderDataModule(str(letters)).setup("test")
+
+
+def test_idx_files_beside_folders_are_no_part_of_them(letters: Path) -> None:
+    for name in ("a", "b"):
+        (letters / "train" / name).mkdir(parents=True)
+    with pytest.raises(DataError, match="letters has no test images, but "):
         ImageFolderDataModule(str(letters)).setup("test")
 
 

@@ -9,7 +9,13 @@ import torch
 from conftest import Run
 from PIL import Image
 
-from fmnist_lightning import ImageFolderDataModule, create_trainer, load_classifier
+from fmnist_lightning import (
+    MLP,
+    FashionClassifier,
+    ImageFolderDataModule,
+    create_trainer,
+    load_classifier,
+)
 from fmnist_lightning.data.dataset import TensorImageDataset
 from fmnist_lightning.data.hash_split import HashSplitDataModule, split_hashes
 
@@ -98,17 +104,28 @@ def test_resume_needs_the_same_training_images(run: Run) -> None:
     # A new run from the weights keeps what they were trained on out of its validation.
     code, out, err = run("fit", "--ckpt_path", "best.ckpt", *CONSTANT, "--data.split_seed=1")
     assert code == 0, err
-    (left_out,) = re.findall(r"Left out (\d\d) validation images that are training images", out)
+    (left_out,) = re.findall(r"Left out (\d\d) of \d\d validation images: trained on before", out)
     # It knows them also when it is validated, or resumed.
     for command in ("validate", "fit"):
         code, out, err = run(
             command, "--ckpt_path", "last", *["--trainer.max_epochs=3"] * (command == "fit")
         )
-        assert f"Left out {left_out} validation images" in out
+        assert f"Left out {left_out} of " in out
     trainer = create_trainer(logger=False)
     data = ImageFolderDataModule("my_images", split_seed=1)
-    trainer.validate(load_classifier("best.ckpt"), data, verbose=False)
-    assert len(data.val_dataset) == len(split(split_seed=1)[1]) - int(left_out)
+    num = len(split(split_seed=1)[1])
+    classifier = load_classifier("best.ckpt")
+    trainer.validate(classifier, data, verbose=False)
+    assert classifier.val_metrics.compute()["confusion"].sum() == num - int(left_out)
+    # The same data module with a network that was not trained on anything.
+    fresh = FashionClassifier(MLP, classes=data.classes)
+    trainer = create_trainer(logger=False, max_epochs=1)
+    trainer.fit(fresh, datamodule=data)
+    assert fresh.val_metrics.compute()["confusion"].sum() == num
+    # What a network is trained on in a script, it knows.
+    trainer = create_trainer(logger=False)
+    trainer.validate(fresh, ImageFolderDataModule("my_images", split_seed=2), verbose=False)
+    assert fresh.val_metrics.compute()["confusion"].sum() < len(split(split_seed=2)[1])
 
 
 def test_validate_and_test_know_the_training_images(run: Run) -> None:
@@ -125,11 +142,11 @@ def test_validate_and_test_know_the_training_images(run: Run) -> None:
             write(part, name, range(value, value + 1))
     code, out, err = run("validate", "--ckpt_path", "best.ckpt")
     assert code == 0, err
-    assert "Left out 4 validation images that are training images too" in out
+    assert "Left out 4 of 5 validation images: trained on before" in out
     assert "validate accuracy" in out
     assert "/1)" in out
     code, out, _ = run("test", "--ckpt_path", "best.ckpt")
-    assert "4 of the test images are training images too" in out
+    assert "The network was trained on 4 of 15 test images" in out
     assert "/15)" in out
     shutil.rmtree("my_images/train")  # is not needed beside the others
     assert run("validate", "--ckpt_path", "best.ckpt")[0] == 0
