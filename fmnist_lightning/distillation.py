@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.runs.checkpoint import build_classifier, read_checkpoint
+from fmnist_lightning.runs.run_checkpoint import BEST
 from fmnist_lightning.training.module import FashionClassifier
 
 
@@ -36,6 +37,10 @@ class Distillation(Callback):
         if not Path(self.path).is_file():
             raise ValueError(
                 f"there is no teacher {self.path}: train one first, and copy its best.ckpt there"
+            )
+        if Path(self.path).absolute() == BEST.absolute():
+            raise ValueError(
+                f"fit replaces the teacher {self.path}: copy it to teacher.ckpt, and name the copy"
             )
         checkpoint = read_checkpoint(self.path)
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -117,6 +117,13 @@ def test_teacher_of_your_own_class_needs_trust(
     fit(*DISTILL, "--trainer.callbacks.trusted", '["my_networks.Net"]')
 
 
+def test_best_ckpt_is_no_teacher(fit: Callable[..., Path], run: Run) -> None:
+    fit()
+    code, _, err = run("fit", *TINY, *DISTILL[:-1], "best.ckpt")
+    assert code == 1
+    assert "fit replaces the teacher best.ckpt: copy it to teacher.ckpt" in err
+
+
 def test_missing_teacher_is_one_line(refused: Callable[..., str]) -> None:
     assert "there is no teacher teacher.ckpt: train one first" in refused("fit", *TINY, *DISTILL)
 

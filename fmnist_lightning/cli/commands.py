@@ -22,7 +22,7 @@ from fmnist_lightning.internals.specs import find_difference, require_trust
 from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import Checkpoint, build_classifier, load_weights
-from fmnist_lightning.runs.run_checkpoint import RunCheckpoint
+from fmnist_lightning.runs.run_checkpoint import find_run_checkpoint
 from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
 from fmnist_lightning.training.module import FashionClassifier
 from fmnist_lightning.training.predictions import PredictionWriter
@@ -125,9 +125,9 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
             num_threads=args.num_threads,
             **args.trainer,
         )
-        saver = trainer.checkpoint_callback
-        should_save = trainer.is_global_zero and isinstance(saver, RunCheckpoint)
-        if isinstance(saver, RunCheckpoint):
+        saver = find_run_checkpoint(trainer)
+        should_save = trainer.is_global_zero and saver is not None
+        if saver:
             saver.config = args.config_text
             saver.data_spec = yaml.safe_load(args.config_text)["data"]
         if new_dir:
@@ -142,9 +142,9 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
         raise
     if resumed and trainer.global_step == first_step:
         print_line(f"The run is already complete (step {first_step:,}); nothing to train")
-    if should_save:
+    if saver and should_save:
         root = runs.find_root(args.trainer.default_root_dir)
-        print_line(messages.format_fit_summary(trainer, root))
+        print_line(messages.format_fit_summary(trainer, saver, root))
     return 0
 
 

@@ -6,7 +6,6 @@ import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -17,7 +16,7 @@ from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
 from fmnist_lightning.internals.specs import find_untrusted
 from fmnist_lightning.runs.checkpoint import Checkpoint, read_checkpoint
-from fmnist_lightning.runs.run_checkpoint import BEST, RunCheckpoint
+from fmnist_lightning.runs.run_checkpoint import BEST, RunCheckpoint, find_run_checkpoint
 
 
 def print_start(
@@ -41,8 +40,8 @@ def print_start(
 def explain_end(error: BaseException, trainer: Trainer) -> None:
     """Keeps the traceback of an error that ends a fit, if its message does not say all."""
     is_explained = isinstance(error, NonFiniteError) or is_dead_rank_error(error)
-    has_folder = isinstance(trainer.checkpoint_callback, RunCheckpoint)
-    if is_explained or signal_exit_code() or not (has_folder and trainer.is_global_zero):
+    has_folder = trainer.is_global_zero and find_run_checkpoint(trainer)
+    if is_explained or signal_exit_code() or not has_folder:
         return
     path = Path(trainer.default_root_dir) / "traceback.txt"
     line = f"Stopped at step {trainer.global_step:,} by an error"
@@ -52,9 +51,8 @@ def explain_end(error: BaseException, trainer: Trainer) -> None:
     print_line(line)
 
 
-def format_fit_summary(trainer: Trainer, root: Path) -> str:
+def format_fit_summary(trainer: Trainer, checkpoint: RunCheckpoint, root: Path) -> str:
     """Where the results are, and the commands to run next; both checkpoints are read to be sure."""
-    checkpoint: Any = trainer.checkpoint_callback
     content = read_checkpoint(checkpoint.last_path)
     path, loss = checkpoint.last_path, checkpoint.best_model_score
     lines = [f"last checkpoint: {path} (not validated)"]

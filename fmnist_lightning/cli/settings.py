@@ -89,6 +89,8 @@ def read_config(name: str) -> Settings:
         settings = get_loader("yaml")(path.read_text(encoding="utf-8"))
         if not isinstance(settings, dict):
             raise ValueError("it holds no settings")
+        if "ckpt_path" in settings:
+            raise ValueError("give --ckpt_path on the command line")
         for option in KNOWN_CLASSES:
             name, _, key = option.rpartition(".")
             group = settings.get(name) if name else settings

@@ -107,8 +107,17 @@ class RunCheckpoint(ModelCheckpoint):
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Restores what Lightning forgets, and refuses another data module."""
         self.frozen = checkpoint.get("frozen") if trainer.state.fn == "fit" else None
-        if checkpoint.get("run") == self.run_name:
+        if Path(self.last_path).exists() and Path(self.last_path).samefile(trainer.ckpt_path):
             trainer.should_stop = checkpoint.get("should_stop", False)
+            state = checkpoint.get("callbacks", {}).get(self.state_key, {})
+            best, score = Path(str(self.dirpath), BEST.name), state.get("best_model_score")
+            if score is not None and best.is_file():  # Lightning forgets it in a moved folder
+                state |= {
+                    "dirpath": self.dirpath,
+                    "best_model_path": str(best),
+                    "kth_best_model_path": str(best),
+                    "best_k_models": {str(best): score},
+                }
         saved, current = checkpoint.get("data"), self._data_spec(trainer)
         if saved and current and saved["class_path"] != current["class_path"]:
             raise ValueError(
@@ -136,6 +145,12 @@ class RunCheckpoint(ModelCheckpoint):
         if not data.hparams and inspect.signature(type(data)).parameters:
             return None  # its arguments are not known
         return {"class_path": class_path(type(data)), "init_args": dict(data.hparams)}
+
+
+def find_run_checkpoint(trainer: Trainer) -> RunCheckpoint | None:
+    """That of a trainer, which may have others beside it."""
+    callbacks = trainer.checkpoint_callbacks
+    return next((each for each in callbacks if isinstance(each, RunCheckpoint)), None)
 
 
 def freezable_parts(module: LightningModule) -> Iterator[tuple[str, Any, str]]:

@@ -101,6 +101,8 @@ def test_early_stop_is_kept_by_a_resume(fit: Fit, run: Run) -> None:
     _, out, _ = run("fit", "--ckpt_path", "last")
     assert "The run is already complete (step 20); nothing to train" in out
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 20
+    folder.rename("runs/mine")
+    assert "The run is already complete" in run("fit", "--ckpt_path", "last")[1]
 
 
 def test_stop_by_a_timer_is_not_kept(fit: Fit, run: Run) -> None:
@@ -238,3 +240,28 @@ def test_run_of_a_script_is_tested_in_its_folder_and_resumed_by_the_script(run: 
     assert out.startswith(
         "A new run from the weights of best.ckpt, step 10 with --model.network=MLP"
     )
+
+
+def test_moved_run_keeps_its_best_checkpoint(fit: Fit, run: Run) -> None:
+    folder = fit("--model.lr_schedule=constant", "--trainer.max_epochs=1")
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    (key,) = (key for key in last["callbacks"] if key.startswith("RunCheckpoint"))
+    last["callbacks"][key]["best_model_score"] = torch.tensor(0.01)  # no later epoch is better
+    torch.save(last, folder / "checkpoints" / "last.ckpt")
+    best = (folder / "checkpoints" / "best.ckpt").read_bytes()
+    Path("runs").rename("moved")
+    code, out, err = run(
+        "fit", "--ckpt_path", "last", "--trainer.default_root_dir=moved", "--trainer.max_epochs=2"
+    )
+    assert code == 0, err
+    assert "(val loss 0.0100)" in out
+    assert Path("moved", folder.name, "checkpoints", "best.ckpt").read_bytes() == best
+
+
+def test_own_model_checkpoint_changes_nothing_else(fit: Fit, run: Run) -> None:
+    own = ("--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.filename=own")
+    folder = fit("--model.lr_schedule=constant", "--trainer.max_epochs=1", *own)
+    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs=2")
+    assert code == 0, err
+    assert f"best checkpoint: best.ckpt -> {folder}/checkpoints/best.ckpt" in out
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
