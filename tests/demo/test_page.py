@@ -68,4 +68,4 @@ def test_page_without_the_data_has_no_examples(
     datamodule = tiny_data()
     monkeypatch.setattr(datamodule, "data_dir", str(tmp_path / "gone"))
     assert write_examples(datamodule, tmp_path) == []
-    assert capsys.readouterr().out.startswith("The page has no examples: ")
+    assert capsys.readouterr().out.startswith("There are no test images here: ")
