@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.data.dataset import IMAGE_SIZE as SIZE
 
 
@@ -58,3 +59,11 @@ def find_missing(labels: Tensor, names: Sequence[str]) -> str:
     """The names of the classes without images."""
     nums = labels.bincount(minlength=len(names)).tolist()
     return ", ".join(name for name, num in zip(names, nums, strict=True) if not num)
+
+
+def is_fashion_mnist(classes: Sequence[str]) -> bool:
+    """Whether a network of these classes was trained on Fashion-MNIST, and not on own images.
+
+    No folder can have the name ``T-shirt/top``.
+    """
+    return tuple(classes) == CLASSES

@@ -10,12 +10,13 @@ import torch
 from lightning.pytorch import LightningDataModule
 from PIL import Image
 
+from fmnist_lightning.data.checks import is_fashion_mnist
 from fmnist_lightning.data.datamodule import read_test_images
 from fmnist_lightning.data.images import load_image
 from fmnist_lightning.models.introspection import feature_maps
 from fmnist_lightning.photos.imagenet import imagenet_network
 from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, PhotoClassifier, is_for_photos
-from fmnist_lightning.photos.preprocessing import import_opencv, is_fashion_mnist, preprocess_photo
+from fmnist_lightning.photos.preprocessing import import_opencv, preprocess_photo
 from fmnist_lightning.training.module import FashionClassifier
 
 try:

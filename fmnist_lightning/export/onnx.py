@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.data.checks import is_fashion_mnist
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write
 from fmnist_lightning.training.module import FashionClassifier
@@ -45,8 +45,8 @@ def export_onnx(classifier: FashionClassifier, path: Path) -> None:
         )
     assert program is not None
     program.model.metadata_props["classes"] = json.dumps(classifier.classes)
-    is_fashion_mnist = classifier.classes == CLASSES
-    program.model.metadata_props["preparation"] = FASHION_MNIST if is_fashion_mnist else OWN_IMAGES
+    preparation = FASHION_MNIST if is_fashion_mnist(classifier.classes) else OWN_IMAGES
+    program.model.metadata_props["preparation"] = preparation
     with atomic_write(path) as stream:
         stream.write(program.model_proto.SerializeToString())
 

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from fmnist_lightning.data.checks import is_fashion_mnist
 from fmnist_lightning.data.dataset import IMAGE_SIZE
 from fmnist_lightning.data.images import ImageError, find_images, load_image
 from fmnist_lightning.photos.preprocessing import (
     PreprocessedPhoto,
     import_opencv,
-    is_fashion_mnist,
     preprocess_photo,
 )
 

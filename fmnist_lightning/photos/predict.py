@@ -11,13 +11,13 @@ from PIL.Image import Image
 from torch import Tensor
 from typing_extensions import override
 
+from fmnist_lightning.data.checks import is_fashion_mnist
 from fmnist_lightning.data.images import ImageLike, load_image
 from fmnist_lightning.photos.augmentation import PhotoAugmentation
 from fmnist_lightning.photos.dataset import Photo
 from fmnist_lightning.photos.imagenet import class_probabilities, imagenet_network
 from fmnist_lightning.photos.preprocessing import (
     PreprocessedPhoto,
-    is_fashion_mnist,
     preprocess_photo,
 )
 from fmnist_lightning.training.module import FashionClassifier

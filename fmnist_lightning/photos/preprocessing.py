@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fmnist_lightning.data.checks import is_fashion_mnist
 from fmnist_lightning.data.dataset import CLASSES, IMAGE_SIZE
 from fmnist_lightning.data.images import resize_to_grayscale
 
@@ -26,14 +27,6 @@ class PreprocessedPhoto(NamedTuple):
 
     views: Tensor  # like images of the dataset, uint8, shape (V, 28, 28)
     crops: Tensor  # RGB, uint8, shape (K, 224, 224, 3); K is 1 for a photo of Fashion-MNIST, or 0
-
-
-def is_fashion_mnist(classes: Sequence[str]) -> bool:
-    """Whether a network of these classes was trained on Fashion-MNIST, and not on own images.
-
-    No folder can have the name ``T-shirt/top``.
-    """
-    return tuple(classes) == CLASSES
 
 
 def preprocess_photo(photo: Image.Image, classes: Sequence[str] = CLASSES) -> PreprocessedPhoto:

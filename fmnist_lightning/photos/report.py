@@ -11,10 +11,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from fmnist_lightning.data.checks import is_fashion_mnist
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.photos.dataset import Photo, PhotoDataset, label_from_folder
 from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, PhotoClassifier, is_for_photos
-from fmnist_lightning.photos.preprocessing import is_fashion_mnist
 from fmnist_lightning.runs import runs
 
 SHEET_SIZE = 40  # photos on a contact sheet
@@ -72,9 +72,8 @@ class PhotoReport(Callback):
                 counts[1] += 1
                 lines[1:1] = [] if prediction == label else [f"mistake: label {label}"]
             self.num_unlabeled += label is None
-            self.cells.append(
-                (cell_image(photo, 1 + is_fashion_mnist(self.classes)), "\n".join(lines))
-            )
+            num_networks = 2 if is_fashion_mnist(self.classes) else 1
+            self.cells.append((cell_image(photo, num_networks), "\n".join(lines)))
             if len(self.cells) == SHEET_SIZE:
                 self._save_sheet()
 
