@@ -30,17 +30,3 @@ def feature_maps(
                 hooks.enter_context(layer.register_forward_hook(functools.partial(keep, name)))
         network.forward(inputs)  # a compiled `__call__` would bypass the hooks
     return maps[:max_layers]
-
-
-@torch.inference_mode()
-def embeddings(network: nn.Module, inputs: Tensor) -> Tensor:
-    """The inputs of the last ``nn.Linear``, float, shape (N, D); else the logits."""
-    points: list[Tensor] = []
-    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    with contextlib.ExitStack() as hooks:
-        for layer in linear[-1:]:
-            hook = layer.register_forward_pre_hook(lambda _, inputs: points.append(inputs[0]))
-            hooks.enter_context(hook)
-        logits: Tensor = network.forward(inputs)
-    has_points = bool(points) and points[-1].shape[:-1] == logits.shape[:-1]
-    return (points[-1] if has_points else logits).float().cpu()

@@ -1,32 +1,27 @@
-"""What TensorBoard shows of an evaluation: charts, images, layers, and an embedding."""
+"""What TensorBoard shows of an evaluation: charts, images and layers."""
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from typing_extensions import override
 
-from fmnist_lightning.models.introspection import embeddings, feature_maps, first_conv_filters
+from fmnist_lightning.models.introspection import feature_maps, first_conv_filters
 from fmnist_lightning.reports.logger import log_figure
 from fmnist_lightning.training.module import FashionClassifier
 
-NUM_IMAGES, NUM_EMBEDDED, MAX_FILTERS = 10, 500, 64
+NUM_IMAGES, MAX_FILTERS = 10, 64
 Outputs = tuple[Tensor, Tensor, Tensor]  # images, uint8; labels; probabilities, (N, C)
 
 
 class EvaluationFigures(Callback):
     """Writes the results of evaluations into TensorBoard, Weights & Biases and MLflow.
 
-    Precision and recall of each class are written after each validation and test; charts, images
-    and the embedding, which is for TensorBoard only, after ``validate``, ``test``, and the end of a
-    ``fit``. On several processes, the metrics are of all of them, and images and confidences of
-    rank 0.
+    Precision and recall of each class are written after each validation and test; charts and images
+    after ``validate``, ``test``, and the end of a ``fit``. On several processes, the metrics are of
+    all of them, and images and confidences of rank 0.
     """
 
     @override
@@ -59,7 +54,7 @@ class EvaluationFigures(Callback):
             logger.log_metrics(metrics, find_step(trainer))
 
     def log_figures(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
-        """Writes charts, images and the embedding of the latest ``val`` or ``test`` evaluation."""
+        """Writes charts and images of the latest ``val`` or ``test`` evaluation."""
         assert isinstance(classifier, FashionClassifier)
         if not trainer.is_global_zero or not classifier.eval_outputs:
             return
@@ -69,10 +64,6 @@ class EvaluationFigures(Callback):
         step = find_step(trainer)
         for tag, figure in draw(classifier, outputs, stage):
             log_figure(trainer, f"{stage}/{tag}", figure, step)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                folder = Path(logger.log_dir, "projector", stage)
-                write_embedding(folder, step, classifier, outputs)
 
 
 def find_step(trainer: Trainer) -> int:
@@ -116,19 +107,3 @@ def draw(classifier: FashionClassifier, outputs: Outputs, stage: str) -> Iterato
         layers = [("first convolution", filters)]
         title = "First-layer filters"
         yield "first-layer filters", figures.plot_feature_maps(layers, title, MAX_FILTERS)
-
-
-def write_embedding(
-    folder: Path, step: int, classifier: FashionClassifier, outputs: Outputs
-) -> None:
-    """Writes a log folder for the projector, in place of the one of an earlier evaluation."""
-    images, labels, probabilities = (part[:NUM_EMBEDDED] for part in outputs)
-    batches = torch.split(images.to(classifier.device), 100)
-    points = [embeddings(classifier.network, classifier.preprocess(batch)) for batch in batches]
-    pairs = torch.stack([labels, probabilities.argmax(dim=1)], dim=1)
-    names = [[classifier.classes[index] for index in pair] for pair in pairs.tolist()]
-    sprites, header = images.unsqueeze(1) / 255, ["label", "prediction"]
-    shutil.rmtree(folder, ignore_errors=True)
-    with SummaryWriter(str(folder)) as writer:
-        tag = "penultimate-layer embedding"
-        writer.add_embedding(torch.cat(points), names, sprites, step, tag, header)

@@ -1,5 +1,4 @@
 import io
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +7,11 @@ from typing import Any
 import pytest
 import torch
 from comparing import curves
-from conftest import Run, tiny_labels
-from google.protobuf import text_format
+from conftest import Run
 from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -116,37 +113,6 @@ def test_images_are_misclassified_and_correct_in_order_of_confidence(
             first, second = caption.splitlines()
             assert first == f"predicted {CLASSES[index]} {100 * confidence:.1f} %"
             assert (second == f"label {CLASSES[index]}") == (sign == 1)
-
-
-def test_each_stage_has_a_projector_log_that_a_repeated_test_replaces(fit: Fit, run: Run) -> None:
-    folder = fit("--model.optimizer.lr", "0.0001")  # many predictions are wrong
-    before = sorted((folder / "projector" / "val").rglob("*"))
-    run("test", "--ckpt_path", "best.ckpt")
-    run("test", "--ckpt_path", "best.ckpt")
-    assert sorted((folder / "projector" / "val").rglob("*")) == before
-    for stage, num in (("val", 120), ("test", 105)):
-        log = folder / "projector" / stage
-        (config,) = log.rglob("projector_config.pbtxt")
-        (entry,) = text_format.Parse(config.read_text(), ProjectorConfig()).embeddings
-        assert len(list(log.rglob("events.*"))) == 1
-        assert entry.tensor_name == "penultimate-layer embedding:00019"
-        rows = (log / entry.tensor_path).read_text().splitlines()
-        names = (log / entry.metadata_path).read_text().splitlines()
-        assert names[0] == "label\tprediction"
-        assert len(rows) == len(names) - 1 == num
-        side = math.ceil(num**0.5) * 28
-        with Image.open(log / entry.sprite.image_path) as sprite:
-            assert sprite.size == (side, side)
-    classifier = load_classifier("best.ckpt")
-    output_layer = list(classifier.network.modules())[-1]
-    points = torch.tensor([[float(number) for number in row.split("\t")] for row in rows])
-    with torch.no_grad():
-        predictions = [CLASSES[index] for index in output_layer(points).argmax(dim=1)]
-    labels = [CLASSES[label] for label in tiny_labels(num)]
-    assert [tuple(line.split("\t")) for line in names[1:]] == [
-        *zip(labels, predictions, strict=True)
-    ]
-    assert labels != predictions
 
 
 def test_test_and_validate_write_charts_at_the_step_of_the_checkpoint(fit: Fit, run: Run) -> None:

@@ -59,8 +59,11 @@ def test_charts_of_several_curves(fit: Fit) -> None:
     assert charts == {
         "loss": ["train/loss", "val/loss"],
         "accuracy": ["train/acc", "val/acc"],
-        "precision": [f"val_precision/{name}" for name in sorted(CLASSES)],
-        "recall": [f"val_recall/{name}" for name in sorted(CLASSES)],
+        **{
+            f"{name}, {part[0]} and next": [f"val_{name}/{each}" for each in sorted(part)]
+            for name in ("precision", "recall")
+            for part in (CLASSES[:5], CLASSES[5:])
+        },
     }
 
 
@@ -77,6 +80,8 @@ def session(folder: Path) -> tuple[dict[str, Any], set[str]]:
         name: getattr(value, value.WhichOneof("kind"))
         for name, value in start.session_start_info.hparams.items()
     }
+    names = [info.name for info in experiment.experiment.hparam_infos]
+    assert names[:4] == ["network", "optimizer", "lr", "max_epochs"]  # the first columns
     return values, {info.name.tag for info in experiment.experiment.metric_infos}
 
 
