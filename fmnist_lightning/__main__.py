@@ -8,12 +8,12 @@ import os
 import re
 import sys
 import threading
-import warnings
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from fmnist_lightning.cli import commands
 from fmnist_lightning.data.download import DataError
+from fmnist_lightning.internals.console import hide_messages
 from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.internals.signals import (
     is_dead_rank_error,
@@ -24,15 +24,6 @@ from fmnist_lightning.internals.signals import (
 # Python would go through all modules of PyTorch again before it ends, which takes a second.
 atexit.register(gc.freeze)
 
-IGNORED_WARNINGS = (
-    ".*does not have many workers",  # the images are in memory: workers only slow it down
-    "Checkpoint directory .* exists and is not empty",  # a resumed run
-    "The dirpath has changed",  # a run that continues from the checkpoint of another
-    "Precision .* is not supported by the model summary",
-    ".*smaller than the logging interval",  # a line says that an epoch has few steps
-    ".*Corrupt EXIF data",  # is no EXIF
-    ".*LeafSpec.* is deprecated",  # Lightning uses an old name of PyTorch
-)
 # Their message says all; that of another error may need its type and the traceback.
 CLEAR_ERRORS = (
     argparse.ArgumentError,
@@ -89,11 +80,8 @@ def _configure_output() -> None:
     """Shows the messages of this package, and hides those that nobody can act on."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("fmnist_lightning").setLevel(logging.INFO)
-    for package in ("lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(package).setLevel(logging.WARNING)
+    hide_messages()
     threading.excepthook = _thread_excepthook
-    for message in IGNORED_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
 
 
 def _thread_excepthook(args: threading.ExceptHookArgs) -> None:

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
-from fmnist_lightning.internals.console import EpochBar, can_show_bar, print_line
+from fmnist_lightning.internals.console import EpochBar, can_show_bar, hide_messages, print_line
 from fmnist_lightning.internals.memory import prepare_memory
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.step import ReplaceStep
@@ -57,6 +57,7 @@ def create_trainer(
     Raises:
         ValueError: If ``best.ckpt`` in the current folder is not from a fit.
     """
+    hide_messages()
     set_num_threads(num_threads)
     prepare_memory()
     if threading.current_thread() is not threading.main_thread():
@@ -66,9 +67,8 @@ def create_trainer(
     root = runs.find_root(default_root_dir)
     if should_save:
         check_best(root)
-    if is_dry or (run_dir is None and not is_rank_zero()):  # other ranks write nothing
-        run_dir = root
-    run_dir = run_dir or runs.create_run_dir(root)
+    if run_dir is None:  # a dry run and other ranks write nothing
+        run_dir = root if is_dry or not is_rank_zero() else runs.create_run_dir(root)
     used = [TerminateOnNonFinite(), SeedEachEpoch(), *as_list(callbacks)]
     used.append(ReplaceStep(compile, capture))
     has_bar = any(isinstance(callback, ProgressBar) for callback in used)

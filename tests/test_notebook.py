@@ -11,9 +11,13 @@ from fmnist_lightning.data.download import DataError, download
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "fashion_mnist.ipynb"
 
 
-def test_notebook_is_committed_without_outputs() -> None:
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+def test_notebook_has_small_outputs() -> None:
+    text = NOTEBOOK.read_text()
+    assert len(text) < 300_000
+    assert "site-packages" not in text  # a path of the machine that ran it
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert max(len(cell["outputs"]) for cell in cells) < 30
 
 
 @pytest.mark.slow
@@ -34,5 +38,5 @@ def test_notebook_runs(tmp_path: Path) -> None:
     assert len(re.findall(r"epoch +\d+/12  train loss", text)) == 12
     (accuracy,) = re.findall(r"^test accuracy (\S+) %", text, re.MULTILINE)
     assert 88 < float(accuracy) < 91
-    assert "Epoch 12: 100%" in text  # the bar
+    assert len(outputs) < 50
     assert sum("image/png" in output.get("data", ()) for output in outputs) == 4

@@ -1,6 +1,8 @@
 """Output on the terminal."""
 
+import logging
 import sys
+import warnings
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -8,6 +10,24 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from tqdm.auto import tqdm
 from typing_extensions import override
+
+IGNORED_WARNINGS = (
+    ".*does not have many workers",  # the images are in memory: workers only slow it down
+    "Checkpoint directory .* exists and is not empty",  # a resumed run
+    "The dirpath has changed",  # a run that continues from the checkpoint of another
+    "Precision .* is not supported by the model summary",
+    ".*smaller than the logging interval",  # a line says that an epoch has few steps
+    ".*Corrupt EXIF data",  # is no EXIF
+    ".*LeafSpec.* is deprecated",  # Lightning uses an old name of PyTorch
+)
+
+
+def hide_messages() -> None:
+    """Hides messages of Lightning and others that nobody can act on."""
+    for package in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(package).setLevel(logging.WARNING)
+    for message in IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
 
 
 class EpochBar(TQDMProgressBar):
@@ -20,8 +40,8 @@ class EpochBar(TQDMProgressBar):
 
 
 def can_show_bar() -> bool:
-    """Whether the output goes to a terminal or a notebook; in a file, a bar fills many lines."""
-    return sys.stdout.isatty() or "ipykernel" in sys.modules
+    """Whether the output goes to a terminal; in files and notebooks, a bar fills many lines."""
+    return sys.stdout.isatty()
 
 
 @rank_zero_only
