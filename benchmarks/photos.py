@@ -11,9 +11,10 @@ another; the time is the median, from the file to the prediction. Raw counts go 
 
 import hashlib
 import json
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from fmnist_lightning.data.images import load_image
 from fmnist_lightning.photos import PhotoClassifier
 from fmnist_lightning.photos.dataset import find_photos
 from fmnist_lightning.photos.preprocessing import PreprocessedPhoto, preprocess_photo
-from fmnist_lightning.photos.report import balanced_accuracy
 
 SAVED = RESULTS / "photo-accuracy.json"
 LABELS = {  # the classes that are correct for the photos of a folder
@@ -80,6 +80,15 @@ def measure(predict: Predict, paths: list[Path]) -> dict[str, Any]:
         numbers[0] += prediction in LABELS[path.parent.name]
         numbers[1] += 1
     return {"counts": dict(sorted(counts.items())), "seconds": statistics.median(seconds)}
+
+
+def balanced_accuracy(counts: Mapping[str, Sequence[int]]) -> tuple[float, float]:
+    """Mean of the classes' accuracies, 0 to 1, and half the width of its 95 % interval."""
+    mean = sum(correct / total for correct, total in counts.values()) / len(counts)
+    # Counts one more correct and one more incorrect prediction, or 3 of 3 would be certain.
+    smoothed = [((correct + 1) / (total + 2), total) for correct, total in counts.values()]
+    variance = sum(p * (1 - p) / total for p, total in smoothed)
+    return mean, 1.96 * math.sqrt(variance) / len(counts)
 
 
 def table(networks: list[dict[str, Any]]) -> str:

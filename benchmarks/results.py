@@ -5,13 +5,14 @@
 
 Everything is run by the command line, as a user would run it, in an empty folder. Each seed of a
 row of the results tables is a `fit`, a `validate` and a `test`; raw results go to `results/`, or to
-`results/gpu/` where there is a GPU. An experiment is a `fit` and a `validate` of a variant of a
-config, and is added to `results/experiments.jsonl`. The tables go to README.md and the pages of
-docs/, one line to each config.
+`results/gpu/` where there is a GPU, and the checkpoint of seed 0 to `checkpoints/`. An experiment
+is a `fit` and a `validate` of a variant of a config, and is added to `results/experiments.jsonl`.
+The tables go to README.md and the pages of docs/, one line to each config.
 """
 
 import json
 import re
+import shutil
 import statistics
 import tempfile
 import time
@@ -45,8 +46,7 @@ OPTIONS = {
     "pretrained-random": "--config pretrained --model.network.weights null "
     "--model.optimizer.lr 0.004",
 }
-# The config of the network that a row is distilled from, one for all seeds.
-TEACHERS = {"tiny": "fast"}
+CHECKPOINTS = common.BENCHMARKS / "checkpoints"
 
 Rows = dict[str, dict[str, Any]]  # the saved content of each
 
@@ -57,9 +57,9 @@ def run_command(folder: str, *args: str) -> float:
 
 
 def run_seed(
-    options: list[str], seed: int, data_dir: Path, stages: Iterable[str] = ("validate", "test")
+    options: list[str], seed: int, data_dir: Path, keep: Path | None = None, test: bool = True
 ) -> dict[str, Any]:
-    """Trains one seed, evaluates it, and returns its raw results."""
+    """Trains one seed, evaluates it, and returns its raw results; keeps its best checkpoint."""
     data = ["--data.data_dir", str(data_dir)]
     with tempfile.TemporaryDirectory() as folder:
         start = time.time()
@@ -68,9 +68,12 @@ def run_seed(
         run_dir = best.resolve().parent.parent
         log = EventAccumulator(str(run_dir)).Reload()  # before `validate` adds to it
         metrics = {}
-        for stage in stages:
+        for stage in ("validate", "test") if test else ("validate",):
             run_command(folder, stage, "--ckpt_path", "best.ckpt", *data)
             metrics[stage] = json.loads((run_dir / f"{stage}.json").read_text())
+        if keep:
+            keep.parent.mkdir(exist_ok=True)
+            shutil.copyfile(best, keep)
         config = yaml.safe_load((run_dir / "config.yaml").read_text())
         network = load_classifier(best, trusted=[config["model"]["network"]["class_path"]]).network
         return {
@@ -91,19 +94,16 @@ def run_seed(
 def run_row(name: str, data_dir: Path, folder: Path) -> None:
     """Trains and evaluates the seeds of a row, and saves their raw results in ``folder``."""
     options, runs = command(name).split()[4:], []
-    with tempfile.TemporaryDirectory() as cwd:
-        if name in TEACHERS:
-            run_command(cwd, "fit", "--config", TEACHERS[name], "--data.data_dir", str(data_dir))
-            options += ["--trainer.callbacks.teacher", f"{cwd}/best.ckpt"]
-        for seed in range(NUM_SEEDS[name]):
-            runs.append(run_seed(options, seed, data_dir))
-            # After each: a row can take hours.
-            common.save(folder / f"{name}.json", command=command(name), runs=runs)
+    for seed in range(NUM_SEEDS[name]):
+        keep = CHECKPOINTS / f"{name}.ckpt" if seed == 0 else None
+        runs.append(run_seed(options, seed, data_dir, keep))
+        # After each: a row can take hours.
+        common.save(folder / f"{name}.json", command=command(name), runs=runs)
 
 
 def run_experiment(options: list[str], seed: int, data_dir: Path, goal: str, change: str) -> None:
     """Trains and validates a variant of a config, and adds it to the log."""
-    run = run_seed(options, seed, data_dir, ["validate"])
+    run = run_seed(options, seed, data_dir, test=False)
     entry = {
         **{"goal": goal, "change": change, "options": options, "threads": run["num_threads"]},
         **{key: run[key] for key in ("seed", "epochs", "parameters", "fit_seconds", "curve")},

@@ -23,7 +23,8 @@ class Distillation(Callback):
 
     Args:
         teacher: The checkpoint of a network of the same classes, trained with the same validation
-            images. It is read when ``fit`` starts or resumes; a ValueError refuses any other.
+            images, or the name of one of this package. It is read when ``fit`` starts or resumes; a
+            ValueError refuses any other.
         trusted: Classes of the teacher that are not of this package, see ``load_classifier``.
     """
 
@@ -34,10 +35,6 @@ class Distillation(Callback):
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, FashionClassifier)
-        if not Path(self.path).is_file():
-            raise ValueError(
-                f"there is no teacher {self.path}: train one first, and copy its best.ckpt there"
-            )
         if Path(self.path).absolute() == BEST.absolute():
             raise ValueError(
                 f"fit replaces the teacher {self.path}: copy it to teacher.ckpt, and name the copy"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from matplotlib import font_manager, style
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,6 +22,8 @@ WIDTH, DPI = 3.6, 220  # inches, pixels per inch
 SMALL, MEDIUM, LARGE = 7.5, 8.5, 9.5  # font sizes, points
 NUM_BINS = 15  # of the reliability diagram, the same as of the calibration error
 CORRECT, INCORRECT = "#1f6fb4", "#d95f02"  # distinct in all kinds of color vision
+COLORS = {True: CORRECT, False: INCORRECT, None: "black"}
+LEGEND = {True: "correct", False: "mistake: the folder names another class"}
 MUTED, GRID = "#8c8c8c", "#dcdcdc"
 PERCENT = PercentFormatter(1, decimals=0, symbol=" %")
 # Matplotlib comes with the first one; the others have characters that it lacks.
@@ -52,7 +55,7 @@ def _shorten(text: str, max_length: int) -> str:
 
 def new_figure(height: float, title: str, width: float = WIDTH) -> Figure:
     """An empty figure, sizes in inches, with its title at the top left."""
-    lines = textwrap.wrap(_shorten(title, 114), 38)
+    lines = textwrap.wrap(_shorten(title, 114), int(38 * width / WIDTH))
     height += 1.2 * LARGE / 72 * (len(lines) - 1)
     figure = Figure((width, height), dpi=DPI, layout="constrained")
     figure.suptitle("\n".join(lines), x=0.02, ha="left")
@@ -112,9 +115,17 @@ def plot_reliability(confidences: Tensor, correct: Tensor, ece: float, title: st
 
 @styled
 def plot_image_grid(
-    images: Tensor, captions: Sequence[str], title: str, columns: int = 5, width: float = WIDTH
+    images: Tensor,
+    captions: Sequence[str],
+    title: str,
+    columns: int = 5,
+    width: float = WIDTH,
+    are_correct: Sequence[bool | None] = (),
 ) -> Figure:
-    """Draws images, uint8, (N, H, W) or (N, H, W, 3), above their captions; ``width`` in inches."""
+    """Draws images, uint8, (N, H, W) or (N, H, W, 3), above their captions; ``width`` in inches.
+
+    Where it is known whether predictions are correct, the captions say it by their color.
+    """
     rows = -(-len(images) // columns)
     image_height = min(0.9 * width / columns * images.shape[1] / images.shape[2], 1)  # inches
     lines = max(len(caption.splitlines()) for caption in captions)
@@ -122,10 +133,14 @@ def plot_image_grid(
     blank = {"frame_on": False, "xticks": [], "yticks": []}
     all_axes = figure.subplots(rows, columns, squeeze=False, subplot_kw=blank)
     max_length = int(60 * width / WIDTH / columns)
-    for axes, image, caption in zip(all_axes.flat, images, captions, strict=False):
+    colors = [COLORS[value] for value in are_correct or [None] * len(images)]
+    for axes, image, caption, color in zip(all_axes.flat, images, captions, colors, strict=False):
         axes.imshow(image.numpy(), "gray", vmin=0, vmax=255)
         text = "\n".join(_shorten(line, max_length) for line in caption.splitlines())
-        axes.set_title(text, y=-0.04, pad=0, va="top", fontsize=SMALL)
+        axes.set_title(text, y=-0.04, pad=0, va="top", fontsize=SMALL, color=color)
+    if any(value is not None for value in are_correct):
+        handles = [Patch(color=COLORS[key], label=text) for key, text in LEGEND.items()]
+        figure.legend(handles=handles, loc="outside lower left", ncols=2, fontsize=SMALL)
     return figure
 
 

@@ -125,7 +125,9 @@ def test_best_ckpt_is_no_teacher(fit: Callable[..., Path], run: Run) -> None:
 
 
 def test_missing_teacher_is_one_line(refused: Callable[..., str]) -> None:
-    assert "there is no teacher teacher.ckpt: train one first" in refused("fit", *TINY, *DISTILL)
+    assert "there is no checkpoint file teacher.ckpt; this package has " in refused(
+        "fit", *TINY, *DISTILL
+    )
 
 
 @pytest.mark.usefixtures("teacher")

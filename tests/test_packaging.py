@@ -52,7 +52,10 @@ def test_wheel_of_the_source_distribution_works_in_an_empty_folder(
     installed = {path.relative_to(site) for path in (site / "fmnist_lightning").rglob("*.*")}
     modules = {path.relative_to(ROOT) for path in PACKAGE.rglob("*.py")}
     configs = {Path("fmnist_lightning", "configs", name) for name in CONFIGS}
-    assert installed == modules | configs | {Path("fmnist_lightning/py.typed")}
+    others = {Path("fmnist_lightning/py.typed")}
+    for folder in ("weights", "demo/examples"):
+        others |= {path.relative_to(ROOT) for path in (PACKAGE / folder).iterdir()}
+    assert installed == modules | configs | others
 
     for part in ("train", "test"):
         for label in range(2):

@@ -14,7 +14,9 @@ import pytest
 import yaml
 from conftest import TINY, Run
 from PIL import Image
+from samples import photo
 
+from fmnist_lightning.data.download import DataError, download
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 from fmnist_lightning.training.callbacks import format_metrics
 
@@ -22,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fmnist_lightning"
 README = (ROOT / "README.md").read_text()
 LIBRARY = (ROOT / "docs" / "library.md").read_text()
+MODELS = (ROOT / "docs" / "models.md").read_text()
 OWN_DATA = (ROOT / "docs" / "own-data.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 COMMAND = "python -m fmnist_lightning "
@@ -134,6 +137,39 @@ def test_quickstart_prints_what_the_readme_shows(run: Run) -> None:
         printed = skeleton(out)
         for line in skeleton(shown):
             assert line == "#" or line in printed, line  # `in` moves on: the order counts
+
+
+def test_first_contact_needs_neither_training_nor_data(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("FOLDER", "my_photos"):
+        (tmp_path / "empty" / folder).mkdir(parents=True)
+        photo().save(tmp_path / "empty" / folder / "photo.jpg")
+    monkeypatch.chdir("empty")  # where no data is, and none can be downloaded
+    first = commands(README)[0]
+    others = [args for args in commands(MODELS) if args[0] in ("predict", "export")]
+    assert [first[0], *(args[0] for args in others)] == ["predict", "predict", "export"]
+    for args in (first, *others):
+        code, out, err = run(*args)
+        assert code == 0, err
+        assert out.startswith(f"{args[2]}: one of this package's (article, ")
+    assert not Path("data").exists()
+    execute(blocks(MODELS, "python")[0], "docs/models.md")
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_commands_of_the_models_page_run_on_the_real_data(run: Run) -> None:
+    try:
+        download("data")
+    except DataError as error:
+        pytest.skip(str(error))
+    test, _, _, fit = commands(MODELS)
+    assert run(*test)[1].splitlines()[2].startswith("test accuracy 94.1")
+    code, out, err = run(*fit, "--trainer.limit_train_batches=20")
+    assert code == 0, err
+    losses = re.findall(r"val loss (\S+) acc", out)
+    assert float(losses[0]) == pytest.approx(0.155, abs=0.01)  # it begins where `fast` ended
 
 
 ROWS = re.findall(r"^\| [\w ]+ \| `(--[^`]*)` \|$", section("Change it"), flags=re.MULTILINE)

@@ -122,7 +122,12 @@ def test_every_command_refuses_a_checkpoint_that_names_code(
         else:
             saved["extra"] = Payload()
         torch.save(saved, path)
-    for command in COMMANDS if kind != "list in a data module" else COMMANDS[:-1]:
+    commands = set(COMMANDS)
+    if "data module" in kind:
+        commands -= {"export"}  # which reads no data
+    if kind == "list in a data module":
+        commands -= {"fit"}  # whose data module is that of its config
+    for command in sorted(commands):
         code, out, err = run(command, "--ckpt_path", "last" if command == "fit" else "best.ckpt")
         assert code in (1, 2), f"{command}: {out}"
         assert err.splitlines()[-1].startswith("error: "), err

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer, seed_everything
@@ -16,12 +15,16 @@ from fmnist_lightning import __version__
 from fmnist_lightning.cli import messages, options
 from fmnist_lightning.cli.settings import Settings, merge, read_config
 from fmnist_lightning.cli.suggestions import closest
-from fmnist_lightning.data.datamodule import read_test_images
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.internals.specs import find_difference, require_trust
+from fmnist_lightning.internals.specs import find_difference, find_untrusted, require_trust
 from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
-from fmnist_lightning.runs.checkpoint import Checkpoint, build_classifier, load_weights
+from fmnist_lightning.runs.checkpoint import (
+    Checkpoint,
+    build_classifier,
+    checkpoint_names,
+    load_weights,
+)
 from fmnist_lightning.runs.run_checkpoint import find_run_checkpoint
 from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
 from fmnist_lightning.training.module import FashionClassifier
@@ -43,24 +46,22 @@ def run(args: Sequence[str]) -> int:
         options.print_help(command, args[-1])
         return 0
 
-    early, others = options.read_early(args)
+    early, others = options.read_early(command, args)
     root, path = runs.find_root(early.root), early.ckpt_path
     checkpoint = None if path is None else Checkpoint.find(path, root)
-    trusted = [*early.trust, early.data]  # a class that an option names is trusted
+    # A class that an option names is trusted.
+    trusted = [*early.trust, early.data, getattr(early, "model.network")]
     start = starting_settings(command, checkpoint, trusted)
     settings = options.merge_settings(start, early)
-    model: Settings = {}
-    if command != "fit":  # a config written for fit may be given to it: drop what it lacks
-        model = settings.pop("model", {})
-        settings.pop("name", None)
-    if command in options.NO_TRAINER:
-        settings.pop("trainer", None)
+    lacking = [] if command == "fit" else ["model", "name"]
+    lacking += ["trainer", "data"] if command in options.NO_TRAINER else []
+    dropped = {key: settings.pop(key, {}) for key in lacking}  # a config written for fit has them
     classes = checkpoint.content["hyper_parameters"].get("classes") if checkpoint else None
     parser = options.build_parser(command, settings, classes)
     config = options.parse(parser, settings, others)
     options.check(config)
     if checkpoint:
-        check_conflicts(model, checkpoint)
+        check_conflicts(dropped.get("model", {}), checkpoint)
     config.num_threads = set_num_threads(config.num_threads)  # the config of a run has it
     if (seed := config.seed_everything) is not False:
         config.seed_everything = seed_everything(None if seed is True else seed, workers=True)
@@ -90,15 +91,22 @@ def starting_settings(
                 "with the script"
             )
     if checkpoint is None:
+        names = ", ".join(checkpoint_names())
         raise ValueError(
-            f"{command} needs a trained network: give --ckpt_path best.ckpt, or another "
-            "checkpoint that fit has saved"
+            f"{command} needs a trained network: give --ckpt_path best.ckpt, another checkpoint "
+            f"that fit has saved, or one of this package: {names}"
         )
-    data = checkpoint.content.get("data")
-    if data is not None:
+    if command in options.NO_TRAINER:
+        return {}
+    if data := checkpoint.content.get("data"):
         require_trust(data, trusted)
     saved = {"data": data} if data else {}
-    return merge(options.DEFAULTS, saved) if command == "fit" else saved
+    if command != "fit":
+        return saved
+    hparams = checkpoint.content["hyper_parameters"]
+    if set(find_untrusted(hparams)) <= set(trusted):  # else options have to name its classes
+        saved["model"] = {key: value for key, value in hparams.items() if key != "classes"}
+    return merge(options.DEFAULTS, saved)
 
 
 def check_conflicts(model: Settings, checkpoint: Checkpoint) -> None:
@@ -117,7 +125,8 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
         load_weights(args.model, checkpoint.content, checkpoint.path)
     resumed = checkpoint if checkpoint and checkpoint.is_last else None  # else it is a new run
     first_step = resumed.step if resumed else 0
-    new_dir = None if resumed else _create_run_dir(args, args.name)
+    name = args.name or type(args.model.network).__name__
+    new_dir = None if resumed else _create_run_dir(args, name)
     trainer: Trainer | None = None
     try:
         trainer = create_trainer(
@@ -213,7 +222,7 @@ def predict(args: Namespace, checkpoint: Checkpoint) -> int:
         from fmnist_lightning.photos.report import PhotoReport
 
         photos = PhotoDataset(args.photos, classifier.classes)
-        report = PhotoReport(photos, run_dir)
+        report = PhotoReport(photos, run_dir, checkpoint.path)
         trainer.callbacks.append(report)  # type: ignore[attr-defined]
         trainer.predict(PhotoClassifier(classifier), photo_loader(photos), return_predictions=False)
     if report.num_skipped:
@@ -226,22 +235,18 @@ def demo(args: Namespace, checkpoint: Checkpoint) -> int:
     from fmnist_lightning.demo.page import serve
 
     classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
-    about = checkpoint.describe(classifier)
-    serve(classifier, args.data, about, args.server_name, args.server_port)
+    print_line(about := checkpoint.describe(classifier))
+    serve(classifier, about, args.server_name, args.server_port)
     return 0
 
 
 def export(args: Namespace, checkpoint: Checkpoint) -> int:
-    """Writes the ONNX file and compares it on the test images."""
+    """Writes the ONNX file, and compares it with PyTorch."""
     from fmnist_lightning.export.onnx import export_and_compare
 
     classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
     print_line(checkpoint.describe(classifier))
-    images = read_test_images(args.data)
-    if not len(images):
-        print_line("Comparing on random images instead")
-        images = torch.randint(0, 256, (500, 28, 28), dtype=torch.uint8)
-    export_and_compare(classifier, images, Path(args.output))
+    export_and_compare(classifier, Path(args.output))
     return 0
 
 

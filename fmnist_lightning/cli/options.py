@@ -37,19 +37,22 @@ DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples:
   validate --ckpt_path best.ckpt Evaluate the best checkpoint on its validation images.
   test --ckpt_path best.ckpt     Test the best checkpoint of the latest run.
   predict --ckpt_path best.ckpt  Write its predictions for the test images as CSV.
-  predict --ckpt_path best.ckpt --photos FOLDER    Classify photos of clothes.
-  demo --ckpt_path best.ckpt     Try it on a page in the browser.
+  predict --ckpt_path photos --photos FOLDER    Classify photos of clothes.
+  demo                           Try a trained network on a page in the browser.
   export --ckpt_path best.ckpt   Write it as an ONNX file.
   fit --print_config             Print all settings, as a config to start from.
 
 "COMMAND --help" explains a command; "tensorboard --logdir runs" shows all runs."""
 CHECKPOINT_HELP = """
-  --ckpt_path PATH               The checkpoint; `last` is that of the latest run.
+  --ckpt_path PATH               The checkpoint; `last` is that of the latest run, and photos,
+                                 ensemble, regularized, fast, tiny, default, article come with
+                                 this package.
   --trust CLASS ...              Classes that the checkpoint may name besides this package's and
                                  PyTorch's.
-  --data.data_dir FOLDER         Where the images are now, if they have moved.
   --num_threads N                CPU threads (default: those that other programs leave free).
   --debug                        Show the traceback of an error."""
+DATA_HELP = """
+  --data.data_dir FOLDER         Where the images are now, if they have moved."""
 HELP = {
     "fit": """Trains a network. The options that are used most:
 
@@ -74,15 +77,15 @@ HELP = {
   --print_config                 Print all settings, as a config to start from.
   --debug                        Show the traceback of an error.""",
     "validate": f"""Evaluates a checkpoint on the validation images of its own split.
-{CHECKPOINT_HELP}""",
+{CHECKPOINT_HELP}{DATA_HELP}""",
     "test": f"""Evaluates a checkpoint on the test images.
-{CHECKPOINT_HELP}""",
+{CHECKPOINT_HELP}{DATA_HELP}""",
     "predict": f"""Writes the predictions of a checkpoint for the test images, or for photos.
-{CHECKPOINT_HELP}
+{CHECKPOINT_HELP}{DATA_HELP}
   --photos PATH ...              Classify photos instead: files, folders, or patterns in quotes.
                                  In folders named after classes, they give the accuracy too.
   --index N                      Show one test image, by its number.""",
-    "demo": f"""Serves a page on which a checkpoint classifies photos, for this machine only.
+    "demo": f"""Serves a page on which a checkpoint, by default photos, classifies photos.
 {CHECKPOINT_HELP}
   --server_name ADDRESS          Address to serve at; 0.0.0.0 lets other machines in.
   --server_port N                Port (default: the first free one from 7860 on).""",
@@ -98,7 +101,7 @@ DEFAULTS: Settings = {
     "model": {"network": to_spec(ArticleCNN), "optimizer": to_spec(DEFAULT_OPTIMIZER)},
 }
 METRICS = ("train/loss", "train/acc", "val/loss", "val/acc", "val/ece")  # after each epoch
-NO_TRAINER = ("demo", "export")  # commands without the options of a trainer
+NO_TRAINER = ("demo", "export")  # commands without the options of a trainer, and without data
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
@@ -114,11 +117,11 @@ CREATE_TRAINER_OPTIONS = {
 }
 
 
-def read_early(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def read_early(command: str, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """What must be known before there is a parser, and the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
-    parser.add_argument("--ckpt_path")
+    parser.add_argument("--ckpt_path", default="photos" if command == "demo" else None)
     parser.add_argument("--trust", nargs="+", default=[])
     parser.add_argument("--trainer.default_root_dir", dest="root")
     for option in KNOWN_CLASSES:
@@ -163,7 +166,8 @@ def build_parser(
     parser.add_argument("--debug", action="store_true")
     parser.add_argument("--seed_everything", type=bool | int, default=0)
     parser.add_argument("--num_threads", type=int | None)
-    parser.add_argument("--data", type=LightningDataModule)
+    if command not in NO_TRAINER:
+        parser.add_argument("--data", type=LightningDataModule)
     if command == "fit":
         parser.add_argument("--name", type=str | None)
         parser.add_lightning_class_args(FashionClassifier, "model")
@@ -190,7 +194,7 @@ def build_parser(
     for option in KNOWN_CLASSES:
         group, _, key = option.rpartition(".")
         spec = (settings.get(group) or {} if group else settings).get(key)
-        is_option = group != "model" or command == "fit"
+        is_option = command == "fit" or (group != "model" and command not in NO_TRAINER)
         if is_option and isinstance(spec, dict) and "class_path" in spec:
             parser.set_defaults({option: {"class_path": spec["class_path"]}})
     return parser
@@ -212,7 +216,7 @@ def parse(parser: LightningArgumentParser, settings: Settings, args: Sequence[st
 def check(config: Namespace) -> None:
     """Raises for what would fail late: no data module, no GPU, a metric that does not exist."""
     needs_data = "trainer" in config and not config.get("photos")
-    if config.data is None and needs_data:
+    if needs_data and config.data is None:
         raise ValueError(
             "the checkpoint does not say which data module it was trained with: give --data CLASS"
         )

@@ -3,17 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from fmnist_lightning.data.checks import find_missing, match_labels, to_uint8
+from fmnist_lightning.data.checks import find_missing, match_labels
 from fmnist_lightning.data.dataset import (
     CLASSES,
-    IMAGE_SIZE,
     Batch,
     DistributedBatchSampler,
     TensorImageDataset,
@@ -21,7 +17,7 @@ from fmnist_lightning.data.dataset import (
     read_dataset,
     split_indices,
 )
-from fmnist_lightning.data.download import DataError, download, raw_folder
+from fmnist_lightning.data.download import download, raw_folder
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.specs import find_difference
 
@@ -230,16 +226,3 @@ class FashionMNISTDataModule(InMemoryDataModule):
                 f"the network was trained with {name} {saved}, not {current}: images it was "
                 "trained on would count as validation images"
             )
-
-
-def read_test_images(datamodule: LightningDataModule | None) -> Tensor:
-    """All test images, uint8, shape (N, 28, 28); a line says why there are none."""
-    try:
-        if datamodule is None:
-            raise DataError("the checkpoint does not say which data module it was trained with")
-        datamodule.prepare_data()
-        datamodule.setup("test")
-        return torch.cat([to_uint8(batch[0]) for batch in datamodule.test_dataloader()]).cpu()
-    except (DataError, ValueError, OSError, MisconfigurationException) as error:
-        print_line(f"There are no test images here: {str(error).splitlines()[0]}")
-        return torch.empty(0, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)

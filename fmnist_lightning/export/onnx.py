@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fmnist_lightning.data.checks import is_fashion_mnist
 from fmnist_lightning.internals.console import print_line
@@ -62,8 +63,8 @@ def max_abs_diff(classifier: FashionClassifier, path: Path, images: Tensor) -> f
     return float((actual - expected).abs().max())
 
 
-def export_and_compare(classifier: FashionClassifier, images: Tensor, path: Path) -> None:
-    """Exports a classifier, and prints how much its probabilities on ``images`` differ.
+def export_and_compare(classifier: FashionClassifier, path: Path) -> None:
+    """Exports a classifier, and prints how much its probabilities of random images differ.
 
     Raises ValueError if the file exists, or the difference is too large.
     """
@@ -71,9 +72,10 @@ def export_and_compare(classifier: FashionClassifier, images: Tensor, path: Path
         raise ValueError(f"{path} exists already: remove it, or give another --output")
     path.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(classifier, path)
-    difference = max_abs_diff(classifier, path, images)
+    pixels = F.interpolate(torch.rand(500, 1, 7, 7), (28, 28), mode="bilinear")  # smooth shapes
+    difference = max_abs_diff(classifier, path, (255 * pixels[:, 0]).to(torch.uint8))
     if not difference <= MAX_ABS_DIFF:  # NaN, too
         raise ValueError(
             f"{path} differs by {difference:.1e}, more than {MAX_ABS_DIFF}: do not use it"
         )
-    print_line(f"{path}: on {len(images):,} images its probabilities differ by {difference:.1e}")
+    print_line(f"{path}: its probabilities differ from PyTorch's by {difference:.1e} at most")

@@ -17,12 +17,14 @@ from fmnist_lightning.photos.augmentation import PhotoAugmentation
 from fmnist_lightning.photos.dataset import Photo
 from fmnist_lightning.photos.imagenet import class_probabilities, imagenet_network
 from fmnist_lightning.photos.preprocessing import (
+    CROP_FRACTIONS,
     PreprocessedPhoto,
     preprocess_photo,
 )
 from fmnist_lightning.training.module import FashionClassifier
 
-NOT_FOR_PHOTOS = "This network was not trained for photos: fit --config photos trains one"
+NOT_FOR_PHOTOS = "This network was not trained for photos; --ckpt_path photos was"
+UNSURE = 0.5  # a confidence below it
 
 
 def is_for_photos(classifier: FashionClassifier) -> bool:
@@ -60,8 +62,9 @@ class PhotoClassifier(LightningModule):
         probabilities = torch.stack([part.mean(dim=0) for part in parts])  # (N, C)
         has_crop = torch.tensor([len(photo.crops) > 0 for photo in photos])
         if has_crop.any():
-            crops = torch.cat([photo.crops for photo in photos]).to(device)  # (K, 224, 224, 3)
-            probabilities[has_crop] *= class_probabilities(crops)
+            crops = torch.cat([photo.crops for photo in photos]).to(device)  # (2M, 224, 224, 3)
+            shape = (-1, len(CROP_FRACTIONS), len(self.classifier.classes))
+            probabilities[has_crop] *= class_probabilities(crops).view(shape).mean(dim=1)
         return probabilities / probabilities.sum(dim=1, keepdim=True)
 
     @override

@@ -1,7 +1,6 @@
 """What ``predict --photos`` prints and writes."""
 
 import csv
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,12 @@ from typing_extensions import override
 from fmnist_lightning.data.checks import is_fashion_mnist
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.photos.dataset import Photo, PhotoDataset, label_from_folder
-from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, PhotoClassifier, is_for_photos
+from fmnist_lightning.photos.predict import (
+    NOT_FOR_PHOTOS,
+    UNSURE,
+    PhotoClassifier,
+    is_for_photos,
+)
 from fmnist_lightning.runs import runs
 
 SHEET_SIZE = 40  # photos on a contact sheet
@@ -24,14 +28,17 @@ class PhotoReport(Callback):
     """Prints predictions, and writes ``photos.csv`` and contact sheets to a folder in ``run_dir``.
 
     Files are written as predictions come, so that memory does not grow with the number of photos.
+    ``name`` is that of the checkpoint.
     """
 
-    def __init__(self, photos: PhotoDataset, run_dir: Path | None) -> None:
+    def __init__(self, photos: PhotoDataset, run_dir: Path | None, name: str) -> None:
         self.photos = photos
         self.run_dir = run_dir
+        self.name = name
         self.folder: Path | None = None  # a dry run writes nothing
         self.classes = photos.classes
-        self.cells: list[tuple[Tensor, str]] = []  # images and captions of the next sheet
+        # Images and captions of the next sheet, and whether they are correct, if that is known.
+        self.cells: list[tuple[Tensor, str, bool | None]] = []
         self.num_sheets = 0
         self.num_skipped = 0
         self.num_unlabeled = 0  # photos whose folder is not named after a class
@@ -60,20 +67,21 @@ class PhotoReport(Callback):
                 continue
             ranked = sorted(zip(probabilities, self.classes, strict=True), reverse=True)
             top = [f"{name} {100 * value:.1f} %" for value, name in ranked[:3]]
-            line = "  ".join(f"{text:<19}" for text in top)
+            unsure = "(unsure)" if ranked[0][0] < UNSURE else ""
+            line = "  ".join(f"{text:<19}" for text in (*top, unsure))
             print_line(f"{printable(photo.path)}  {line}".rstrip())
             prediction, label = ranked[0][1], label_from_folder(photo.path, self.classes)
             formatted = [f"{value:.6f}" for value in probabilities]
             self._write_row(photo.path, folder, "", prediction, *formatted)
-            lines = [f"predicted {top[0]}", printable(f"{folder}/{photo.path.name}")[-26:]]
             if label:
                 counts = self.counts.setdefault(label, [0, 0])
                 counts[0] += prediction == label
                 counts[1] += 1
-                lines[1:1] = [] if prediction == label else [f"mistake: label {label}"]
             self.num_unlabeled += label is None
             num_networks = 2 if is_fashion_mnist(self.classes) else 1
-            self.cells.append((cell_image(photo, num_networks), "\n".join(lines)))
+            caption = f"{top[0]} {unsure}\n{printable(f'{folder}/{photo.path.name}')[:26]}"
+            is_correct = prediction == label if label else None
+            self.cells.append((cell_image(photo, num_networks), caption, is_correct))
             if len(self.cells) == SHEET_SIZE:
                 self._save_sheet()
 
@@ -88,7 +96,9 @@ class PhotoReport(Callback):
             print_line(f"Skipped {len(others):,} files that are not images: {names}")
         self._save_sheet()
         if self.folder:
-            print_line(f"Predictions and contact sheets: {self.folder}")
+            print_line(f"Predictions:    {self.folder / 'photos.csv'}")
+            for number in range(1, self.num_sheets + 1):
+                print_line(f"Contact sheet:  {self.folder / f'photos-{number}.png'}")
 
     def _write_row(self, *cells: str | Path) -> None:
         if self.folder:
@@ -101,9 +111,12 @@ class PhotoReport(Callback):
         from fmnist_lightning import figures  # matplotlib takes long to import
 
         self.num_sheets += 1
-        images, captions = zip(*self.cells, strict=True)
-        title, width = f"Photos {self.num_sheets}", 2 * figures.WIDTH
-        figure = figures.plot_image_grid(torch.stack(images), captions, title, 4, width)
+        images, captions, are_correct = zip(*self.cells, strict=True)
+        title = f"{len(images)} photos, checkpoint {self.name}"
+        if labeled := [value for value in are_correct if value is not None]:
+            title += f": {sum(labeled)} of {len(labeled)} correct"
+        grid = torch.stack(images)
+        figure = figures.plot_image_grid(grid, captions, title, 4, 2 * figures.WIDTH, are_correct)
         figure.savefig(self.folder / f"photos-{self.num_sheets}.png")
         self.cells = []
 
@@ -114,25 +127,16 @@ def cell_image(photo: Photo, num_networks: int) -> Tensor:
     view = views[len(views) // 2].repeat_interleave(8, 0).repeat_interleave(8, 1)
     view = view[..., None].expand(-1, -1, 3)
     # An image of the dataset has no crop.
-    return torch.cat([*crops, view, view][:num_networks], dim=1).cpu()
+    return torch.cat([*crops[:1], view, view][:num_networks], dim=1).cpu()
 
 
 def format_accuracy(counts: Mapping[str, Sequence[int]]) -> str:
     """The balanced accuracy and that of each class, from its correct predictions and photos."""
-    mean, half_width = balanced_accuracy(counts)
-    lines = [f"balanced accuracy {100 * mean:.2f} % ± {100 * half_width:.2f} % (mean of classes)"]
+    mean = sum(correct / total for correct, total in counts.values()) / len(counts)
+    lines = [f"balanced accuracy {100 * mean:.2f} % (mean of classes)"]
     for name, (correct, total) in sorted(counts.items()):
         lines.append(f"  {name:<12} {100 * correct / total:6.2f} % ({correct:,}/{total:,})")
     return "\n".join(lines)
-
-
-def balanced_accuracy(counts: Mapping[str, Sequence[int]]) -> tuple[float, float]:
-    """Mean of the classes' accuracies, 0 to 1, and half the width of its 95 % interval."""
-    mean = sum(correct / total for correct, total in counts.values()) / len(counts)
-    # Counts one more correct and one more incorrect prediction, or 3 of 3 would be certain.
-    smoothed = [((correct + 1) / (total + 2), total) for correct, total in counts.values()]
-    variance = sum(p * (1 - p) / total for p, total in smoothed)
-    return mean, 1.96 * math.sqrt(variance) / len(counts)
 
 
 def printable(path: Path | str) -> str:

@@ -16,6 +16,8 @@ from fmnist_lightning.internals.specs import find_difference, from_spec
 from fmnist_lightning.runs import runs
 from fmnist_lightning.training.module import FashionClassifier
 
+WEIGHTS = Path(__file__).parents[1] / "weights"  # the checkpoints that come with this package
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically, and reads only tensors and built-in types."""
@@ -35,7 +37,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint of this project, to the CPU, without running code from it.
+    """Reads a checkpoint, a file or a name, to the CPU, without running code from it.
 
     Raises ValueError if it is missing, damaged, or of another kind.
     """
@@ -43,7 +45,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if file.is_symlink() and not file.exists():
         raise ValueError(f"{path} is a broken symlink to {os.readlink(file)}")
     if not file.is_file():
-        raise ValueError(f"there is no checkpoint file {path}")
+        file = WEIGHTS / f"{path}.ckpt"
+    if not file.is_file():
+        names = ", ".join(checkpoint_names())
+        raise ValueError(f"there is no checkpoint file {path}; this package has {names}")
     checkpoint: dict[str, Any] = safe_load(file, "is not a checkpoint")
     hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     is_ours = isinstance(hparams, dict) and {"network", "optimizer"} <= hparams.keys()
@@ -55,11 +60,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def checkpoint_names() -> list[str]:
+    """The names of the checkpoints that come with this package."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.ckpt"))
+
+
 def load_classifier(path: str | Path, trusted: Collection[str] = ()) -> FashionClassifier:
     """Rebuilds a trained classifier from its checkpoint.
 
     Args:
-        path: The checkpoint, trained on any device and in any precision.
+        path: The checkpoint, trained on any device and in any precision, or the name of one that
+            comes with this package, such as ``fast``. A file of that name wins.
         trusted: Full class paths, such as ``my_package.MyNetwork``, that the checkpoint may name in
             addition to this package, ``torch.nn`` and ``torch.optim``.
 
@@ -143,7 +154,8 @@ class Checkpoint(NamedTuple):
 
     def describe(self, classifier: FashionClassifier) -> str:
         """Its run, network and score, in one line."""
-        run = self.run_dir or "of no run folder"
+        names = f"one of this package's ({', '.join(checkpoint_names())})"
+        run = self.run_dir or ("of no run folder" if Path(self.path).is_file() else names)
         line = f"{self.path}: {run}, {type(classifier.network).__name__}, step {self.step:,}"
         for key, state in self.content.get("callbacks", {}).items():
             loss = state.get("best_model_score") if key.startswith("RunCheckpoint") else None

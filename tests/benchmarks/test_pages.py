@@ -11,11 +11,12 @@ import pytest
 import results
 import speed_tables
 import translation
+import weights
 
 SECTION = common.Section(Path("page.md"), "speed", "speed.py")
 PROGRAMS = (
     *(busy_machine, fault_injection, frameworks, own_images),
-    *(photos, results, speed_tables, translation),
+    *(photos, results, speed_tables, translation, weights),
 )
 
 

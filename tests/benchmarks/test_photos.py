@@ -40,3 +40,11 @@ def test_photos_are_split_by_their_hash_and_counted_by_folder(fit: Callable[...,
             if path.parent.name == folder
         ]
         assert with_imagenet["counts"][folder] == [sum(correct), len(correct)]
+
+
+def test_interval_of_the_balanced_accuracy() -> None:
+    mean, half_width = photos.balanced_accuracy({"shoes": [3, 4], "dress": [1, 2]})
+    assert mean == 0.625
+    expected = 0.98 * (0.25 / 2 + (4 / 6) * (2 / 6) / 4) ** 0.5
+    assert half_width == pytest.approx(expected)
+    assert photos.balanced_accuracy({"dress": [20, 20]})[1] > 0.05  # 20 of 20 is not certainty

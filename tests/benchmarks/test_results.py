@@ -1,5 +1,4 @@
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,6 @@ def test_each_row_has_saved_runs_whose_result_is_in_its_config() -> None:
         lines = config.read_text().splitlines()
         assert lines[0] == f"# python -m fmnist_lightning fit --config {config.stem}"
         assert results.header(config.stem, rows[config.stem]) in lines
-
-
-def test_teachers_of_the_rows_are_those_of_their_configs() -> None:
-    teachers = {
-        config.stem: teacher
-        for config in CONFIGS
-        for teacher in re.findall(r"teacher: (\w+)\.ckpt", config.read_text())
-    }
-    assert teachers == results.TEACHERS
 
 
 def saved_run(seconds: float = 9.4, accuracy: float = 0.9) -> dict[str, Any]:
@@ -55,23 +45,20 @@ def test_summary_has_mean_and_standard_deviation_over_the_seeds() -> None:
     }
 
 
-def test_row_trains_its_seeds_with_its_teacher(
+def test_row_trains_its_seeds_and_keeps_the_checkpoint_of_the_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    calls: list[list[str]] = []
+    calls: list[tuple[Any, ...]] = []
 
-    def run_seed(options: list[str], seed: int, data_dir: Path) -> dict[str, Any]:
-        calls.append(options)
-        return saved_run() | {"seed": seed}
+    def run_seed(*args: Any) -> dict[str, Any]:
+        calls.append(args)
+        return saved_run() | {"seed": args[1]}
 
     monkeypatch.setattr(results, "run_seed", run_seed)
-    monkeypatch.setattr(results, "run_command", lambda *args: calls.append(list(args[1:])))
     results.run_row("tiny", Path("data"), tmp_path)
-    teacher, *fits = calls
-    assert teacher == ["fit", "--config", "fast", "--data.data_dir", "data"]
-    assert [options[:3] for options in fits] == [
-        ["--config", "tiny", "--trainer.callbacks.teacher"]
-    ] * 5
+    options = ["--config", "tiny"], Path("data")
+    kept = [results.CHECKPOINTS / "tiny.ckpt", *[None] * 4]
+    assert calls == [(options[0], seed, options[1], path) for seed, path in enumerate(kept)]
     saved = json.loads((tmp_path / "tiny.json").read_text())
     assert [run["seed"] for run in saved["runs"]] == list(range(5))
 
@@ -81,7 +68,8 @@ def test_experiment_trains_and_validates_but_does_not_test(
 ) -> None:
     calls: list[Any] = []
 
-    def run_seed(*args: Any) -> dict[str, Any]:
+    def run_seed(*args: Any, test: bool) -> dict[str, Any]:
+        assert not test
         calls.append(args)
         return saved_run()
 
@@ -93,7 +81,7 @@ def test_experiment_trains_and_validates_but_does_not_test(
     argv = ["results.py", "--experiment", "tiny", "less", "--seed", "3", "--", *options]
     monkeypatch.setattr(sys, "argv", argv)
     results.main()
-    assert calls == [(options, 3, data_dir, ["validate"])]
+    assert calls == [(options, 3, data_dir)]
     (entry,) = map(json.loads, log.read_text().splitlines())
     row = "| less, seed 3 | 11,252 | 3 | 9 (2) | 90.00 | 0.3000 | 1.00 |"
     assert row in results.experiment_tables([entry])

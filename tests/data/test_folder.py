@@ -253,8 +253,7 @@ def test_a_checkpoint_is_used_where_its_images_are_not(run: Run) -> None:
     assert "new.png  " in out
     code, out, err = run("export", "--ckpt_path", "best.ckpt")
     assert code == 0, err
-    assert "There are no test images here: there is no folder " in out
-    assert "model.onnx: on 500 images its probabilities differ by " in out
+    assert "model.onnx: its probabilities differ from PyTorch's by " in out
 
 
 @pytest.mark.usefixtures("images")

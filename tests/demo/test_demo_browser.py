@@ -50,9 +50,15 @@ def test_photo_is_classified_on_the_page(address: str, width: int, tmp_path: Pat
         page.on("request", lambda request: requests.append(request.url))
         page.goto(address)
         expect(page.get_by_text("was not trained for photos")).to_be_visible()
+        expect(page.get_by_text("gets one of 10 classes: T-shirt/top, Trouser")).to_be_visible()
+        expect(page.locator(".gallery-item")).to_have_count(10)
 
         page.set_input_files("input[type=file]", tmp_path / "photo.jpg")
         expect(page.get_by_test_id("label-output-value")).to_be_visible()
+        box = page.get_by_test_id("label-output-value").bounding_box()
+        assert box["y"] + box["height"] < 800  # seen without scrolling, on a phone too
+        expect(page.locator(".matplotlib img")).to_have_count(0)
+        page.get_by_text("Feature maps of the network").click()
         expect(page.locator(".matplotlib img")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
