@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from matplotlib import font_manager, style
+from matplotlib import colormaps, font_manager, style
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.utils import make_grid
@@ -141,6 +141,26 @@ def plot_image_grid(
     if any(value is not None for value in are_correct):
         handles = [Patch(color=COLORS[key], label=text) for key, text in LEGEND.items()]
         figure.legend(handles=handles, loc="outside lower left", ncols=2, fontsize=SMALL)
+    return figure
+
+
+@styled
+def plot_curves(
+    epochs: Sequence[int], values: Sequence[Sequence[float]], names: Sequence[str], title: str
+) -> Figure:
+    """Draws a curve in its own color for each name, from values for each epoch, 0 to 1."""
+    figure = new_figure(2.6, title)
+    axes = figure.add_subplot()
+    colors = colormaps["tab10" if len(names) <= 10 else "turbo"].resampled(max(10, len(names)))
+    axes.set_prop_cycle(color=[colors(index) for index in range(len(names))])
+    axes.plot(epochs, values, marker=".", linewidth=1)
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="epoch")
+    axes.grid(axis="y")
+    figure.legend(
+        [_shorten(name, 14) for name in names], loc="outside right center", fontsize=SMALL
+    )
     return figure
 
 

@@ -18,6 +18,7 @@ from fmnist_lightning.figures import (
     CORRECT,
     INCORRECT,
     plot_confusion_matrix,
+    plot_curves,
     plot_feature_maps,
     plot_image_grid,
     plot_prediction,
@@ -37,6 +38,7 @@ CHARTS: dict[str, Draw] = {
     "grid": lambda names: plot_image_grid(
         IMAGES, [f"predicted {name} 99.9 %\nlabel {name}" for name in names[-4:]], names[0], 2
     ),
+    "curves": lambda names: plot_curves([2, 4], torch.rand(2, 10).tolist(), names, names[0]),
     "maps": lambda names: plot_feature_maps([(names[0], torch.randn(9, 5, 5))], names[0]),
     "prediction": lambda names: plot_prediction(IMAGES[0], PROBABILITIES, 1, names, names[0]),
 }
@@ -141,6 +143,27 @@ def test_grid_shows_every_image_and_caption() -> None:
     assert "a" + 28 * "x" + "…" + 29 * "x" + "z" in [text.get_text() for text in texts(long)]
     assert long.get_size_inches()[0] == 7.2
     assert count(plot_image_grid(cell, [" "], "title"), "#c8c8c8") > 9  # a pixel stays sharp
+
+
+def test_captions_say_by_color_what_is_correct() -> None:
+    captions, correct = ["one", "two", "three", "four"], [True, False, None, True]
+    figure = plot_image_grid(IMAGES, captions, "title", 2, are_correct=correct)
+    colors = {text.get_text(): text.get_color() for text in texts(figure)}
+    assert [colors[name] for name in captions] == [CORRECT, INCORRECT, "black", CORRECT]
+    assert {"correct", "mistake: the folder names another class"} <= colors.keys()
+    plain = plot_image_grid(IMAGES, captions, "title", 2, are_correct=[None] * 4)
+    assert "correct" not in {text.get_text() for text in texts(plain)}
+
+
+def test_each_curve_has_a_color_of_its_own() -> None:
+    for num in (2, 10, 30):
+        names = [f"class {index}" for index in range(num)]
+        values = torch.rand(3, num).tolist()
+        figure = plot_curves([1, 2, 3], values, names, "title")
+        (axes,) = figure.axes
+        assert len({str(line.get_color()) for line in axes.lines}) == num
+        assert [np.asarray(line.get_ydata())[0] for line in axes.lines] == values[0]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == names
 
 
 def test_feature_maps_say_how_many_are_shown() -> None:

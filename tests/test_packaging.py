@@ -53,8 +53,8 @@ def test_wheel_of_the_source_distribution_works_in_an_empty_folder(
     modules = {path.relative_to(ROOT) for path in PACKAGE.rglob("*.py")}
     configs = {Path("fmnist_lightning", "configs", name) for name in CONFIGS}
     others = {Path("fmnist_lightning/py.typed")}
-    for folder in ("weights", "demo/examples"):
-        others |= {path.relative_to(ROOT) for path in (PACKAGE / folder).iterdir()}
+    for part in ("weights", "demo/examples"):
+        others |= {path.relative_to(ROOT) for path in (PACKAGE / part).iterdir()}
     assert installed == modules | configs | others
 
     for part in ("train", "test"):

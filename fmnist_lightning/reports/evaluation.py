@@ -24,6 +24,17 @@ class EvaluationFigures(Callback):
     all of them, and images and confidences of rank 0.
     """
 
+    def __init__(self) -> None:
+        self.recalls: dict[int, list[float]] = {}  # of each class, by the epoch of the fit
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"recalls": self.recalls}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.recalls = state_dict["recalls"]
+
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -35,6 +46,12 @@ class EvaluationFigures(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.log_figures(trainer, pl_module.eval(), "val")  # of the last validation
         pl_module.train()
+        if trainer.is_global_zero and len(self.recalls) > 1:
+            from fmnist_lightning.figures import plot_curves  # matplotlib takes long to import
+
+            epochs, values = zip(*self.recalls.items(), strict=True)
+            figure = plot_curves(epochs, values, pl_module.classes, "Recall, val")  # type: ignore[arg-type]
+            log_figure(trainer, "val/recall", figure, find_step(trainer))
 
     @override
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -50,6 +67,8 @@ class EvaluationFigures(Callback):
             values = confusion.diagonal() / confusion.sum(dim).clamp(min=1)
             for label, value in zip(classifier.classes, values.tolist(), strict=True):
                 metrics[f"{stage}_{name}/{label}"] = value
+        if trainer.state.fn == "fit":
+            self.recalls[trainer.current_epoch + 1] = values.tolist()
         for logger in trainer.loggers:
             logger.log_metrics(metrics, find_step(trainer))
 

@@ -1,7 +1,5 @@
 """What TensorBoard shows of a run from its start: charts of curves, images, hyperparameters."""
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,9 +12,15 @@ from fmnist_lightning.data.dataset import TensorImageDataset, global_seed
 from fmnist_lightning.reports.logger import log_figure
 from fmnist_lightning.training.module import FashionClassifier
 
+# TensorBoard interprets the names as regular expressions; `train/loss_step` must not match.
+LAYOUT = {
+    "training and validation": {
+        "loss": ["Multiline", ["^train/loss$", "^val/loss$"]],
+        "accuracy": ["Multiline", ["^train/acc$", "^val/acc$"]],
+    }
+}
 SUMMARY_METRICS = ("val/acc", "test/acc", "val/loss", "test/loss", "val/ece", "test/ece")
 NUM_IMAGES = 20
-NUM_CURVES = 5  # in one chart: TensorBoard has seven colors
 
 
 class TensorBoardSetup(Callback):
@@ -33,7 +37,7 @@ class TensorBoardSetup(Callback):
         summaries = hparams(hyperparameters(trainer, pl_module), metrics)  # type: ignore[no-untyped-call]
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_custom_scalars(layout(pl_module.classes))
+                logger.experiment.add_custom_scalars(LAYOUT)
                 for summary in summaries:
                     logger.experiment.file_writer.add_summary(summary)
         dataset = getattr(trainer.datamodule, "train_dataset", None)  # type: ignore[attr-defined]
@@ -46,46 +50,34 @@ class TensorBoardSetup(Callback):
             log_figure(trainer, "training images", figure, 0)
 
 
-def layout(classes: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """The charts of several curves; TensorBoard takes the names of curves as patterns."""
-    both = {
-        title: ["Multiline", [f"^train/{name}$", f"^val/{name}$"]]
-        for title, name in (("loss", "loss"), ("accuracy", "acc"))
-    }
-    per_class = {
-        f"{name}, {classes[start]} and next": [
-            "Multiline",
-            [f"^val_{name}/{re.escape(each)}$" for each in classes[start : start + NUM_CURVES]],
-        ]
-        for name in ("precision", "recall")
-        for start in range(0, len(classes), NUM_CURVES)
-    }
-    return {"training and validation": both, "per class, validation": per_class}
-
-
 def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str, Any]:
-    """The settings to compare runs by, in the order of TensorBoard's columns."""
+    """The settings to compare runs by.
+
+    TensorBoard sorts them by name and shows the first five, so most have names that come later.
+    """
     model = classifier.hparams
     data = getattr(trainer.datamodule, "hparams", {})  # type: ignore[attr-defined]
     optimizer = model["optimizer"]
-    settings = {
-        "network": _format_call(model["network"]),
-        "optimizer": optimizer["class_path"].rpartition(".")[2],
-        "lr": optimizer["init_args"].get("lr", 0),
-        "max_epochs": trainer.max_epochs,
+    others = {
         "augmentation": _format_call(model["augmentation"]) if model["augmentation"] else "none",
-        "hflip_tta": model["hflip_tta"],
-        "translation_tta": model["translation_tta"],
-        "lr_schedule": model["lr_schedule"],
         "batch_size": data.get("batch_size"),  # a data module of the user's own may have none
         "train_size": data.get("train_size"),
-        "precision": str(trainer.precision),
+        "precision": trainer.precision,
         "seed": global_seed(),
+        **{key: model[key] for key in ("hflip_tta", "translation_tta", "lr_schedule")},
+        **{name: value for name, value in optimizer["init_args"].items() if value},  # is not off
     }
-    for name, value in optimizer["init_args"].items():
-        if value:  # what is 0 or false is off
-            settings[name] = value if isinstance(value, int | float | str) else str(value)
-    return settings
+    settings = {
+        "epochs": trainer.max_epochs,
+        "lr": others.pop("lr", None),
+        "network": _format_call(model["network"]),
+        "optimizer": optimizer["class_path"].rpartition(".")[2],
+    }
+    settings |= {f"settings/{name}": value for name, value in others.items() if value is not None}
+    return {
+        name: value if isinstance(value, int | float | str | None) else str(value)
+        for name, value in settings.items()
+    }
 
 
 def _format_call(spec: dict[str, Any]) -> str:
