@@ -25,15 +25,7 @@ class EvaluationFigures(Callback):
     """
 
     def __init__(self) -> None:
-        self.recalls: dict[int, list[float]] = {}  # of each class, by the epoch of the fit
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        return {"recalls": self.recalls}
-
-    @override
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.recalls = state_dict["recalls"]
+        self.recalls: dict[int, list[float]] = {}  # of each class, by the epoch of this fit
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

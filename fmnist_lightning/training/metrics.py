@@ -15,15 +15,6 @@ from torchmetrics.classification import (
 from fmnist_lightning.data.checks import check_labels
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, reduction: str = "mean") -> Tensor:
-    """That of PyTorch, with a ValueError that names the range of wrong labels (on CPUs)."""
-    try:
-        return F.cross_entropy(logits, labels, reduction=reduction)
-    except IndexError:
-        check_labels(labels, logits.shape[1])
-        raise
-
-
 class ClassificationMetrics(nn.Module):
     """The metrics of one stage. Every image weighs the same, also in a smaller last batch.
 
@@ -54,7 +45,7 @@ class ClassificationMetrics(nn.Module):
         """Adds logits, shape (N, C), and labels, int64, shape (N,)."""
         check_labels(labels, logits.shape[1])
         # The loss of each image, as torchmetrics 1.9 ignores weights with `disable`.
-        losses = cross_entropy(logits.float(), labels, reduction="none")
+        losses = F.cross_entropy(logits.float(), labels, reduction="none")
         for name, metric in self.metrics.items():
             if name == "loss":
                 metric.update(losses)

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 from typing_extensions import override
 
@@ -18,7 +19,7 @@ from fmnist_lightning.internals.specs import find_difference, resolve
 from fmnist_lightning.models.cnn import ArticleCNN
 from fmnist_lightning.training.checks import check_classes, check_logits, unpack
 from fmnist_lightning.training.lr_schedule import one_cycle
-from fmnist_lightning.training.metrics import ClassificationMetrics, cross_entropy
+from fmnist_lightning.training.metrics import ClassificationMetrics
 
 # SGD with momentum is as good in batches of 128, but diverges in batches of 20 to 64.
 DEFAULT_OPTIMIZER = functools.partial(AdamW, lr=0.01, weight_decay=0.05)
@@ -145,7 +146,7 @@ class FashionClassifier(LightningModule):
     def compute_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, shape (), and the logits, shape (N, C), of augmented images."""
         logits = check_logits(self(images), len(images), len(self.classes))
-        return cross_entropy(logits, targets), logits
+        return F.cross_entropy(logits, targets), logits
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
