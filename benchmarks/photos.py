@@ -1,6 +1,6 @@
 """Measures the accuracy of `predict --photos` on photos in folders named after classes.
 
-    python benchmarks/photos.py FOLDER photos.ckpt photos-without.ckpt
+    python benchmarks/photos.py FOLDER photos photos-without.ckpt
 
 Photos whose SHA-256 is a multiple of 3 are held out: no choice was made by them. The others were
 used to develop the preprocessing and `PhotoAugmentation`, and to choose the classes of ImageNet.

@@ -149,7 +149,7 @@ def plot_curves(
     epochs: Sequence[int], values: Sequence[Sequence[float]], names: Sequence[str], title: str
 ) -> Figure:
     """Draws a curve in its own color for each name, from values for each epoch, 0 to 1."""
-    figure = new_figure(2.6, title)
+    figure = new_figure(max(2.6, 0.5 + 0.16 * len(names)), title)
     axes = figure.add_subplot()
     colors = colormaps["tab10" if len(names) <= 10 else "turbo"].resampled(max(10, len(names)))
     axes.set_prop_cycle(color=[colors(index) for index in range(len(names))])

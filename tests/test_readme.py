@@ -152,7 +152,7 @@ def test_first_contact_needs_neither_training_nor_data(
     for args in (first, *others):
         code, out, err = run(*args)
         assert code == 0, err
-        assert out.startswith(f"{args[2]}: one of this package's (article, ")
+        assert out.startswith(f"{args[2]}: of this package, ")
     assert not Path("data").exists()
     execute(blocks(MODELS, "python")[0], "docs/models.md")
 

@@ -13,7 +13,7 @@ import lightning
 import pytest
 import torch
 import yaml
-from conftest import Run
+from conftest import TINY, Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import Payload
@@ -48,6 +48,7 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "an untrusted optimiser": {"optimizer": NET},
     "an untrusted augmentation": {"augmentation": NET},
     "a function": network("evil.function"),
+    "a function of this package": network("fmnist_lightning.runs.runs.remove", run_dir="."),
     "a function of the standard library": network("os.system", command="touch mark"),
     "a package whose name begins like an allowed one": network("fmnist_lightning_evil.Net"),
     "a class as an argument": network(TRANSFORMER, custom_encoder=NET),
@@ -87,7 +88,7 @@ def victim(evil_modules: None, fit: Callable[..., Path]) -> Path:
 @pytest.mark.fault("code_in_settings")
 @pytest.mark.usefixtures("evil_modules")
 @pytest.mark.parametrize("attack", HYPERPARAMETERS)
-def test_hyperparameters_that_name_code_are_refused(attack: str) -> None:
+def test_hyperparameters_that_name_code_are_refused(attack: str, run: Run) -> None:
     classifier = FashionClassifier()
     content: dict[str, Any] = {
         "state_dict": classifier.state_dict(),
@@ -100,6 +101,8 @@ def test_hyperparameters_that_name_code_are_refused(attack: str) -> None:
     torch.save(content, "some.ckpt")
     with pytest.raises(ValueError):  # noqa: PT011 (the message depends on the attack)
         load_classifier("some.ckpt")
+    # A new run takes only the weights.
+    assert run("fit", *TINY, "--ckpt_path", "some.ckpt", "--trainer.fast_dev_run", "true")[0] == 0
     # Lightning's own method drops unknown keys, and builds classes that are allowed.
     with contextlib.suppress(ValueError, TypeError, RuntimeError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -107,7 +110,9 @@ def test_hyperparameters_that_name_code_are_refused(attack: str) -> None:
 
 
 @pytest.mark.fault("code_in_settings")
-@pytest.mark.parametrize("kind", ["network", "data module", "list in a data module", "payload"])
+@pytest.mark.parametrize(
+    "kind", ["network", "data module", "text as a data module", "list in a data module", "payload"]
+)
 def test_every_command_refuses_a_checkpoint_that_names_code(
     kind: str, victim: Path, run: Run
 ) -> None:
@@ -117,13 +122,15 @@ def test_every_command_refuses_a_checkpoint_that_names_code(
             saved["hyper_parameters"] |= network("evil.Net")
         elif kind == "data module":
             saved["data"] = NET
+        elif kind == "text as a data module":
+            saved["data"] = "evil.Net"
         elif kind == "list in a data module":
             saved["data"]["init_args"]["data_dir"] = [NET]
         else:
             saved["extra"] = Payload()
         torch.save(saved, path)
     commands = set(COMMANDS)
-    if "data module" in kind:
+    if kind in ("data module", "list in a data module"):
         commands -= {"export"}  # which reads no data
     if kind == "list in a data module":
         commands -= {"fit"}  # whose data module is that of its config
@@ -133,7 +140,7 @@ def test_every_command_refuses_a_checkpoint_that_names_code(
         assert err.splitlines()[-1].startswith("error: "), err
         assert "Traceback" not in err
         assert not Path("mark").exists(), command
-        if kind != "payload" and command != "fit":
+        if kind not in ("payload", "text as a data module") and command != "fit":
             assert "if you trust it, add --trust evil.Net" in err
     if kind == "network":  # a new run takes only the weights
         assert run("fit", "--ckpt_path", "best.ckpt", "--trainer.max_epochs=1")[0] == 0

@@ -16,7 +16,7 @@ from fmnist_lightning.cli import messages, options
 from fmnist_lightning.cli.settings import Settings, merge, read_config
 from fmnist_lightning.cli.suggestions import closest
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.internals.specs import find_difference, find_untrusted, require_trust
+from fmnist_lightning.internals.specs import find_difference, require_trust
 from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import (
@@ -49,8 +49,9 @@ def run(args: Sequence[str]) -> int:
     early, others = options.read_early(command, args)
     root, path = runs.find_root(early.root), early.ckpt_path
     checkpoint = None if path is None else Checkpoint.find(path, root)
-    # A class that an option names is trusted.
-    trusted = [*early.trust, early.data, getattr(early, "model.network")]
+    if checkpoint is None and command != "fit":  # if it is misspelt, the parser says so
+        options.parse(options.build_parser(command, options.DEFAULTS), {}, others)
+    trusted = [*early.trust, early.data]  # a class that an option names is trusted
     start = starting_settings(command, checkpoint, trusted)
     settings = options.merge_settings(start, early)
     lacking = [] if command == "fit" else ["model", "name"]
@@ -103,9 +104,9 @@ def starting_settings(
     saved = {"data": data} if data else {}
     if command != "fit":
         return saved
-    hparams = checkpoint.content["hyper_parameters"]
-    if set(find_untrusted(hparams)) <= set(trusted):  # else options have to name its classes
-        saved["model"] = {key: value for key, value in hparams.items() if key != "classes"}
+    if checkpoint.is_of_package:  # the parser imports what a file names
+        saved["model"] = dict(checkpoint.content["hyper_parameters"])
+        del saved["model"]["classes"]
     return merge(options.DEFAULTS, saved)
 
 
@@ -226,7 +227,8 @@ def predict(args: Namespace, checkpoint: Checkpoint) -> int:
         trainer.callbacks.append(report)  # type: ignore[attr-defined]
         trainer.predict(PhotoClassifier(classifier), photo_loader(photos), return_predictions=False)
     if report.num_skipped:
-        print(f"error: skipped {report.num_skipped:,} photos, see above", file=sys.stderr)
+        total = f"{report.num_skipped:,} of {len(photos):,}"
+        print(f"error: skipped {total} photos, see above", file=sys.stderr)
     return int(report.num_skipped > 0)
 
 
@@ -236,6 +238,7 @@ def demo(args: Namespace, checkpoint: Checkpoint) -> int:
 
     classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
     print_line(about := checkpoint.describe(classifier))
+    print_line(f"Others of this package, for --ckpt_path: {', '.join(checkpoint_names())}")
     serve(classifier, about, args.server_name, args.server_port)
     return 0
 

@@ -26,7 +26,8 @@ def print_start(
     if checkpoint is None:
         settings = settings[1:]  # without the defaults
     else:
-        line = f"A new run from the weights of {checkpoint.path}, step {checkpoint.step:,}"
+        path, step = f"{checkpoint.path} ({checkpoint.origin})", checkpoint.step
+        line = f"A new run from the weights of {path}, step {step:,}"
         if checkpoint.is_last and checkpoint.run_dir:
             line = f"Resuming {checkpoint.run_dir} from step {checkpoint.step:,}"
         changes = re.sub(r" ?--ckpt_path[ =]\S+", "", " ".join(args)).strip()

@@ -68,8 +68,8 @@ HELP = {
   --data.batch_size 128          Images per step.
   --data CLASS                   A data module: ImageFolderDataModule, or my_module.MyDataModule.
   --trainer.callbacks+=CLASS     One more callback: EarlyStopping, or my_module.MyCallback.
-  --ckpt_path last               Resume the latest run where it stopped. Another checkpoint: begin
-                                 a new run from its weights.
+  --ckpt_path last               Resume the latest run where it stopped. Another checkpoint, or
+                                 one of this package such as fast: a new run from its weights.
   --seed_everything 0            The same seed gives the same run.
   --num_threads N                CPU threads (default: those that other programs leave free).
                                  Another number changes the last digits of results.

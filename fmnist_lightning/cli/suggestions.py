@@ -54,6 +54,8 @@ def explain(error: str, names: Iterable[str]) -> str:
         hint = f"; did you mean --{prefix}{meant}?" if meant else hint
         return f"there is no option --{prefix}{match[1]}{hint}"
     if match := re.search(UNKNOWN, error):
+        if "arguments: -" not in error:
+            return f"{error}; an option begins with --, such as --ckpt_path {match[1]}"
         name = match[1].replace("-", "_")
         by_last = {option.rpartition(".")[2]: option for option in reversed(options)}
         meant = SYNONYMS.get(name) or by_last.get(name) or closest(name, [*options, *by_last])

@@ -90,13 +90,11 @@ def build_page(classifier: FashionClassifier, about: str) -> Any:
     is_fashion = is_fashion_mnist(classifier.classes)
     if not is_for_photos(classifier):
         about += f". {NOT_FOR_PHOTOS}."
-    with gr.Blocks(
-        title="Which class is it?", analytics_enabled=False, delete_cache=(600, 3600)
-    ) as page:
-        gr.Markdown(
-            "# Which class is it?\nWhatever a photo shows, it gets one of "
-            f"{len(classifier.classes)} classes: {', '.join(classifier.classes)}."
-        )
+    title = "Which class is it?"
+    text = f"Whatever a photo shows, it gets one of {len(classifier.classes)} classes: "
+    # Every 10 minutes, uploads older than an hour are deleted.
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.Markdown(f"# {title}\n{text}{', '.join(classifier.classes)}.")
         with gr.Row():
             with gr.Column():
                 upload = gr.Image(

@@ -25,7 +25,8 @@ IGNORED_WARNINGS = (
 def hide_messages() -> None:
     """Hides messages of Lightning and others that nobody can act on."""
     for package in ("lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(package).setLevel(logging.WARNING)
+        if (logger := logging.getLogger(package)).level == logging.INFO:  # Lightning's own choice
+            logger.setLevel(logging.WARNING)
     for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
 

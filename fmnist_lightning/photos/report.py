@@ -63,7 +63,7 @@ class PhotoReport(Callback):
             if photo.error:
                 self.num_skipped += 1
                 print_line(f"Skipping {printable(photo.error)}")
-                self._write_row(photo.path, folder, photo.error)
+                self._write_row(photo.path, folder, photo.error, "", *[""] * len(self.classes))
                 continue
             ranked = sorted(zip(probabilities, self.classes, strict=True), reverse=True)
             top = [f"{name} {100 * value:.1f} %" for value, name in ranked[:3]]
@@ -79,7 +79,9 @@ class PhotoReport(Callback):
                 counts[1] += 1
             self.num_unlabeled += label is None
             num_networks = 2 if is_fashion_mnist(self.classes) else 1
-            caption = f"{top[0]} {unsure}\n{printable(f'{folder}/{photo.path.name}')[:26]}"
+            name = printable(f"{folder}/{photo.path.name}")
+            name = name if len(name) <= 26 else f"{name[:25]}…"
+            caption = f"{top[0]} {unsure}\n{name}"
             is_correct = prediction == label if label else None
             self.cells.append((cell_image(photo, num_networks), caption, is_correct))
             if len(self.cells) == SHEET_SIZE:
@@ -93,7 +95,7 @@ class PhotoReport(Callback):
                 print_line(f"{self.num_unlabeled:,} photos are in folders of other names")
         if others := self.photos.other_files:
             names = ", ".join(map(printable, others[:3])) + ", ..." * (len(others) > 3)
-            print_line(f"Skipped {len(others):,} files that are not images: {names}")
+            print_line(f"Files that are not images, skipped: {len(others):,} ({names})")
         self._save_sheet()
         if self.folder:
             print_line(f"Predictions:    {self.folder / 'photos.csv'}")
@@ -114,7 +116,7 @@ class PhotoReport(Callback):
         images, captions, are_correct = zip(*self.cells, strict=True)
         title = f"{len(images)} photos, checkpoint {self.name}"
         if labeled := [value for value in are_correct if value is not None]:
-            title += f": {sum(labeled)} of {len(labeled)} correct"
+            title += f": {sum(labeled)} of {len(labeled)} with a label correct"
         grid = torch.stack(images)
         figure = figures.plot_image_grid(grid, captions, title, 4, 2 * figures.WIDTH, are_correct)
         figure.savefig(self.folder / f"photos-{self.num_sheets}.png")

@@ -45,14 +45,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if file.is_symlink() and not file.exists():
         raise ValueError(f"{path} is a broken symlink to {os.readlink(file)}")
     if not file.is_file():
+        if str(path) not in (names := checkpoint_names()):
+            raise ValueError(
+                f"there is no checkpoint file {path}; this package has {', '.join(names)}"
+            )
         file = WEIGHTS / f"{path}.ckpt"
-    if not file.is_file():
-        names = ", ".join(checkpoint_names())
-        raise ValueError(f"there is no checkpoint file {path}; this package has {names}")
     checkpoint: dict[str, Any] = safe_load(file, "is not a checkpoint")
     hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     is_ours = isinstance(hparams, dict) and {"network", "optimizer"} <= hparams.keys()
-    if not is_ours or "state_dict" not in checkpoint:
+    if is_ours:  # what may be built is a dict
+        is_ours = "state_dict" in checkpoint and isinstance(checkpoint.get("data"), dict | None)
+    if not is_ours:
         raise ValueError(
             f"{path} is not a checkpoint of fmnist_lightning: it lacks state_dict or the "
             "hyper_parameters network and optimizer"
@@ -78,8 +81,8 @@ def load_classifier(path: str | Path, trusted: Collection[str] = ()) -> FashionC
         The classifier on the CPU, in evaluation mode.
 
     Raises:
-        ValueError: If the file is not a checkpoint of this project, names a class that is not
-            trusted, or its weights do not fit its network.
+        ValueError: If there is no such file, it is not a checkpoint of this project, names a class
+            that is not trusted, or its weights do not fit its network.
     """
     return build_classifier(read_checkpoint(path), path, trusted)
 
@@ -124,11 +127,15 @@ def load_weights(
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint, its content, and the folder of its run, or None if it stands alone."""
+    """A checkpoint, its content, and the folder of its run, or None if it stands alone.
+
+    One that comes with this package is trusted as its code is.
+    """
 
     path: str
     content: dict[str, Any]
     run_dir: Path | None
+    is_of_package: bool
 
     @classmethod
     def find(cls, name: str, root: Path) -> "Checkpoint":
@@ -136,8 +143,10 @@ class Checkpoint(NamedTuple):
         path = name
         if name == "last":
             path = str(runs.latest_run_dir(root) / runs.CHECKPOINTS / runs.LAST)
-        content = read_checkpoint(path)
-        return cls(path, content, runs.find_run_dir(Path(path), content.get("run"), root))
+        content, file = read_checkpoint(path), Path(path)
+        is_file = file.is_file()  # else it is of this package
+        run_dir = runs.find_run_dir(file, content.get("run"), root) if is_file else None
+        return cls(path, content, run_dir, not is_file)
 
     @property
     def step(self) -> int:
@@ -152,11 +161,17 @@ class Checkpoint(NamedTuple):
         last = self.run_dir / runs.CHECKPOINTS / runs.LAST
         return last.exists() and last.samefile(self.path)
 
+    @property
+    def origin(self) -> str:
+        """The run folder that it is of, or what else it is."""
+        if self.is_of_package:
+            return "of this package"
+        return str(self.run_dir or "a file of no run folder")
+
     def describe(self, classifier: FashionClassifier) -> str:
-        """Its run, network and score, in one line."""
-        names = f"one of this package's ({', '.join(checkpoint_names())})"
-        run = self.run_dir or ("of no run folder" if Path(self.path).is_file() else names)
-        line = f"{self.path}: {run}, {type(classifier.network).__name__}, step {self.step:,}"
+        """Its origin, network and score, in one line."""
+        network = type(classifier.network).__name__
+        line = f"{self.path}: {self.origin}, {network}, step {self.step:,}"
         for key, state in self.content.get("callbacks", {}).items():
             loss = state.get("best_model_score") if key.startswith("RunCheckpoint") else None
             if loss is not None and not self.is_last:

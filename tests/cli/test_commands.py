@@ -133,6 +133,7 @@ def test_fit_names_its_network_and_counts_epochs_from_one(run: Run) -> None:
         ("test", "test needs a trained network: give --ckpt_path"),
         ("validate", "validate needs a trained network"),
         ("predict", "predict needs a trained network"),
+        ("predict --ckpt_paht fast", "--ckpt_paht fast; did you mean --ckpt_path?"),
         ("test --ckpt_path other.ckpt", "other.ckpt is not a checkpoint of fmnist_lightning"),
         ("test --ckpt_path text.ckpt", "text.ckpt is not a checkpoint"),
     ],

@@ -168,12 +168,25 @@ def test_copy_of_the_best_checkpoint_is_renewed_without_links(
     assert "best checkpoint: best.ckpt -> " in out
 
 
+def test_fit_from_a_checkpoint_of_the_package_begins_with_its_settings(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("fit", "--ckpt_path", "fast", "--model.optimizer.lr", "0.002", "--print_config")
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    assert model["network"]["class_path"] == "fmnist_lightning.SmallResNet"
+    assert model["optimizer"]["class_path"] == "torch.optim.SGD"
+    assert model["optimizer"]["init_args"]["lr"] == 0.002
+    assert model["optimizer"]["init_args"]["momentum"] == 0.9
+    assert model["hflip_tta"] is True
+
+
 def test_fit_from_a_checkpoint_begins_a_new_run_from_its_weights(fit: Fit, run: Run) -> None:
     options = ("--model.lr_schedule=constant", "--data.split_seed=3", "--trainer.max_epochs=1")
     first = fit(*options)
     code, out, err = run("fit", "--ckpt_path", "best.ckpt", "--model.optimizer.lr=0")
     assert code == 0, err
-    assert out.startswith("A new run from the weights of best.ckpt, step 10 with ")
+    assert out.startswith(f"A new run from the weights of best.ckpt ({first}), step 10 with ")
     (second,) = set(Path("runs").iterdir()) - {first}
     ours, theirs = (read_checkpoint(path / "checkpoints" / "last.ckpt") for path in (first, second))
     assert (theirs["epoch"], theirs["global_step"]) == (0, 10)
@@ -237,9 +250,7 @@ def test_run_of_a_script_is_tested_in_its_folder_and_resumed_by_the_script(run: 
     assert "as the run of a script: resume it with the script" in err
     code, out, err = run("fit", "--ckpt_path=best.ckpt", "--model.network=MLP", *TINY[4:])
     assert code == 0, err
-    assert out.startswith(
-        "A new run from the weights of best.ckpt, step 10 with --model.network=MLP"
-    )
+    assert out.startswith("A new run from the weights of best.ckpt (runs/mine), step 10 with ")
 
 
 def test_moved_run_keeps_its_best_checkpoint(fit: Fit, run: Run) -> None:

@@ -60,8 +60,8 @@ def test_predict_classifies_photos_and_skips_other_files(
     run_dir = fit()
     code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "photos")
     assert code == 1  # for the damaged photo
-    assert "error: skipped 1 photos, see above" in err
-    assert "Skipped 1 files that are not images: photos/notes.txt" in out
+    assert "error: skipped 1 of 5 photos, see above" in err
+    assert "Files that are not images, skipped: 1 (photos/notes.txt)" in out
     reason = "photos/sandal/f.jpg: can't be read: cannot identify image file 'photos/sandal/f.jpg'"
     assert f"Skipping {reason}" in out
     assert "This network was not trained for photos" in out
@@ -103,7 +103,7 @@ def test_predict_classifies_photos_and_skips_other_files(
         else:
             assert is_correct is None
     num_correct = sum(correct for correct, _ in counts.values())
-    assert title == f"4 photos, checkpoint best.ckpt: {num_correct} of 3 correct"
+    assert title == f"4 photos, checkpoint best.ckpt: {num_correct} of 3 with a label correct"
     pixels = images[3]  # what the two networks see of the shirt, (224, 448, 3)
     assert pixels[112, 112].tolist() == pytest.approx([0x50, 0x20, 0x30], abs=20)
     red, green, blue = pixels[112, 224 + 112].tolist()  # bright, and gray
@@ -121,11 +121,11 @@ def test_photos_of_phones_and_other_files(fit: Fit, run: Run, tmp_path: Path) ->
     code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "phone")
     assert code == 0, err
     assert len(re.findall(r"^phone/IMG_1\.(?:HEIC|AVIF|JPG)  ", out, re.MULTILINE)) == 3
-    assert "Skipped 1 files that are not images: phone/movie.mp4" in out
+    assert "Files that are not images, skipped: 1 (phone/movie.mp4)" in out
     assert "not trained for photos" not in out
     code, _, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "phone/movie.mp4")
     assert code == 1  # it was named, and is not an image
-    assert "error: skipped 1 photos" in err
+    assert "error: skipped 1 of 1 photos" in err
 
 
 def test_contact_sheet_has_40_photos_and_each_run_a_folder(

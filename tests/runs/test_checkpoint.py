@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Run
 from lightning.pytorch import Trainer
 from samples import Payload
 from torch import nn
@@ -57,7 +58,11 @@ def test_bf16_checkpoint_loads_as_float32() -> None:
 
 
 @pytest.mark.fault("bad_checkpoint")
-@pytest.mark.parametrize("name", ["gone.ckpt", "http://127.0.0.1:9/x.ckpt"])  # is not fetched
+@pytest.mark.parametrize(
+    # The second is not fetched; the third is a file of the package, but no name.
+    "name",
+    ["gone.ckpt", "http://127.0.0.1:9/x.ckpt", "../weights/fast"],
+)
 def test_missing_file_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"no checkpoint file {name}"):
         read_checkpoint(name)
@@ -69,6 +74,19 @@ def test_file_of_another_format_is_refused(text: str) -> None:
     Path("some.ckpt").write_text(text)  # some are instructions to unpickle
     with pytest.raises(ValueError, match=r"some\.ckpt is not a checkpoint"):
         read_checkpoint("some.ckpt")
+
+
+def test_file_of_the_name_of_a_checkpoint_of_the_package_wins(
+    fit: Callable[..., Path], run: Run
+) -> None:
+    Path("fast").mkdir()  # but no folder
+    assert type(load_classifier("fast").network).__name__ == "SmallResNet"
+    assert "fast: of this package, SmallResNet" in run("test", "--ckpt_path", "fast")[1]
+    Path("fast").rmdir()
+    fit()
+    shutil.copy("best.ckpt", "fast")
+    assert type(load_classifier("fast").network).__name__ == "ArticleCNN"
+    assert "fast: runs/" in run("test", "--ckpt_path", "fast")[1]
 
 
 def test_broken_symlink_is_refused() -> None:
