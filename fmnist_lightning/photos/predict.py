@@ -17,7 +17,6 @@ from fmnist_lightning.photos.augmentation import PhotoAugmentation
 from fmnist_lightning.photos.dataset import Photo
 from fmnist_lightning.photos.imagenet import class_probabilities, imagenet_network
 from fmnist_lightning.photos.preprocessing import (
-    CROP_FRACTIONS,
     PreprocessedPhoto,
     preprocess_photo,
 )
@@ -62,9 +61,8 @@ class PhotoClassifier(LightningModule):
         probabilities = torch.stack([part.mean(dim=0) for part in parts])  # (N, C)
         has_crop = torch.tensor([len(photo.crops) > 0 for photo in photos])
         if has_crop.any():
-            crops = torch.cat([photo.crops for photo in photos]).to(device)  # (2M, 224, 224, 3)
-            shape = (-1, len(CROP_FRACTIONS), len(self.classifier.classes))
-            probabilities[has_crop] *= class_probabilities(crops).view(shape).mean(dim=1)
+            crops = torch.cat([photo.crops for photo in photos]).to(device)  # (K, 224, 224, 3)
+            probabilities[has_crop] *= class_probabilities(crops)
         return probabilities / probabilities.sum(dim=1, keepdim=True)
 
     @override

@@ -13,8 +13,6 @@ from fmnist_lightning.data.dataset import CLASSES, IMAGE_SIZE
 from fmnist_lightning.data.images import resize_to_grayscale
 
 CROP_SIZE = 224  # pixels: width and height of the images that the ImageNet network sees
-# It sees the whole garment, and this part of it from the top: collar, neckline and sleeves.
-CROP_FRACTIONS = (1.0, 0.6)
 # Pixels of the longest side. Small photos are segmented faster and as well; the results differ
 # between the sizes, so that averaging over two has fewer errors.
 WORKING_SIZES = (120, 160)
@@ -28,7 +26,7 @@ class PreprocessedPhoto(NamedTuple):
     """What the networks see of a photo."""
 
     views: Tensor  # like images of the dataset, uint8, shape (V, 28, 28)
-    crops: Tensor  # RGB, uint8, shape (K, 224, 224, 3); K is 2 for a photo of Fashion-MNIST, or 0
+    crops: Tensor  # RGB, uint8, shape (K, 224, 224, 3); K is 1 for a photo of Fashion-MNIST, or 0
 
 
 def preprocess_photo(photo: Image.Image, classes: Sequence[str] = CLASSES) -> PreprocessedPhoto:
@@ -57,12 +55,8 @@ def preprocess_photo(photo: Image.Image, classes: Sequence[str] = CLASSES) -> Pr
             view.paste(small, ((IMAGE_SIZE - small.width) // 2, (IMAGE_SIZE - small.height) // 2))
             views.append(torch.from_numpy(np.array(view)))
     assert box is not None  # a mask is never empty
-    left, top, right, bottom = (max(photo.size) / size * edge for edge in box)
-    crops = [
-        np.array(crop_square(photo, (left, top, right, top + fraction * (bottom - top))))
-        for fraction in CROP_FRACTIONS
-    ]
-    return PreprocessedPhoto(torch.stack(views), torch.from_numpy(np.stack(crops)))
+    crop = crop_square(photo, [max(photo.size) / size * edge for edge in box])
+    return PreprocessedPhoto(torch.stack(views), torch.from_numpy(np.array(crop))[None])
 
 
 def crop_square(photo: Image.Image, box: Sequence[float]) -> Image.Image:

@@ -129,7 +129,7 @@ def cell_image(photo: Photo, num_networks: int) -> Tensor:
     view = views[len(views) // 2].repeat_interleave(8, 0).repeat_interleave(8, 1)
     view = view[..., None].expand(-1, -1, 3)
     # An image of the dataset has no crop.
-    return torch.cat([*crops[:1], view, view][:num_networks], dim=1).cpu()
+    return torch.cat([*crops, view, view][:num_networks], dim=1).cpu()
 
 
 def format_accuracy(counts: Mapping[str, Sequence[int]]) -> str:

@@ -53,8 +53,8 @@ def test_predict_images_combines_views_and_crop_of_photos_only() -> None:
     assert batch_sizes == [1 + len(views) + 1]  # an image of the dataset is not repeated
     with torch.no_grad():
         of_image = classifier.probabilities(image[None])[0]
-        product = classifier.probabilities(views).mean(0) * class_probabilities(crops).mean(0)
-    expected = torch.stack([of_image, product / product.sum(), of_image])
+        product = classifier.probabilities(views).mean(dim=0) * class_probabilities(crops)
+    expected = torch.stack([of_image, product[0] / product.sum(), of_image])
     torch.testing.assert_close(probabilities(predictions), expected)
 
 
