@@ -238,7 +238,7 @@ def demo(args: Namespace, checkpoint: Checkpoint) -> int:
 
     classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
     print_line(about := checkpoint.describe(classifier))
-    print_line(f"Others of this package, for --ckpt_path: {', '.join(checkpoint_names())}")
+    print_line(f"With --ckpt_path, also a file, or {', '.join(checkpoint_names())}")
     serve(classifier, about, args.server_name, args.server_port)
     return 0
 

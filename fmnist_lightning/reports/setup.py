@@ -53,7 +53,8 @@ class TensorBoardSetup(Callback):
 def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str, Any]:
     """The settings to compare runs by.
 
-    TensorBoard sorts them by name and shows the first five, so most have names that come later.
+    TensorBoard sorts them by name and shows the first five, so most have names that come later. It
+    leaves out None.
     """
     model = classifier.hparams
     data = getattr(trainer.datamodule, "hparams", {})  # type: ignore[attr-defined]
@@ -73,7 +74,7 @@ def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str
         "network": _format_call(model["network"]),
         "optimizer": optimizer["class_path"].rpartition(".")[2],
     }
-    settings |= {f"settings/{name}": value for name, value in others.items() if value is not None}
+    settings |= {f"settings/{name}": value for name, value in others.items()}
     return {
         name: value if isinstance(value, int | float | str | None) else str(value)
         for name, value in settings.items()

@@ -51,11 +51,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             )
         file = WEIGHTS / f"{path}.ckpt"
     checkpoint: dict[str, Any] = safe_load(file, "is not a checkpoint")
-    hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
-    is_ours = isinstance(hparams, dict) and {"network", "optimizer"} <= hparams.keys()
-    if is_ours:  # what may be built is a dict
-        is_ours = "state_dict" in checkpoint and isinstance(checkpoint.get("data"), dict | None)
-    if not is_ours:
+    if not (
+        isinstance(checkpoint, dict)
+        and "state_dict" in checkpoint
+        and isinstance(hparams := checkpoint.get("hyper_parameters"), dict)
+        and {"network", "optimizer"} <= hparams.keys()
+        and isinstance(checkpoint.get("data"), dict | None)  # text would be imported
+    ):
         raise ValueError(
             f"{path} is not a checkpoint of fmnist_lightning: it lacks state_dict or the "
             "hyper_parameters network and optimizer"
