@@ -14,7 +14,7 @@ from samples import THIRD_PARTY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning.cli.options import HELP
-from fmnist_lightning.runs.checkpoint import read_checkpoint
+from fmnist_lightning.runs.checkpoint import checkpoint_names, read_checkpoint
 
 Fit = Callable[..., Path]
 
@@ -118,6 +118,11 @@ def test_help_shows_commands_and_examples(run: Run) -> None:
         assert code == 0
         assert "test --ckpt_path best.ckpt" in out
         assert all(re.search(rf"^  {command} ", out, re.MULTILINE) for command in HELP)
+
+
+def test_help_names_the_checkpoints_of_the_package() -> None:
+    for command in HELP.keys() - {"fit"}:
+        assert all(name in HELP[command] for name in checkpoint_names())
 
 
 @pytest.mark.parametrize("command", HELP)
