@@ -266,10 +266,7 @@ def test_options_of_all_pages_exist(run: Run, capsys: pytest.CaptureFixture[str]
 
 # ---- scripts -----------------------------------------------------------------------------------
 
-SHORT = "ignore:.*smaller than the logging interval"
 
-
-@pytest.mark.filterwarnings(SHORT)
 @pytest.mark.usefixtures("data_dir")
 def test_script_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (script,) = blocks(README, "python")
@@ -300,7 +297,6 @@ def test_script_of_the_tuning_page_runs_twice(
     assert len(list(Path("tuning").iterdir())) == 4
 
 
-@pytest.mark.filterwarnings(SHORT)
 @pytest.mark.usefixtures("data_dir")
 def test_study_of_the_tuning_page_survives_a_diverged_trial(
     monkeypatch: pytest.MonkeyPatch,
@@ -317,7 +313,6 @@ def test_study_of_the_tuning_page_survives_a_diverged_trial(
     execute(script, "docs/tuning.md")
 
 
-@pytest.mark.filterwarnings(SHORT)
 @pytest.mark.usefixtures("data_dir", "my_module")
 def test_scripts_of_the_library_page_run(
     fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]

@@ -18,7 +18,11 @@ from fmnist_lightning.photos.predict import (
     PhotoClassifier,
     is_for_photos,
 )
-from fmnist_lightning.photos.preprocessing import import_opencv, preprocess_photo
+from fmnist_lightning.photos.preprocessing import (
+    PreprocessedPhoto,
+    import_opencv,
+    preprocess_photo,
+)
 from fmnist_lightning.training.module import FashionClassifier
 
 try:
@@ -42,7 +46,7 @@ def classify(classifier: FashionClassifier, path: str | None) -> tuple[Any, ...]
     """What the page shows of an uploaded file: class probabilities, a hint, two images."""
     if path is None:
         return None, "", None, None
-    photo = preprocess_photo(load_upload(path), classifier.classes)
+    photo = prepare_upload(path, classifier.classes)
     probabilities = PhotoClassifier(classifier)([photo])[0].tolist()
     hint = ""
     if max(probabilities) < UNSURE:
@@ -65,17 +69,18 @@ def draw_feature_maps(classifier: FashionClassifier, path: str | None) -> Any:
 
     if path is None:
         return None
-    views = preprocess_photo(load_upload(path), classifier.classes).views
+    views = prepare_upload(path, classifier.classes).views
     inputs = classifier.preprocess(views[len(views) // 2][None].to(classifier.device))
     layers = feature_maps(classifier.network, inputs)
     return figures.plot_feature_maps(layers, "Feature maps") if layers else None
 
 
-def load_upload(path: str) -> Image.Image:
-    """Reads an uploaded file; a request can name any other file, which is an error."""
+@functools.lru_cache(maxsize=1)  # the two functions above need the same, one after the other
+def prepare_upload(path: str, classes: tuple[str, ...]) -> PreprocessedPhoto:
+    """What the networks see of an uploaded file; a request can name any other, an error."""
     if not Path(path).resolve().is_relative_to(Path(gr.utils.get_upload_folder()).resolve()):
         raise gr.Error("not an uploaded file")
-    return load_image(path)
+    return preprocess_photo(load_image(path), classes)
 
 
 def show_view(title: str, is_visible: bool = True) -> Any:

@@ -60,7 +60,8 @@ class EvaluationFigures(Callback):
             for label, value in zip(classifier.classes, values.tolist(), strict=True):
                 metrics[f"{stage}_{name}/{label}"] = value
         if trainer.state.fn == "fit":
-            self.recalls[trainer.current_epoch + 1] = values.tolist()
+            recalls = [metrics[f"val_recall/{label}"] for label in classifier.classes]
+            self.recalls[trainer.current_epoch + 1] = recalls
         for logger in trainer.loggers:
             logger.log_metrics(metrics, find_step(trainer))
 
