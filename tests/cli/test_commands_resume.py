@@ -115,12 +115,6 @@ def test_stop_by_a_timer_is_not_kept(fit: Fit, run: Run) -> None:
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] > before + 10
 
 
-def test_run_that_max_steps_ends_within_an_epoch_is_validated(fit: Fit, run: Run) -> None:
-    folder = fit("--trainer.max_epochs=-1", "--trainer.max_steps=7")
-    assert read_checkpoint(folder / "checkpoints" / "best.ckpt")["global_step"] == 7
-    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
-
-
 def test_run_without_validation_names_its_last_checkpoint(run: Run) -> None:
     _, out, err = run("fit", *TINY, "--trainer.max_epochs=1", "--trainer.limit_val_batches=0")
     assert err == ""
@@ -150,22 +144,6 @@ def test_last_checkpoint_of_a_run_resumes_that_run_when_no_other_process_trains_
     assert set(Path("runs").iterdir()) == {first, second}
     names = {path.name for path in (first / "checkpoints").iterdir()}
     assert names == {"best.ckpt", "last.ckpt"}
-
-
-def test_copy_of_the_best_checkpoint_is_renewed_without_links(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError("no links on this system")
-
-    monkeypatch.setattr(Path, "symlink_to", refuse)
-    code, out, err = run("fit", *TINY, "--trainer.max_epochs", "3")
-    assert code == 0, err
-    assert out.count("improved") == 3
-    (run_dir,) = Path("runs").iterdir()
-    assert Path("best.ckpt").read_bytes() == (run_dir / "checkpoints/best.ckpt").read_bytes()
-    assert not Path("best.ckpt").is_symlink()
-    assert "best checkpoint: best.ckpt -> " in out
 
 
 def test_fit_from_a_checkpoint_of_the_package_begins_with_its_settings(

@@ -37,11 +37,6 @@ def test_network_from_the_current_folder(run: Run) -> None:
     assert (folder / "test.json").exists()
 
 
-def test_checkpoint_trained_in_bf16_can_be_tested(fit: Fit, run: Run) -> None:
-    fit("--trainer.precision", "bf16-true")
-    assert run("test", "--ckpt_path", "best.ckpt")[0] == 0
-
-
 def test_fast_dev_run_writes_no_files(fit: Fit, run: Run) -> None:
     fit()
     before = sorted(Path().rglob("*"))

@@ -152,22 +152,6 @@ def test_arguments_that_do_not_fit_are_refused(checkpoint: Path) -> None:
         load_classifier(checkpoint)
 
 
-@pytest.mark.fault("code_in_settings")
-def test_class_is_imported_only_if_trusted(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    Path("third_party_net.py").write_text("import fmnist_lightning as f\nclass Net(f.MLP): ...\n")
-    saved = torch.load(checkpoint)
-    saved["hyper_parameters"]["network"]["class_path"] = "third_party_net.Net"
-    torch.save(saved, checkpoint)
-    with pytest.raises(ValueError, match=r"add --trust third_party_net\.Net"):
-        load_classifier(checkpoint)
-    assert "third_party_net" not in sys.modules
-    classifier = load_classifier(checkpoint, trusted=["third_party_net.Net"])
-    assert type(classifier.network).__name__ == "Net"
-
-
 @pytest.mark.fault("disk")
 def test_failed_write_leaves_the_old_checkpoint(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
