@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fmnist_lightning.data.datamodule import InMemoryDataModule
-from fmnist_lightning.runs.checkpoint import build_classifier, read_checkpoint
+from fmnist_lightning.runs.checkpoint import load_classifier
 from fmnist_lightning.runs.run_checkpoint import BEST
 from fmnist_lightning.training.module import FashionClassifier
 
@@ -39,9 +39,8 @@ class Distillation(Callback):
             raise ValueError(
                 f"fit replaces the teacher {self.path}: copy it to teacher.ckpt, and name the copy"
             )
-        checkpoint = read_checkpoint(self.path)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        teacher = build_classifier(checkpoint, self.path, self.trusted).to(pl_module.device)
+        teacher = load_classifier(self.path, self.trusted).to(pl_module.device)
         for state in teacher.trained_on if isinstance(data, InMemoryDataModule) else ():
             data.exclude_trained(state)
         if teacher.classes != pl_module.classes:

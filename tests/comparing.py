@@ -72,8 +72,7 @@ def assert_close(ours: Path, theirs: Path) -> None:
     """Asserts that two runs have the same weights and curves up to rounding."""
     one, other = (read_checkpoint(each / "checkpoints" / "last.ckpt") for each in (ours, theirs))
     assert one["global_step"] == other["global_step"]
-    for name, value in one["state_dict"].items():
-        torch.testing.assert_close(value, other["state_dict"][name], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(one["state_dict"], other["state_dict"], atol=1e-4, rtol=1e-3)
     our_curves, their_curves = curves(ours), curves(theirs)
     for tag in ("train/loss", "train/acc", "val/loss", "val/acc", "val/ece"):
         torch.testing.assert_close(

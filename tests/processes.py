@@ -114,19 +114,11 @@ def wait_for_next_second() -> None:
 def start(
     *args: str,
     fault: Fault | None = None,
-    first: Callable[[], None] | None = None,
+    first: Callable[[], None] | None = None,  # called before the command
     environment: dict[str, str] | None = None,
-    draws: bool = False,
+    draws: bool = False,  # figures, which take longer than a tiny training
 ) -> Process:
-    """Starts a command in the current folder.
-
-    Args:
-        args: The arguments of ``python -m fmnist_lightning``.
-        fault: The fault to inject.
-        first: Called in the process before the command; a function of a module.
-        environment: Environment variables to set.
-        draws: Whether ``fit`` draws figures, which takes longer than a tiny training.
-    """
+    """Starts ``python -m fmnist_lightning`` with these arguments in the current folder."""
     output = Path.cwd() / f"output-{time.monotonic_ns()}.txt"
     process = CONTEXT.Process(
         target=_run,

@@ -19,12 +19,7 @@ from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.specs import find_difference, require_trust
 from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
-from fmnist_lightning.runs.checkpoint import (
-    Checkpoint,
-    build_classifier,
-    checkpoint_names,
-    load_weights,
-)
+from fmnist_lightning.runs.checkpoint import Checkpoint, checkpoint_names
 from fmnist_lightning.runs.run_checkpoint import find_run_checkpoint
 from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
 from fmnist_lightning.training.module import FashionClassifier
@@ -47,8 +42,9 @@ def run(args: Sequence[str]) -> int:
         return 0
 
     early, others = options.read_early(command, args)
-    root, path = runs.find_root(early.root), early.ckpt_path
-    checkpoint = None if path is None else Checkpoint.find(path, root)
+    root = runs.find_root(early.root)
+    path = runs.find_latest(root) if early.ckpt_path == "last" else early.ckpt_path
+    checkpoint = None if path is None else Checkpoint.read(path, root)
     if checkpoint is None and command != "fit":  # if it is misspelt, the parser says so
         options.parse(options.build_parser(command, options.DEFAULTS), {}, others)
     trusted = [*early.trust, early.data]  # a class that an option names is trusted
@@ -123,7 +119,7 @@ def check_conflicts(model: Settings, checkpoint: Checkpoint) -> None:
 def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
     """Trains; says where the results are, or how to resume a run that ends early."""
     if checkpoint:  # a new run starts from them; those of a resumed one are loaded to see they fit
-        load_weights(args.model, checkpoint.content, checkpoint.path)
+        checkpoint.load_weights(args.model)
     resumed = checkpoint if checkpoint and checkpoint.is_last else None  # else it is a new run
     first_step = resumed.step if resumed else 0
     name = args.name or type(args.model.network).__name__
@@ -166,7 +162,7 @@ def evaluation(
 
     A checkpoint without a run gets a new folder, a dry run (``fast_dev_run``) none.
     """
-    classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
+    classifier = checkpoint.build_classifier(args.trust)
     print_line(checkpoint.describe(classifier))
     new_dir = None if checkpoint.run_dir else _create_run_dir(args)
     run_dir = None if args.trainer.fast_dev_run else checkpoint.run_dir or new_dir
@@ -236,7 +232,7 @@ def demo(args: Namespace, checkpoint: Checkpoint) -> int:
     """Serves a page in the browser to try the network."""
     from fmnist_lightning.demo.page import serve
 
-    classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
+    classifier = checkpoint.build_classifier(args.trust)
     print_line(about := checkpoint.describe(classifier))
     print_line(f"With --ckpt_path, also a file, or {', '.join(checkpoint_names())}")
     serve(classifier, about, args.server_name, args.server_port)
@@ -247,7 +243,7 @@ def export(args: Namespace, checkpoint: Checkpoint) -> int:
     """Writes the ONNX file, and compares it with PyTorch."""
     from fmnist_lightning.export.onnx import export_and_compare
 
-    classifier = build_classifier(checkpoint.content, checkpoint.path, args.trust)
+    classifier = checkpoint.build_classifier(args.trust)
     print_line(checkpoint.describe(classifier))
     export_and_compare(classifier, Path(args.output))
     return 0

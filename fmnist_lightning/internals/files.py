@@ -34,8 +34,6 @@ def safe_load(path: Path, problem: str) -> Any:
 
     A ValueError for another file begins with ``problem``, such as ``holds no weights``.
     """
-    with path.open("rb"):  # the system's own error rather than one of the readers below
-        pass
     try:
         if zipfile.is_zipfile(path):  # torch.load does not verify checksums
             with zipfile.ZipFile(path) as archive:

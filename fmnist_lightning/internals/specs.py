@@ -18,7 +18,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 ALLOWED = ("fmnist_lightning.", "torch.nn.", "torch.optim.")  # beginnings of class paths
-CLASS_KEY, ARGS_KEY = "class_path", "init_args"
 
 
 def resolve(factory: Any, num_classes: int | None = None) -> tuple[Any, Any]:
@@ -53,7 +52,7 @@ def to_spec(factory: Callable[..., Any]) -> dict[str, Any]:
         args = factory.args if called is factory.func else ()
         init_args |= dict(zip(parameters, args, strict=False)) | factory.keywords
     init_args = {name: _to_data(value) for name, value in init_args.items()}
-    return {CLASS_KEY: class_path(called), ARGS_KEY: init_args}
+    return {"class_path": class_path(called), "init_args": init_args}
 
 
 def _to_data(value: Any) -> Any:
@@ -62,10 +61,10 @@ def _to_data(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_to_data(item) for item in value]
-    if isinstance(value, dict) and CLASS_KEY not in value:
+    if isinstance(value, dict) and "class_path" not in value:
         return {key: _to_data(item) for key, item in value.items()}
     spec = to_spec(value)
-    return spec if isinstance(value, functools.partial) else {CLASS_KEY: spec[CLASS_KEY]}
+    return spec if isinstance(value, functools.partial) else {"class_path": spec["class_path"]}
 
 
 def from_spec(data: Any, trusted: Collection[str] = ()) -> Any:
@@ -78,13 +77,13 @@ def from_spec(data: Any, trusted: Collection[str] = ()) -> Any:
     if not isinstance(data, dict):
         return data
     items = {key: from_spec(item, trusted) for key, item in data.items()}
-    if CLASS_KEY not in data:
+    if "class_path" not in data:
         return items
-    init_args = items.get(ARGS_KEY, {})
-    if not data.keys() <= {CLASS_KEY, ARGS_KEY} or not isinstance(init_args, dict):
+    init_args = items.get("init_args", {})
+    if not data.keys() <= {"class_path", "init_args"} or not isinstance(init_args, dict):
         raise ValueError(f"expected a class_path with init_args, got {data!r}")
-    factory = _import(data[CLASS_KEY], trusted)
-    return functools.partial(factory, **init_args) if ARGS_KEY in data else factory
+    factory = _import(data["class_path"], trusted)
+    return functools.partial(factory, **init_args) if "init_args" in data else factory
 
 
 def require_trust(data: object, trusted: Collection[str]) -> None:
@@ -100,8 +99,8 @@ def require_trust(data: object, trusted: Collection[str]) -> None:
 def find_untrusted(data: object) -> Iterator[str]:
     """The class paths in data that need ``--trust``."""
     if isinstance(data, dict):
-        if CLASS_KEY in data and not str(data[CLASS_KEY]).startswith(ALLOWED):
-            yield str(data[CLASS_KEY])
+        if "class_path" in data and not str(data["class_path"]).startswith(ALLOWED):
+            yield str(data["class_path"])
         data = list(data.values())
     for item in data if isinstance(data, list | tuple) else ():
         yield from find_untrusted(item)
@@ -109,7 +108,7 @@ def find_untrusted(data: object) -> Iterator[str]:
 
 def _import(path: object, trusted: Collection[str]) -> Any:
     """Imports a module class, an optimizer or an activation, or what is trusted."""
-    require_trust({CLASS_KEY: path}, trusted)
+    require_trust({"class_path": path}, trusted)
     module, _, name = str(path).rpartition(".")
     try:
         value = getattr(importlib.import_module(module), name)

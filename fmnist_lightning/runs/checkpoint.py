@@ -86,46 +86,7 @@ def load_classifier(path: str | Path, trusted: Collection[str] = ()) -> FashionC
         ValueError: If there is no such file, it is not a checkpoint of this project, names a class
             that is not trusted, or its weights do not fit its network.
     """
-    return build_classifier(read_checkpoint(path), path, trusted)
-
-
-def build_classifier(
-    checkpoint: dict[str, Any], path: str | Path, trusted: Collection[str] = ()
-) -> FashionClassifier:
-    """Builds the classifier of a checkpoint, see :func:`load_classifier`."""
-    hparams = from_spec(checkpoint["hyper_parameters"], trusted)
-    for device in ("meta", "cpu"):  # shapes first: a network of a file may fill the memory
-        with torch.device(device), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".* to a meta parameter")  # is compared, not copied
-            try:
-                classifier = FashionClassifier(**hparams)
-            except Exception as error:  # settings of a file can make a constructor raise anything
-                raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
-            load_weights(classifier, checkpoint, path)
-    return classifier.eval()
-
-
-def load_weights(
-    classifier: FashionClassifier, checkpoint: dict[str, Any], path: str | Path
-) -> None:
-    """Loads the weights of a checkpoint; ValueError if they do not fit or are not finite."""
-    try:
-        classifier.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, TypeError, AttributeError) as error:
-        detail = " ".join(str(error).split())
-        saved, current = checkpoint["hyper_parameters"]["network"], classifier.hparams["network"]
-        if difference := find_difference(saved, current, "--model.network"):
-            option, value, given = difference
-            detail = f"it has {option.replace('.init_args', '')} {value}, not {given}"
-        raise ValueError(f"the weights of {path} do not fit the network: {detail}") from error
-    if (name := find_non_finite(checkpoint["state_dict"])) is not None:
-        raise ValueError(f"the weights {name} of {path} are not finite: training failed")
-    keys = {"train_size", "trained_hashes"}  # of the states of data modules
-    classifier.trained_on = [
-        state
-        for name, state in checkpoint.items()
-        if name != "datamodule_hyper_parameters" and isinstance(state, dict) and keys & state.keys()
-    ]
+    return Checkpoint.read(path).build_classifier(trusted)
 
 
 class Checkpoint(NamedTuple):
@@ -140,15 +101,51 @@ class Checkpoint(NamedTuple):
     is_of_package: bool
 
     @classmethod
-    def find(cls, name: str, root: Path) -> "Checkpoint":
-        """Reads the checkpoint of a path; ``last`` is that of the latest run below ``root``."""
-        path = name
-        if name == "last":
-            path = str(runs.latest_run_dir(root) / runs.CHECKPOINTS / runs.LAST)
+    def read(cls, path: str | Path, root: Path = Path(runs.ROOT)) -> "Checkpoint":
+        """Reads a file or a name; a copy of a file may be of a run below ``root``."""
         content, file = read_checkpoint(path), Path(path)
         is_file = file.is_file()  # else it is of this package
         run_dir = runs.find_run_dir(file, content.get("run"), root) if is_file else None
-        return cls(path, content, run_dir, not is_file)
+        return cls(str(path), content, run_dir, not is_file)
+
+    def build_classifier(self, trusted: Collection[str] = ()) -> FashionClassifier:
+        """Builds its classifier, see :func:`load_classifier`."""
+        hparams = from_spec(self.content["hyper_parameters"], trusted)
+        for device in ("meta", "cpu"):  # shapes first: a network of a file may fill the memory
+            with torch.device(device), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".* to a meta parameter")  # compared, not copied
+                try:
+                    classifier = FashionClassifier(**hparams)
+                except Exception as error:  # settings of a file can make a constructor raise any
+                    raise ValueError(f"{self.path}: {' '.join(str(error).split())}") from error
+                self.load_weights(classifier)
+        return classifier.eval()
+
+    def load_weights(self, classifier: FashionClassifier) -> None:
+        """Loads its weights; ValueError if they do not fit or are not finite."""
+        weights = self.content["state_dict"]
+        try:
+            classifier.load_state_dict(weights)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            detail = " ".join(str(error).split())
+            saved = self.content["hyper_parameters"]["network"]
+            current = classifier.hparams["network"]
+            if difference := find_difference(saved, current, "--model.network"):
+                option, value, given = difference
+                detail = f"it has {option.replace('.init_args', '')} {value}, not {given}"
+            raise ValueError(
+                f"the weights of {self.path} do not fit the network: {detail}"
+            ) from error
+        if (name := find_non_finite(weights)) is not None:
+            raise ValueError(f"the weights {name} of {self.path} are not finite: training failed")
+        keys = {"train_size", "trained_hashes"}  # of the states of data modules
+        classifier.trained_on = [
+            state
+            for name, state in self.content.items()
+            if name != "datamodule_hyper_parameters"
+            and isinstance(state, dict)
+            and keys & state.keys()
+        ]
 
     @property
     def step(self) -> int:

@@ -55,17 +55,16 @@ class RunCheckpoint(ModelCheckpoint):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        frozen, self.frozen = self.frozen, None
-        if frozen is not None:  # not earlier, when it would decide what the optimizer gets
+        if self.frozen is not None:  # not earlier, when it would decide what the optimizer gets
             for name, part, flag in freezable_parts(pl_module):
-                setattr(part, flag, name not in frozen)
+                setattr(part, flag, name not in self.frozen)
         if trainer.is_global_zero:
             if self.config:
                 with atomic_write(Path(trainer.default_root_dir, runs.CONFIG)) as stream:
                     stream.write(self.config.encode())
             for leftover in Path(self.last_path).parent.glob(".*.ckpt.*"):  # of a killed process
                 leftover.unlink(missing_ok=True)
-            if Path(self.best_model_path).is_file():  # of a resumed run
+            if self.best_model_path:  # of a resumed run
                 link_best(Path(self.best_model_path))
         if not trainer.strategy.broadcast(Path(self.last_path).exists()):
             trainer.save_checkpoint(self.last_path, weights_only=False)
@@ -86,12 +85,6 @@ class RunCheckpoint(ModelCheckpoint):
         trainer.save_checkpoint(self.last_path, weights_only=False)
 
     @override
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_end(trainer, pl_module)
-        if not self.best_model_path:
-            print_line(f"Without a validation, {BEST} is not of this run; use {self.last_path}")
-
-    @override
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["run"] = self.run_name  # by which a copy of the file finds its folder
         checkpoint["data"] = self._data_spec(trainer)
@@ -107,23 +100,22 @@ class RunCheckpoint(ModelCheckpoint):
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Restores what Lightning forgets, and refuses another data module."""
         self.frozen = checkpoint.get("frozen") if trainer.state.fn == "fit" else None
-        if Path(self.last_path).exists() and Path(self.last_path).samefile(trainer.ckpt_path):
-            trainer.should_stop = checkpoint.get("should_stop", False)
-            state = checkpoint.get("callbacks", {}).get(self.state_key, {})
-            best, score = Path(str(self.dirpath), BEST.name), state.get("best_model_score")
-            if score is not None and best.is_file():  # Lightning forgets it in a moved folder
-                state |= {
-                    "dirpath": self.dirpath,
-                    "best_model_path": str(best),
-                    "kth_best_model_path": str(best),
-                    "best_k_models": {str(best): score},
-                }
+        trainer.should_stop = checkpoint.get("should_stop", False)
         saved, current = checkpoint.get("data"), self._data_spec(trainer)
         if saved and current and saved["class_path"] != current["class_path"]:
             raise ValueError(
                 f"the run was trained on {saved['class_path']}, not on {current['class_path']}; "
                 "resume it with the same data module"
             )
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the best checkpoint, which Lightning forgets if the folder was moved."""
+        best, score = Path(str(self.dirpath), BEST.name), state_dict["best_model_score"]
+        if score is not None and best.is_file():
+            self.best_model_path = self.kth_best_model_path = str(best)
+            self.best_model_score = self.kth_value = score
+            self.best_k_models = {str(best): score}
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: object, exception: BaseException) -> None:

@@ -3,9 +3,9 @@
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -49,14 +49,14 @@ def remove(run_dir: Path | None) -> None:
             run_dir.parent.rmdir()
 
 
-def latest_run_dir(root: Path) -> Path:
-    """The run below ``root`` whose ``last.ckpt`` is the newest."""
+def find_latest(root: Path) -> Path:
+    """The newest ``last.ckpt`` of the runs below ``root``."""
     paths = list(root.glob(f"*/{CHECKPOINTS}/{LAST}"))
     if not paths:
         raise ValueError(
             f"no run to resume: there is no {root}/*/{CHECKPOINTS}/{LAST} in {Path.cwd()}"
         )
-    return max(paths, key=lambda path: path.stat().st_mtime).parent.parent
+    return max(paths, key=lambda path: path.stat().st_mtime)
 
 
 def find_run_dir(path: Path, run_name: object, root: Path) -> Path | None:
@@ -74,22 +74,16 @@ def find_run_dir(path: Path, run_name: object, root: Path) -> Path | None:
     return root / run_name if (root / run_name / CHECKPOINTS).is_dir() else None
 
 
-@contextlib.contextmanager
-def lock(run_dir: Path) -> Iterator[None]:
+def lock(run_dir: Path) -> contextlib.AbstractContextManager[Any]:
     """Lets one process at a time train a run; the lock is released if this process dies."""
     path = run_dir / ".lock"
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(path, timeout=0, fallback_to_soft=False))
-        except Timeout:
-            raise ValueError(
-                f"{run_dir} is being trained by another process; wait until it finishes. If there "
-                f"is none, another machine has left its lock: remove {path}"
-            ) from None
-        except OSError as error:  # the file system has no locks
-            print_line(f"cannot lock {run_dir} ({error}); do not train it in another process")
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows deletes no open files
-                path.unlink()
+    try:
+        return FileLock(path, timeout=0, fallback_to_soft=False).acquire()
+    except Timeout:
+        raise ValueError(
+            f"{run_dir} is being trained by another process; wait until it finishes. If there is "
+            f"none, another machine has left its lock: remove {path}"
+        ) from None
+    except OSError as error:  # the file system has no locks
+        print_line(f"cannot lock {run_dir} ({error}); do not train it in another process")
+        return contextlib.nullcontext()

@@ -61,7 +61,7 @@ def test_disabled_logger_and_progress_bar_write_nothing(run: Run) -> None:
     assert "epoch  1/1" in out
     assert "it/s" not in out + err
     (folder,) = Path("runs").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.yaml"]
+    assert {path.name for path in folder.iterdir()} == {".lock", "checkpoints", "config.yaml"}
     assert run("test", "--ckpt_path", "best.ckpt", "--trainer.logger", "false")[0] == 0
 
 

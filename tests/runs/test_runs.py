@@ -8,12 +8,12 @@ import pytest
 from fmnist_lightning.runs import runs
 
 
-def make_run(name: str, content: str = "weights") -> Path:
+def make_run(name: str) -> Path:
     run_dir = Path("runs", name)
     (run_dir / "checkpoints").mkdir(parents=True)
     (run_dir / "config.yaml").touch()
     for checkpoint in ("best.ckpt", "last.ckpt"):
-        (run_dir / "checkpoints" / checkpoint).write_text(f"{content} {checkpoint}")
+        (run_dir / "checkpoints" / checkpoint).touch()
     return run_dir
 
 
@@ -23,14 +23,14 @@ def test_create_run_dir_gives_a_new_run_dir_each_time() -> None:
     assert all(run_dir.is_dir() for run_dir in run_dirs)
 
 
-def test_latest_run_dir_has_the_newest_last_checkpoint() -> None:
+def test_latest_checkpoint_is_the_newest_last_ckpt() -> None:
     with pytest.raises(ValueError, match="no run to resume"):
-        runs.latest_run_dir(Path("runs"))
+        runs.find_latest(Path("runs"))
     make_run("b")
     os.utime("runs/b/checkpoints/last.ckpt", (1, 1))
     make_run("a")
     (make_run("c") / "checkpoints" / "last.ckpt").unlink()  # nothing to resume from
-    assert runs.latest_run_dir(Path("runs")) == Path("runs/a")
+    assert runs.find_latest(Path("runs")) == Path("runs/a/checkpoints/last.ckpt")
 
 
 def test_find_run_dir_uses_the_path_or_the_stored_name() -> None:
@@ -44,12 +44,11 @@ def test_find_run_dir_uses_the_path_or_the_stored_name() -> None:
         assert runs.find_run_dir(Path("copy.ckpt"), other, root) is None
 
 
-@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_file_system_without_locks_stops_nobody(
-    code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(descriptor: int, operation: int) -> None:
-        raise OSError(code, "no locks")
+        raise OSError(errno.ENOSYS, "no locks")
 
     run_dir = make_run("a")
     monkeypatch.setattr(fcntl, "flock", refuse)
@@ -57,13 +56,3 @@ def test_file_system_without_locks_stops_nobody(
         with runs.lock(run_dir):  # no marker of the first one is in the way of the second
             pass
         assert "cannot lock runs/a ([Errno" in capsys.readouterr().out
-
-
-def test_lock_of_another_process_names_the_file_to_remove() -> None:
-    run_dir = make_run("a")
-    with (
-        runs.lock(run_dir),
-        pytest.raises(ValueError, match=r"by another process; wait .* remove runs/a/\.lock"),
-        runs.lock(run_dir),
-    ):
-        pass
