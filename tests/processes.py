@@ -30,12 +30,6 @@ def limit_file_size(size: int = 4096) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def drop_privileges() -> None:
-    """Gives up the rights of root, for whom permissions have no effect."""
-    if os.geteuid() == 0:
-        os.setuid(65534)
-
-
 class Fault(NamedTuple):
     """A signal or an action just before a call of a function, once."""
 

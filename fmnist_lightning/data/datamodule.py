@@ -19,7 +19,6 @@ from fmnist_lightning.data.dataset import (
 )
 from fmnist_lightning.data.download import download, raw_folder
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.internals.specs import find_difference
 
 
 class InMemoryDataModule(LightningDataModule):
@@ -29,7 +28,7 @@ class InMemoryDataModule(LightningDataModule):
     copies the whole dataset to the device of the trainer and slices batches there. A label is
     matched with the classes of the network by its name.
 
-    Subclasses set ``classes``, and override ``read``, ``split`` and ``exclude_trained``.
+    Subclasses set ``classes``, and override ``setup`` and ``exclude_trained``.
 
     Args:
         batch_size: Images per optimizer step, over all devices together.
@@ -66,27 +65,14 @@ class InMemoryDataModule(LightningDataModule):
         self.split_seed = split_seed
 
     @override
-    def setup(self, stage: str) -> None:
-        """Reads the images that ``fit``, ``validate``, ``test`` or ``predict`` needs."""
-        if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
-            val = self.read("val")
-            if val is None or stage == "fit":
-                train: Any = self.read("train")
-                self.train_dataset, val = self.split(train, val)
-            self.val_dataset = val
-        if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
-            test: Any = self.read("test")
-            self.test_dataset = test
-        if self.trainer:
-            self._check_trainer(self.trainer)
-            for state in getattr(self.trainer.lightning_module, "trained_on", ()):
-                self.exclude_trained(state)
-
-    @override
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training images, shuffled in an order that depends only on seed and epoch."""
-        module = getattr(self.trainer, "lightning_module", None)
-        getattr(module, "trained_on", []).append(self.state_dict())
+        if getattr(self.trainer, "overfit_batches", 0):  # they would become single images
+            raise ValueError(
+                "overfit_batches is not supported, because batches are sliced from memory; of "
+                "Fashion-MNIST, set --data.train_size to their number"
+            )
+        self.trained_on.append(self.state_dict())
         return self._loader("train", self.train_dataset, self.batch_size)
 
     @override
@@ -98,16 +84,6 @@ class InMemoryDataModule(LightningDataModule):
         return self._loader("test", self.test_dataset, self.eval_batch_size)
 
     predict_dataloader = test_dataloader
-
-    def read(self, split: str) -> TensorImageDataset | None:
-        """Reads the images of ``train``, ``val`` or ``test``; None means to split ``train``."""
-        raise NotImplementedError
-
-    def split(
-        self, train: TensorImageDataset, val: TensorImageDataset | None
-    ) -> tuple[TensorImageDataset, TensorImageDataset]:
-        """The images for training and for validation, from those that were read."""
-        raise NotImplementedError
 
     def exclude_trained(self, state: dict[str, Any]) -> None:
         """Keeps images that a network has been trained on out of validation.
@@ -122,6 +98,12 @@ class InMemoryDataModule(LightningDataModule):
         module = getattr(self.trainer, "lightning_module", None)
         return getattr(module, "classes", self.classes)
 
+    @property
+    def trained_on(self) -> list[dict[str, Any]]:
+        """A list of the network: the states of all data modules that it was trained with."""
+        module = getattr(self.trainer, "lightning_module", None)
+        return getattr(module, "trained_on", [])
+
     def _loader(
         self, split: str, dataset: TensorImageDataset, batch_size: int | None
     ) -> DataLoader[Batch]:
@@ -130,13 +112,18 @@ class InMemoryDataModule(LightningDataModule):
         if missing := find_missing(labels, self.class_names):
             print_line(f"There is no {split} image of {missing}")
         dataset = TensorImageDataset(dataset.images, labels)
+        rank, world_size = 0, 1
         if self.trainer:
             dataset = dataset.to(self.trainer.strategy.root_device)
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
         dataset.classes = self.class_names
         if batch_size is None:
             batch_size = 250 if dataset.images.device.type == "cpu" else 1_000
-        world_size = getattr(self.trainer, "world_size", 1)
-        rank = getattr(self.trainer, "global_rank", 0)
+        if split == "train" and batch_size % world_size:
+            raise ValueError(
+                f"batch_size {batch_size} is for all devices together and can't be divided by "
+                f"{world_size} devices; choose a multiple of {world_size}"
+            )
         if len(dataset) < world_size:
             raise ValueError(f"{len(dataset)} {split} images are fewer than {world_size} devices")
         batch_size = max(1, batch_size // world_size)
@@ -144,18 +131,6 @@ class InMemoryDataModule(LightningDataModule):
         sampler = DistributedBatchSampler(dataset, batch_size, shuffle, seed, world_size, rank)
         # Without a batch size, as the sampler yields whole batches.
         return DataLoader(dataset, batch_size=None, sampler=sampler)
-
-    def _check_trainer(self, trainer: Any) -> None:
-        if self.batch_size % trainer.world_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} is for all devices together and can't be divided by "
-                f"{trainer.world_size} devices; choose a multiple of {trainer.world_size}"
-            )
-        if trainer.overfit_batches:  # Lightning would replace our sampler by one of single images
-            raise ValueError(
-                f"overfit_batches {trainer.overfit_batches} is not supported, because batches are "
-                "sliced from memory; of Fashion-MNIST, set --data.train_size to their number"
-            )
 
 
 class FashionMNISTDataModule(InMemoryDataModule):
@@ -190,39 +165,39 @@ class FashionMNISTDataModule(InMemoryDataModule):
         download(self.data_dir)
 
     @override
-    def read(self, split: str) -> TensorImageDataset | None:
-        if split == "val":
-            return None
-        return read_dataset(raw_folder(self.data_dir), train=split == "train")
-
-    @override
-    def split(
-        self, train: TensorImageDataset, val: TensorImageDataset | None
-    ) -> tuple[TensorImageDataset, TensorImageDataset]:
+    def setup(self, stage: str) -> None:
+        """Reads the images that ``fit``, ``validate``, ``test`` or ``predict`` needs."""
+        official = read_dataset(raw_folder(self.data_dir), train=stage in ("fit", "validate"))
+        if stage in ("test", "predict"):
+            self.test_dataset = official
+            return
         sizes = self.train_size, self.val_size
-        train_indices, val_indices = split_indices(len(train), *sizes, self.split_seed)
-        return train.subset(train_indices), train.subset(val_indices)
+        train_indices, val_indices = split_indices(len(official), *sizes, self.split_seed)
+        self.train_dataset = official.subset(train_indices)
+        self.val_dataset = official.subset(val_indices)
+        for state in self.trained_on:
+            self.exclude_trained(state)
 
     @override
     def state_dict(self) -> dict[str, Any]:
         """The split, for the checkpoint."""
-        return {key: getattr(self, key) for key in ("split_seed", "train_size", "val_size")}
+        return {name: getattr(self, name) for name in ("split_seed", "train_size", "val_size")}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ValueError for a checkpoint of another split."""
-        self._compare_split(state_dict, self.state_dict())
+        self._check_split(state_dict, ("split_seed", "train_size", "val_size"))
 
     @override
     def exclude_trained(self, state: dict[str, Any]) -> None:
         # Another train_size changes no validation image.
-        if "train_size" in state and hasattr(self, "val_dataset"):
-            self._compare_split(state, {"split_seed": self.split_seed, "val_size": self.val_size})
+        self._check_split(state, ("split_seed", "val_size"))
 
-    def _compare_split(self, saved_split: dict[str, Any], split: dict[str, Any]) -> None:
-        if difference := find_difference(split, saved_split):
-            name, current, saved = difference
-            raise ValueError(
-                f"the network was trained with {name} {saved}, not {current}: images it was "
-                "trained on would count as validation images"
-            )
+    def _check_split(self, state: dict[str, Any], names: Sequence[str]) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if (saved := state.get(name, value)) != value:  # own images have another state
+                raise ValueError(
+                    f"the network was trained with {name} {saved}, not {value}: images it was "
+                    "trained on would count as validation images"
+                )

@@ -52,9 +52,9 @@ class TensorImageDataset(Dataset[Batch]):
         return self.images[index], self.labels[index]
 
     def subset(self, indices: Tensor) -> "TensorImageDataset":
-        """Copies the images and labels at ``indices``, int64, shape (M,)."""
+        """Copies the images and labels at ``indices``, int64, shape (M,), or bool, shape (N,)."""
         hashes = None if self.hashes is None else self.hashes[indices]
-        return TensorImageDataset(*self[indices], hashes)
+        return TensorImageDataset(self.images[indices], self.labels[indices], hashes)
 
     def to(self, device: torch.device) -> "TensorImageDataset":
         """The dataset on ``device``; tensors that are there already are shared, not copied."""

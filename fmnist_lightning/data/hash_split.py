@@ -1,7 +1,6 @@
 """Own images: each is for training or for validation by what it is, not by its place in a list."""
 
 import hashlib
-from collections import Counter
 from typing import Any
 
 import torch
@@ -26,41 +25,47 @@ class HashSplitDataModule(InMemoryDataModule):
     run is resumed only with the same ones.
 
     Args:
-        val_size: The fraction of the training images that is for validation, above 0 to below 1;
-            None is 0.2.
+        val_size: The fraction of the training images that is for validation, above 0 to below 1.
         **kwargs: Of :class:`InMemoryDataModule`, such as ``batch_size``.
 
     Raises:
         ValueError: If ``val_size`` is out of range.
     """
 
-    def __init__(self, val_size: float | None = None, **kwargs: Any) -> None:
+    def __init__(self, val_size: float = 0.2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if val_size is not None and not 0 < val_size < 1:
+        if not 0 < val_size < 1:
             raise ValueError(
                 f"val_size must be a fraction, above 0 to below 1, such as 0.2, not {val_size}"
             )
         self.val_size = val_size
 
-    @override
-    def setup(self, stage: str) -> None:
-        self.loaded_hashes = torch.empty(0, dtype=torch.int64)  # of what other runs trained on
-        super().setup(stage)
+    def read(self, split: str) -> TensorImageDataset | None:
+        """Reads the images of ``train``, ``val`` or ``test``; None means to split ``train``."""
+        raise NotImplementedError
 
     @override
-    def split(
-        self, train: TensorImageDataset, val: TensorImageDataset | None
-    ) -> tuple[TensorImageDataset, TensorImageDataset]:
-        hashes = find_hashes(train)
-        pairs = set(zip(hashes.tolist(), train.labels.tolist(), strict=True))
-        if num := len(pairs) - len(hashes.unique()):  # type: ignore[no-untyped-call]
-            print_line(f"{num:,} training images are in two classes")
-        if val is None:
-            is_val = split_hashes(hashes, self.val_size or 0.2, self.split_seed)
-            train, val = train.subset(torch.where(~is_val)[0]), train.subset(torch.where(is_val)[0])
-        elif self.val_size is not None or self.split_seed:
-            raise DataError("val_size and split_seed have no effect beside images for validation")
-        return train.subset(find_hashes(train).argsort(stable=True)), val  # whatever their order
+    def setup(self, stage: str) -> None:
+        """Reads the images that ``fit``, ``validate``, ``test`` or ``predict`` needs, once."""
+        if stage in ("fit", "validate") and not hasattr(self, "train_dataset"):
+            val = self.read("val")
+            if val is None or stage == "fit":
+                train: Any = self.read("train")
+                if val is None:
+                    is_val = split_hashes(find_hashes(train), self.val_size, self.split_seed)
+                    train, val = train.subset(~is_val), train.subset(is_val)
+                # In the order of their hashes, whatever the names of their files are.
+                self.train_dataset = train.subset(find_hashes(train).argsort(stable=True))
+            self.val_dataset = val
+        if stage in ("test", "predict") and not hasattr(self, "test_dataset"):
+            test: Any = self.read("test")
+            self.test_dataset = test
+        # Of all images that the network was trained on, in this run and in others.
+        self.trained_hashes = torch.empty(0, dtype=torch.int64)
+        if hasattr(self, "train_dataset"):
+            self.trained_hashes = find_hashes(self.train_dataset)
+        for state in self.trained_on:
+            self.exclude_trained(state)
 
     @override
     def train_dataloader(self) -> Any:
@@ -80,8 +85,7 @@ class HashSplitDataModule(InMemoryDataModule):
             print_line(f"Left out {num:,} of {total:,} validation images: trained on before")
         if is_trained.all():
             raise DataError("there are no validation images: add some, or raise --data.val_size")
-        val = self.val_dataset.subset(torch.where(~is_trained)[0])
-        return self._loader("val", val, self.eval_batch_size)
+        return self._loader("val", self.val_dataset.subset(~is_trained), self.eval_batch_size)
 
     @override
     def test_dataloader(self) -> Any:
@@ -93,50 +97,36 @@ class HashSplitDataModule(InMemoryDataModule):
 
     predict_dataloader = test_dataloader
 
-    @property
-    def trained_hashes(self) -> Tensor:
-        """Of all images that the network was trained on, in this run and in others."""
-        own = [find_hashes(self.train_dataset)] if hasattr(self, "train_dataset") else []
-        hashes: Tensor = torch.unique(torch.cat([self.loaded_hashes, *own]))
-        return hashes
-
     @override
     def exclude_trained(self, state: dict[str, Any]) -> None:
-        if "trained_hashes" in state:
-            self.loaded_hashes = torch.cat([self.loaded_hashes, state["trained_hashes"]])
+        if "trained_hashes" in state:  # not of Fashion-MNIST
+            self.trained_hashes = torch.unique(
+                torch.cat([self.trained_hashes, state["trained_hashes"]])
+            )
 
     @override
     def state_dict(self) -> dict[str, Any]:
         """The hashes and labels of the training images, for the checkpoint."""
-        if not hasattr(self, "train_dataset"):
-            return {"trained_hashes": self.loaded_hashes}
-        train = self.train_dataset
-        return {
-            "train_hashes": find_hashes(train),
-            "train_labels": match_labels(train.labels, self.classes, self.class_names),
-            "trained_hashes": self.trained_hashes,
-        }
+        state = {"trained_hashes": self.trained_hashes}
+        if hasattr(self, "train_dataset"):
+            labels = self.train_dataset.labels
+            state["train_hashes"] = find_hashes(self.train_dataset)
+            state["train_labels"] = match_labels(labels, self.classes, self.class_names)
+        return state
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ValueError for a run that is resumed with other training images."""
         self.exclude_trained(state_dict)
-        is_resumed = self.trainer is not None and self.trainer.state.fn == "fit"
-        if not is_resumed or "train_hashes" not in state_dict:
+        if self.trainer is None or self.trainer.state.fn != "fit":
             return
-        now, before = (
-            Counter(
-                zip(state["train_hashes"].tolist(), state["train_labels"].tolist(), strict=True)
-            )
-            for state in (self.state_dict(), state_dict)
-        )
-        added, removed = (now - before).total(), (before - now).total()
-        if added or removed:
-            raise ValueError(
-                f"since the checkpoint, {added:,} training images were added and {removed:,} "
-                "removed: use the same ones, or begin a new run from its weights with "
-                "--ckpt_path best.ckpt"
-            )
+        state = self.state_dict()
+        for name in ("train_hashes", "train_labels"):
+            if not torch.equal(state[name], state_dict[name]):
+                raise ValueError(
+                    f"the training images are not the {len(state_dict[name]):,} of the run: use "
+                    "the same ones, or begin a new run from its weights with --ckpt_path best.ckpt"
+                )
 
 
 def hash_bytes(content: bytes) -> int:

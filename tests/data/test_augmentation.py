@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fmnist_lightning import RandomAugmentation
-from fmnist_lightning.data.augmentation import random_erasing
 
 
 def padded_images(num: int = 400) -> Tensor:
@@ -64,20 +63,13 @@ def test_translates_each_image_independently() -> None:
     assert counts.min() > 0
 
 
-def test_translation_pads_with_zeros() -> None:
-    torch.manual_seed(0)
-    images = torch.full((100, 28, 28), 255, dtype=torch.uint8)
-    zeros = (RandomAugmentation(max_translation=3)(images) == 0).sum(dim=(1, 2)).tolist()
-    assert set(zeros) <= {28 * 28 - (28 - y) * (28 - x) for y in range(4) for x in range(4)}
-    assert len(set(zeros)) > 5
-
-
 def test_erases_rectangles_of_noise() -> None:
     torch.manual_seed(0)
     images = torch.zeros(2000, 28, 28, dtype=torch.uint8)
     augmented = RandomAugmentation(hflip_prob=0.0, max_translation=0, erase_prob=0.5)(images)
     erased = augmented.bool().any(2).any(1)
     assert 900 < erased.sum() < 1100
+    assert augmented.bool().any(0).all()  # at any position, up to the margins
     areas = []
     for image in augmented[erased]:
         rows, columns = image.any(1).nonzero(), image.any(0).nonzero()
@@ -89,32 +81,6 @@ def test_erases_rectangles_of_noise() -> None:
     assert 0.27 < max(areas) < 0.33
     assert 120 < augmented[augmented > 0].float().mean() < 136
     assert augmented[augmented > 0].float().std() > 60
-
-
-@pytest.mark.parametrize(("top", "left"), [(0.0, 0.999), (0.999, 0.0), (0.5, 0.5)])
-def test_erased_rectangle_ends_where_it_should(
-    top: float, left: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Half of the range of areas is 16 %, 125 pixels; half of that of aspect ratios is a square.
-    numbers = torch.tensor([0.0, 0.5, 0.5, top, left]).view(5, 1, 1)
-    monkeypatch.setattr(torch, "rand", lambda *size, device: numbers)
-    monkeypatch.setattr(torch, "randint", lambda low, high, size, **_: torch.full(size, high - 1))
-    (image,) = random_erasing(torch.zeros(1, 28, 28, dtype=torch.uint8), erase_prob=0.1)
-    rows, columns = image.any(1).nonzero().flatten(), image.any(0).nonzero().flatten()
-    first_row, first_column = int(18 * top), int(18 * left)
-    assert rows.tolist() == list(range(first_row, first_row + 11))
-    assert columns.tolist() == list(range(first_column, first_column + 11))
-    assert (image == 255).sum() == 11 * 11
-
-
-def test_repeats_with_the_seed_and_differs_between_calls() -> None:
-    augmentation = RandomAugmentation(erase_prob=1.0)
-    images = padded_images(50)
-    torch.manual_seed(1)
-    first, second = augmentation(images), augmentation(images)
-    torch.manual_seed(1)
-    assert torch.equal(augmentation(images), first)
-    assert not torch.equal(first, second)
 
 
 def test_eval_mode_returns_the_input_and_training_leaves_it_unchanged() -> None:

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning import seed_everything
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DistributedSampler
 from torchvision.datasets import FashionMNIST
 
 from fmnist_lightning.data.dataset import (
@@ -13,7 +12,6 @@ from fmnist_lightning.data.dataset import (
     Batch,
     DistributedBatchSampler,
     TensorImageDataset,
-    global_seed,
     read_dataset,
     split_indices,
 )
@@ -45,26 +43,6 @@ def test_index_of_one_image_or_of_a_batch() -> None:
     images, labels = dataset[torch.tensor([7, 2])]
     assert images.shape == (2, 28, 28)
     assert images[:, 0, 0].tolist() == labels.tolist() == [7, 2]
-
-
-def test_loader_reads_a_batch_at_once() -> None:
-    class CountingDataset(TensorImageDataset):
-        reads = 0
-
-        def __getitem__(self, index: int | Tensor) -> Batch:
-            self.reads += 1
-            return super().__getitem__(index)
-
-    dataset = CountingDataset(*make_dataset(10)[torch.arange(10)])
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=DistributedBatchSampler(dataset, batch_size=4, shuffle=False),
-        collate_fn=lambda batch: batch,
-    )
-    assert len(loader) == 3
-    assert [labels.tolist() for _, labels in loader] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert dataset.reads == 3
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 16])
@@ -122,12 +100,6 @@ def test_images_and_labels_of_other_types_are_refused(
         TensorImageDataset(images, labels)
 
 
-def test_subset_copies_images_and_labels() -> None:
-    dataset = make_dataset(10)
-    dataset.subset(torch.tensor([7, 2])).images.zero_()
-    assert int(dataset.images[7, 0, 0]) == 7
-
-
 def test_split_is_disjoint_complete_and_depends_only_on_its_seed() -> None:
     train, val = split_indices(60_000, 48_000, 12_000, split_seed=0)
     assert (len(train), len(val)) == (48_000, 12_000)
@@ -147,10 +119,3 @@ def test_validation_part_is_independent_of_train_size() -> None:
 def test_split_with_impossible_sizes_is_refused(train: int, val: int) -> None:
     with pytest.raises(ValueError, match=f"train_size {train} and val_size {val}"):
         split_indices(100, train, val, split_seed=0)
-
-
-def test_global_seed_follows_seed_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert global_seed() is None
-    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that monkeypatch restores it
-    seed_everything(7, verbose=False)
-    assert global_seed() == 7

@@ -71,15 +71,6 @@ def test_large_photos_are_decoded_at_a_reduced_size(tmp_path: Path) -> None:
     assert load_image(tmp_path / "large.jpg").size == (1000, 750)
 
 
-def test_load_image_makes_transparent_pixels_white(tmp_path: Path) -> None:
-    image = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
-    image.paste((200, 0, 0, 255), (30, 20, 70, 90))
-    image.save(tmp_path / "cut out.png")
-    loaded = load_image(tmp_path / "cut out.png")
-    assert loaded.getpixel((5, 5)) == (255, 255, 255)
-    assert preprocess_photo(loaded).views[-1][14, 14] > 150
-
-
 @pytest.mark.filterwarnings("ignore:.*Corrupt EXIF data")
 def test_load_image_applies_the_exif_orientation(tmp_path: Path) -> None:
     exif = Image.Exif()
