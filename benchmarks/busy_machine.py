@@ -11,15 +11,11 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 import common
 from common import DOCS, RESULTS, ROOT, Section, Texts, markdown_table
-from tqdm.auto import tqdm
 
 SAVED = RESULTS / "busy_machine.json"
-SECTION = Section(DOCS / "benchmarks.md", "busy machine", "busy_machine.py")
 NUM_BUSY = (0, 1, 2)  # other programs
 NUM_ROUNDS = 5
 LIMITS = {1: 2.0, 2: 3.5}  # times the quiet time, for the first two commands
@@ -35,18 +31,29 @@ COMMANDS = {
 }
 
 
-def time_command(command: list[str], num_busy: int, data_dir: Path) -> float:
+def time_command(command: list[str], num_busy: int) -> float:
     """Seconds of a command, with its start, in an empty folder beside busy programs."""
-    loop = [sys.executable, "-c", "while True: pass"]
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "data").symlink_to(data_dir)
+    with common.empty_folder() as folder:
+        loop = [sys.executable, "-c", "while True: pass"]
         others = [subprocess.Popen(loop) for _ in range(num_busy)]
         try:
-            return common.time_python(*command, folder=Path(folder), capture_output=True)
+            return common.run_python(folder, *command)
         finally:
             for process in others:
                 process.kill()
                 process.wait()
+
+
+def measure() -> None:
+    """Times each command beside each number of busy programs, in turns."""
+    seconds: dict[str, dict[str, list[float]]] = {
+        name: {str(num): [] for num in NUM_BUSY} for name in COMMANDS
+    }
+    for _ in range(NUM_ROUNDS):
+        for name, command in COMMANDS.items():
+            for num in NUM_BUSY:
+                seconds[name][str(num)].append(time_command(command, num))
+    common.save(SAVED, seconds=seconds)
 
 
 def texts() -> Texts:
@@ -62,20 +69,7 @@ def texts() -> Texts:
     table = markdown_table([*columns, "two / quiet:", "runs:"], rows)
     limits = " and ".join(f"{limit:.1f}" for limit in LIMITS.values())
     note = f"Limits for the first two: {limits} times. {common.describe_machine(saved['machine'])}."
-    return {SECTION: f"{table}\n{note}\n"}
-
-
-def measure() -> None:
-    """Times each command beside each number of busy programs, in turns."""
-    data_dir = common.prepare_data()
-    seconds: dict[str, dict[str, list[float]]] = {
-        name: {str(num): [] for num in NUM_BUSY} for name in COMMANDS
-    }
-    for _ in tqdm(range(NUM_ROUNDS)):
-        for name, command in COMMANDS.items():
-            for num in NUM_BUSY:
-                seconds[name][str(num)].append(time_command(command, num, data_dir))
-    common.save(SAVED, seconds=seconds)
+    return {Section(DOCS / "benchmarks.md", "busy machine"): f"{table}\n{note}\n"}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """What the benchmarks share: paths, options, times, the machine, and the sections of pages."""
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,28 +23,25 @@ DOCS = ROOT / "docs"
 
 
 class Section(NamedTuple):
-    """The part of a page between two comments, which a program writes; both have its name."""
+    """The part of a page between two comments that have its name; a program writes it."""
 
     page: Path
     name: str
-    program: str  # its file
 
     def read(self) -> str:
         """The text between the comments."""
-        return self._find()[0]
+        return self._split()[1]
 
     def write(self, text: str) -> None:
         """Replaces the text between the comments."""
-        found = self._find()
-        self.page.write_text(found.string[: found.start()] + text + found.string[found.end() :])
+        before, _, after = self._split()
+        self.page.write_text(before + text + after)
 
-    def _find(self) -> re.Match[str]:
-        begin = f"<!-- {self.name}: written by benchmarks/{self.program} -->"
-        end = f"<!-- end of {self.name} -->"
-        found = re.search(f"(?<={begin}\n).*?(?={end})", self.page.read_text(), re.DOTALL)
-        if found is None:
-            raise ValueError(f"{self.page} has no {begin} ... {end}")
-        return found
+    def _split(self) -> tuple[str, ...]:
+        begin, end = f"<!-- {self.name}: written by .*? -->\n", f"<!-- end of {self.name} -->"
+        found = re.fullmatch(f"(.*{begin})(.*?)({end}.*)", self.page.read_text(), re.DOTALL)
+        assert found, f"{self.page} has no section {self.name}"
+        return found.groups()
 
 
 Texts = dict[Section, str]
@@ -56,48 +55,60 @@ def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (names, rules, *rows))
 
 
-def create_parser(description: str | None) -> argparse.ArgumentParser:
-    """The option of all programs that write sections."""
+def main(description: str | None, measure: Callable[..., None], texts: Callable[[], Texts]) -> None:
+    """Runs a program: measures with the arguments that are given, and writes its sections."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", action="store_true", help="run nothing, write the pages only")
-    return parser
-
-
-def main(description: str | None, measure: Callable[[], None], texts: Callable[[], Texts]) -> None:
-    """Runs a program without options of its own: measures, and writes its sections."""
-    if not create_parser(description).parse_args().table:
-        measure()
-    write(texts())
-
-
-def write(texts: Texts) -> None:
-    """Writes the sections of a program."""
-    for section, text in texts.items():
+    parser.add_argument("arguments", nargs="*", help="see above")
+    args = parser.parse_args()
+    if not args.table:
+        measure(*args.arguments)
+    for section, text in texts().items():
         section.write(text)
 
 
-def prepare_data() -> Path:
-    """Downloads the dataset to ``data`` in the current folder, if it is not there."""
+@contextlib.contextmanager
+def empty_folder() -> Iterator[Path]:
+    """A temporary folder with the dataset in ``data``: that of the current folder, downloaded."""
     from fmnist_lightning.data.download import download  # plain PyTorch runs without this project
 
-    data_dir = Path("data").absolute()
-    download(data_dir)
-    return data_dir
+    download("data")
+    with tempfile.TemporaryDirectory() as name:
+        Path(name, "data").symlink_to(Path("data").absolute())
+        yield Path(name)
+
+
+def run_python(folder: Path, *args: str) -> float:
+    """Runs Python with some arguments in a folder, and returns the seconds that it takes."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *args], cwd=folder, env=environment, check=True)
+    return round(time.perf_counter() - start, 3)
+
+
+def run_command(folder: Path, *args: str) -> float:
+    """Runs a command of this project in a folder, and returns the seconds that it takes."""
+    return run_python(folder, "-m", "fmnist_lightning", *args)
+
+
+def evaluate(folder: Path, stage: str, checkpoint: str) -> dict[str, Any]:
+    """Runs ``validate`` or ``test`` in a folder of at most one run, and returns what it saves."""
+    run_command(folder, stage, "--ckpt_path", checkpoint)
+    (path,) = folder.glob(f"runs/*/{stage}.json")
+    summary: dict[str, Any] = json.loads(path.read_text())
+    return summary
 
 
 def machine() -> dict[str, Any]:
     """The hardware and the versions that a benchmark runs with."""
     import torch  # takes seconds, and most programs use this module without it
 
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        model = name[1] if name else model
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     packages = ("torch", "torchvision", "lightning", "torchmetrics")
     return {
-        "cpu": model,
+        "cpu": cpu[1] if cpu else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
@@ -127,59 +138,15 @@ def save(path: Path, **content: Any) -> None:
     path.write_text(json.dumps({"machine": machine()} | content, indent=1) + "\n")
 
 
-def time_python(*args: str, folder: Path = ROOT, **kwargs: Any) -> float:
-    """Runs Python with some arguments in a folder, and returns the seconds that it takes."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    start = time.perf_counter()
-    subprocess.run([sys.executable, *args], cwd=folder, env=environment, check=True, **kwargs)
-    return round(time.perf_counter() - start, 3)
-
-
-def baseline_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options of the programs that are run next to this project's command line."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--batch-size", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=2)
-    return parser
-
-
-def read_arrays(data_dir: Path) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+def read_arrays() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Images, float32, 0 to 1, (N, 28, 28, 1), and labels, int32: the first 48,000, the rest."""
     import numpy as np
 
     def read(name: str, start: int) -> Any:
-        raw = data_dir / "FashionMNIST" / "raw" / f"train-{name}-ubyte"
-        return np.frombuffer(raw.read_bytes(), np.uint8, offset=start)
+        path = Path("data", "FashionMNIST", "raw", f"train-{name}-ubyte")
+        return np.frombuffer(path.read_bytes(), np.uint8, offset=start)
 
     images = read("images-idx3", 16).reshape(-1, 28, 28, 1).astype(np.float32) / 255
     labels = read("labels-idx1", 8).astype(np.int32)
     num_train = len(labels) * 4 // 5
     return (images[:num_train], labels[:num_train]), (images[num_train:], labels[num_train:])
-
-
-class Stopwatch:
-    """Takes the times of a training for `speed.run_program`."""
-
-    def __init__(self) -> None:
-        self.epochs: list[list[float]] = []
-
-    def start(self) -> None:
-        """An epoch starts."""
-        self.epochs.append([self._time()])
-
-    def lap(self) -> None:
-        """A part of an epoch ends: first its training, then its validation, then the rest."""
-        if self.epochs:  # Lightning validates before the first, to check the code
-            self.epochs[-1].append(self._time())
-
-    def _time(self) -> float:
-        torch = sys.modules.get("torch")
-        if torch and torch.cuda.is_initialized():
-            torch.cuda.synchronize()  # or the work of the GPU would go on
-        return time.time()
-
-    def write(self) -> None:
-        """Ends the last epoch, and writes all times to the file that `speed.run_program` reads."""
-        self.start()
-        Path(os.environ["TIMES_FILE"]).write_text(json.dumps(self.epochs))

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from common import Stopwatch, baseline_parser, read_arrays
+from common import read_arrays
 from flax.serialization import to_bytes
 from flax.training.train_state import TrainState
+from timing import Stopwatch, baseline_parser
 
 
 class CNN(nn.Module):
@@ -49,7 +50,7 @@ evaluate = jax.jit(compute_loss)
 def main() -> None:
     """Trains in the current folder."""
     args = baseline_parser(__doc__).parse_args()
-    train, validation = read_arrays(args.data_dir)
+    train, validation = read_arrays()
     images, labels = (jnp.asarray(array) for array in train)
     val_batches = [
         tuple(jnp.asarray(array[start : start + 500]) for array in validation)

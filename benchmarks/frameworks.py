@@ -14,8 +14,7 @@ import subprocess
 
 import common
 from common import DOCS, RESULTS, ROOT, Section, Texts, markdown_table
-from speed import take_turns
-from speed_tables import PACKAGE, Times
+from timing import PACKAGE, Times, take_turns
 
 SAVED = RESULTS / "frameworks.json"
 NUM_ROUNDS, NUM_EPOCHS = 3, 3
@@ -56,7 +55,7 @@ def texts() -> Texts:
     saved = json.loads(SAVED.read_text().replace(OLD_OPTION, OPTION))
     versions = ", ".join(f"{name} {number}" for name, number in saved["frameworks"].items())
     machine = common.describe_machine(saved["machine"])
-    section = Section(DOCS / "benchmarks.md", "frameworks", "frameworks.py")
+    section = Section(DOCS / "benchmarks.md", "frameworks")
     return {section: f"{table(Times(saved['runs']))}\nMedians. {machine}, {versions}.\n"}
 
 

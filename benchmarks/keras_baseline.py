@@ -3,7 +3,8 @@
 import os
 from typing import Any
 
-from common import Stopwatch, baseline_parser, read_arrays
+from common import read_arrays
+from timing import Stopwatch, baseline_parser
 
 
 def build_model(keras: Any) -> Any:
@@ -34,7 +35,7 @@ def main() -> None:
     import keras
 
     keras.utils.set_random_seed(0)
-    (images, labels), validation = read_arrays(args.data_dir)
+    (images, labels), validation = read_arrays()
     model, stopwatch = build_model(keras), Stopwatch()
     model.fit(
         images,

@@ -1,15 +1,13 @@
 """Times the epochs of `examples/minimal_lightning.py`, with its options."""
 
-from typing import Any
 from unittest import mock
 
-from common import Stopwatch
-from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LambdaCallback
+from timing import Stopwatch
 
 
 class EpochTimer(LambdaCallback):
-    """Times the epochs of a ``fit``, of this project too; to be the first of the callbacks."""
+    """Times the epochs of a ``fit``, of this project too."""
 
     def __init__(self) -> None:
         stopwatch = Stopwatch()
@@ -21,18 +19,10 @@ class EpochTimer(LambdaCallback):
         )
 
 
-def create_trainer(callbacks: list[Callback], **kwargs: Any) -> Trainer:
-    """The trainer of the example, timed."""
-    return Trainer(callbacks=[EpochTimer(), *callbacks], **kwargs)
-
-
-def main() -> None:
-    """Runs the example."""
+if __name__ == "__main__":
     import minimal_lightning  # not where this project uses the callback
 
-    with mock.patch.object(minimal_lightning, "Trainer", create_trainer):
+    with mock.patch.object(
+        minimal_lightning.Classifier, "configure_callbacks", return_value=[EpochTimer()]
+    ):
         minimal_lightning.main()
-
-
-if __name__ == "__main__":
-    main()

@@ -6,12 +6,12 @@ On a GPU, forward and backward pass are one CUDA graph, and the optimizer is fus
 from collections.abc import Callable
 
 import torch
-from common import Stopwatch, baseline_parser
+from timing import Stopwatch, baseline_parser
 from torch import Tensor
 from torch.nn import functional as F
 
 from fmnist_lightning import ArticleCNN
-from fmnist_lightning.data.dataset import read_dataset, split_indices
+from fmnist_lightning.data.dataset import read_dataset
 from fmnist_lightning.data.download import raw_folder
 from fmnist_lightning.internals.memory import prepare_memory
 
@@ -43,13 +43,11 @@ def main() -> None:
     torch.manual_seed(0)
     prepare_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    official = read_dataset(raw_folder(args.data_dir), train=True)
+    official = read_dataset(raw_folder("data"), train=True)
     num_train = len(official) * 4 // 5
-    train, val = split_indices(len(official), num_train, len(official) - num_train, split_seed=0)
-    train_dataset = official.subset(train).to(device)
-    val_batches = torch.split(
-        official.images[val].to(device), 250 if device.type == "cpu" else 1000
-    )
+    train_dataset = official.subset(torch.arange(num_train)).to(device)
+    val_images = official.images[num_train:].to(device)
+    val_batches = torch.split(val_images, 250 if device.type == "cpu" else 1000)
     network = ArticleCNN(sigmoid=True).to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.04, fused=device.type == "cuda")
 

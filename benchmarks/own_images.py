@@ -17,7 +17,6 @@ import common
 from common import DOCS, RESULTS, Section, Texts, markdown_table
 
 SAVED = RESULTS / "own-images.json"
-SECTION = Section(DOCS / "own-data.md", "own images", "own_images.py")
 CLASSES = ("dress", "outwear", "pants", "shoes", "t-shirt")
 NUM_TRAIN = 30  # photos of a class
 ROWS = ("--config own-images", "--data ImageFolderDataModule")
@@ -28,16 +27,34 @@ SEEDS = range(3)
 def copy_photos(folder: Path, target: Path) -> None:
     """Makes the folders for training and testing."""
     for name in CLASSES:
-        contents = sorted((path.read_bytes() for path in folder.joinpath(name).iterdir()), key=sha)
+        contents = [path.read_bytes() for path in folder.joinpath(name).iterdir()]
+        contents.sort(key=lambda content: hashlib.sha256(content).digest())
         for index, content in enumerate(contents):
             path = target / ("train" if index < NUM_TRAIN else "test") / name / f"{index}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 
 
-def sha(content: bytes) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()
+def run(options: str, seed: int, data_dir: str) -> dict[str, float]:
+    """Trains and tests in an empty folder."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = ("--data.data_dir", data_dir, "--seed_everything", str(seed))
+        seconds = common.run_command(folder, "fit", *options.split(), *data, *QUIET)
+        summary = common.evaluate(folder, "test", "best.ckpt")
+    counts = {key: summary[key] for key in ("correct", "total")}
+    return {"seed": seed, "seconds": seconds} | counts
+
+
+def measure(folder: str) -> None:
+    """Trains and tests each row with each seed."""
+    runs: dict[str, list[dict[str, float]]] = {options: [] for options in ROWS}
+    with tempfile.TemporaryDirectory() as data_dir:
+        copy_photos(Path(folder), Path(data_dir))
+        for seed in SEEDS:
+            for options in ROWS:
+                runs[options].append(run(options, seed, data_dir))
+    common.save(SAVED, runs=runs)
 
 
 def texts() -> Texts:
@@ -56,33 +73,9 @@ def texts() -> Texts:
         "(https://github.com/alexeygrigorev/clothing-dataset-small); mean ± standard deviation of "
         f"{len(SEEDS)} seeds. {common.describe_machine(saved['machine'])}."
     )
-    return {SECTION: markdown_table(["command", "time:", "test accuracy %:"], rows) + f"\n{note}\n"}
-
-
-def measure(folder: Path) -> None:
-    """Trains and tests each row with each seed."""
-    runs: dict[str, list[dict[str, float]]] = {options: [] for options in ROWS}
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        copy_photos(folder, root / "my_images")
-        command = ("-m", "fmnist_lightning")
-        for seed in SEEDS:
-            for options in ROWS:
-                arguments = [*options.split(), "--data.data_dir", "my_images", *QUIET]
-                seeded = ("fit", *arguments, "--seed_everything", str(seed))
-                seconds = common.time_python(*command, *seeded, folder=root)
-                common.time_python(*command, "test", "--ckpt_path", "best.ckpt", folder=root)
-                run_dir = Path(root, "best.ckpt").resolve().parents[1]
-                summary = json.loads((run_dir / "test.json").read_text())
-                row = {"seed": seed, "seconds": seconds}
-                runs[options].append(row | {key: summary[key] for key in ("correct", "total")})
-    common.save(SAVED, runs=runs)
+    table = markdown_table(["command", "time:", "test accuracy %:"], rows)
+    return {Section(DOCS / "own-data.md", "own images"): f"{table}\n{note}\n"}
 
 
 if __name__ == "__main__":
-    parser = common.create_parser(__doc__)
-    parser.add_argument("folder", type=Path, nargs="?")
-    arguments = parser.parse_args()
-    if not arguments.table:
-        measure(arguments.folder)
-    common.write(texts())
+    common.main(__doc__, measure, texts)

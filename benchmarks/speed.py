@@ -8,26 +8,36 @@ pages. Nothing else should run on the machine. Where there is a GPU, it measures
 `results/gpu/speed.json`.
 """
 
-import contextlib
-import fcntl
-import itertools
 import json
-import os
-import pty
-import struct
-import subprocess
-import sys
-import tempfile
-import termios
-import time
+import re
+import statistics
 from collections.abc import Iterable
-from pathlib import Path
 
 import common
-import speed_tables
 import torch
-from common import BENCHMARKS, RESULTS, ROOT
-from speed_tables import BATCH_SIZES, LIGHTNING, LOWER_BOUND, NAMES, PACKAGE, PYTORCH, SAVED, Run
+from common import DOCS, README, RESULTS, ROOT, Section, Texts, markdown_table
+from timing import PACKAGE, Times, take_turns
+
+SAVED = RESULTS / "speed.json"
+BATCH_SIZES = (20, 64, 256, 1024, 2048)
+PYTORCH, LIGHTNING, LOWER_BOUND = "pytorch_baseline", "lightning_baseline", "lower_bound"
+NAMES = {
+    PYTORCH: "plain PyTorch",
+    LIGHTNING: "textbook Lightning",
+    PACKAGE: "fmnist_lightning",
+    LOWER_BOUND: "lower bound: computation only",
+}
+# What is divided by the same of another program, at a batch size, and the upper limit of the ratio.
+TARGETS = {
+    "epoch / plain PyTorch": ("epoch", PYTORCH, 20, 0.70),
+    "epoch / textbook Lightning": ("epoch", LIGHTNING, 20, 0.35),
+    "training / lower bound, batch size 20": ("train", LOWER_BOUND, 20, 1.30),
+    "training / lower bound, batch size 256": ("train", LOWER_BOUND, 256, 1.08),
+    "training / lower bound, batch size 1,024": ("train", LOWER_BOUND, 1024, 1.08),
+    "training / lower bound, batch size 2,048": ("train", LOWER_BOUND, 2048, 1.08),
+    "validation / plain PyTorch": ("validation", PYTORCH, 20, 0.20),
+    "peak memory / plain PyTorch": ("peak_mib", PYTORCH, 20, 1.25),
+}
 
 Work = dict[str, list[tuple[int, Iterable[str], Iterable[int], int]]]
 
@@ -49,90 +59,6 @@ GPU_WORK: Work = {
 }
 
 
-def run_in_terminal(command: list[str], folder: str, environment: dict[str, str]) -> int:
-    """Runs a command in a terminal of 100 columns, and exits with its output where it fails.
-
-    Returns:
-        Its peak memory in KiB.
-    """
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave
-    )
-    os.close(slave)
-    output = bytearray()
-    with contextlib.suppress(OSError):  # the end of a terminal
-        while chunk := os.read(master, 65536):
-            output.extend(chunk)
-    _, status, usage = os.wait4(process.pid, 0)
-    os.close(master)
-    process.returncode = code = os.waitstatus_to_exitcode(status)
-    if code:
-        sys.exit(f"{' '.join(command)}\nended with {code}:\n{output.decode(errors='replace')}")
-    return usage.ru_maxrss
-
-
-def seconds_of(epoch: list[float], next_epoch: list[float]) -> dict[str, float]:
-    """The seconds of the parts of an epoch, which lasts until the next one if nothing ends it."""
-    start, trained, validated, end, *_ = [*epoch, *next_epoch]
-    seconds = {"train": trained - start, "validation": validated - trained, "epoch": end - start}
-    return {part: round(value, 4) for part, value in seconds.items()}
-
-
-def run_program(
-    program: str, data_dir: Path, batch_size: int, epochs: int, python: str = sys.executable
-) -> Run:
-    """Runs a program, given with its options, once; ``python`` is for all but this project's."""
-    name, *options = program.split()
-    if name == PACKAGE:
-        command = [sys.executable, "-m", "fmnist_lightning", "fit", f"--data.data_dir={data_dir}"]
-        command += ["--config", str(ROOT / "configs" / "article.yaml")]
-        command += [f"--data.batch_size={batch_size}", f"--trainer.max_epochs={epochs}"]
-        command += [*options, "--trainer.callbacks", "lightning_baseline.EpochTimer"]
-    else:
-        command = [python, str(BENCHMARKS / f"{name}.py"), f"--data-dir={data_dir}"]
-        command += [f"--batch-size={batch_size}", f"--epochs={epochs}", *options]
-    with tempfile.TemporaryDirectory() as folder:
-        times_file = Path(folder, "times.json")
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, BENCHMARKS, ROOT / "examples"))),
-            "TIMES_FILE": str(times_file),
-            "TERM": "xterm-256color",
-        }
-        start = time.time()
-        peak = run_in_terminal(command, folder, environment)
-        times = json.loads(times_file.read_text())
-    epoch_times = [seconds_of(*pair) for pair in itertools.pairwise(times)]
-    seconds = ", ".join(f"{epoch['epoch']:.2f}" for epoch in epoch_times)
-    print(f"{program}, batch size {batch_size}: {seconds} s", flush=True)
-    return {
-        "program": name,
-        "batch_size": batch_size,
-        "options": options,
-        "first_batch": round(times[0][0] - start, 3),
-        "peak_mib": round(peak / 1024, 1),
-        "epochs": epoch_times,
-    }
-
-
-def take_turns(
-    num_rounds: int,
-    programs: Iterable[str],
-    batch_sizes: Iterable[int],
-    epochs: int,
-    python: str = sys.executable,
-) -> list[Run]:
-    """Runs each program with each batch size, for several rounds."""
-    data_dir = common.prepare_data()
-    return [
-        run_program(program, data_dir, batch_size, epochs, python)
-        for _ in range(num_rounds)
-        for batch_size in batch_sizes
-        for program in programs
-    ]
-
-
 def measure() -> None:
     """Measures all sections, and keeps the saved runs of others."""
     if torch.cuda.is_available():
@@ -145,5 +71,83 @@ def measure() -> None:
     common.save(path, runs=runs)
 
 
+def article_table(times: Times) -> str:
+    """The work of the article, one line for each program."""
+    rows = []
+    for program, name in NAMES.items():
+        train, validation, epoch, memory, first = (
+            times.median(part, program)
+            for part in ("train", "validation", "epoch", "peak_mib", "first_batch")
+        )
+        seconds = (f"{train:.2f}", f"{validation:.2f}", f"{epoch:.2f}")
+        rows.append([name, *seconds, f"{48_000 / train:,.0f}", f"{memory:.0f}", f"{first:.1f}"])
+    columns = ["program", "training s:", "validation s:", "epoch s:", "images/s:", "memory MiB:"]
+    return markdown_table([*columns, "first batch s:"], rows)
+
+
+def target_table(times: Times) -> str:
+    """Each ratio and its target."""
+    rows = []
+    for name, (part, other, batch_size, limit) in TARGETS.items():
+        values = times.ratios(part, other, batch_size)
+        spread = f"{min(values):.2f} to {max(values):.2f}"
+        rows.append([name, f"{statistics.median(values):.2f}", spread, f"{limit:.2f}"])
+    columns = ["fmnist_lightning / other", "median:", "range of the rounds:", "target: at most:"]
+    return markdown_table(columns, rows)
+
+
+def batch_table(times: Times) -> str:
+    """Images per second in training, by batch size."""
+    rows = []
+    for program, name in NAMES.items():
+        rates = (48_000 / times.median("train", program, size) for size in BATCH_SIZES)
+        rows.append([name, *(f"{rate:,.0f}" for rate in rates)])
+    return markdown_table(["batch size", *(f"{size:,}:" for size in BATCH_SIZES)], rows)
+
+
+def count_lines(path: str) -> int:
+    """The lines of a file of this repository."""
+    return len((ROOT / path).read_text().splitlines())
+
+
+def versions_table(times: Times) -> str:
+    """Lines of code and seconds of the same training in three versions."""
+    # The files in the first list of the code tour.
+    core = re.findall(r"^\d+\. `([\w/]+\.py)`: ", README.read_text(), re.MULTILINE)
+    num_core = round(sum(count_lines(f"fmnist_lightning/{path}") for path in core), -2)
+    rows = []
+    for program, file, adds in (
+        (PYTORCH, "plain_pytorch.py", "nothing: the tutorial as one loop"),
+        (LIGHTNING, "minimal_lightning.py", "Lightning's loops, devices, checkpoints, logs"),
+        (PACKAGE, "", "images in memory, augmentation, any network and optimizer, more metrics"),
+    ):
+        path = f"examples/{file}"
+        name = f"[{file}]({path})" if file else "this package"
+        lines = str(count_lines(path)) if file else f"about {num_core:,} (core)"
+        rows.append([name, lines, f"{times.median('epoch', program):.2f}", adds])
+    return markdown_table(["version", "lines:", "s/epoch:", "adds"], rows)
+
+
+def texts() -> Texts:
+    """The sections of the pages."""
+    saved = json.loads(SAVED.read_text())
+    times = Times(run for run in saved["runs"] if run["section"] in ("article", "batch size"))
+    machine = common.describe_machine(saved["machine"])
+    page = [
+        "### The work of the article: an epoch with batch size 20\n",
+        article_table(times),
+        "### Ratios and their targets\n",
+        target_table(times),
+        "### Training: images per second\n",
+        batch_table(times),
+        f"Medians; ratios within a round. {machine}.\n",
+    ]
+    return {
+        Section(README, "versions"): versions_table(times),
+        Section(README, "speed"): f"{article_table(times)}\nMedians. {machine}.\n",
+        Section(DOCS / "benchmarks.md", "speed"): "\n".join(page),
+    }
+
+
 if __name__ == "__main__":
-    common.main(__doc__, measure, speed_tables.texts)
+    common.main(__doc__, measure, texts)

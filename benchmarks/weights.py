@@ -4,13 +4,12 @@
     python benchmarks/weights.py [fast tiny ...]
 
 A checkpoint of the package has the weights of seed 0 of a row in float16, and what evaluation needs
-besides. Each is evaluated as a user would do it, before and after; one that loses 0.02 points of
-validation accuracy is refused. Raw results go to `results/weights.json`, tables to docs/models.md.
+besides. Each is evaluated as a user would do it, before and after; a test compares. Raw results go
+to `results/weights.json`, tables to docs/models.md.
 """
 
 import hashlib
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,9 @@ from fmnist_lightning.runs.checkpoint import WEIGHTS, read_checkpoint
 SAVED = RESULTS / "weights.json"
 PAGE = DOCS / "models.md"
 # The row of each: Lightning's users call the best of their own checkpoints `best`.
-ROWS = {name: name for name in ("photos", "fast", "regularized", "tiny", "default", "article")}
-ROWS["ensemble"] = "best"
+NAMES = ("photos", "fast", "regularized", "tiny", "default", "article")
+ROWS = {name: name for name in NAMES} | {"ensemble": "best"}
 KEPT = ("pytorch-lightning_version", "epoch", "global_step", "hyper_parameters", "data")
-MAX_LOSS = 0.0002  # of validation accuracy
 
 
 def pack(source: Path, target: Path) -> None:
@@ -44,34 +42,30 @@ def pack(source: Path, target: Path) -> None:
     torch.save(packed, target)
 
 
-def evaluate(checkpoint: str, stage: str, data_dir: Path) -> dict[str, Any]:
-    """The result of a command, such as ``test``, in an empty folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        data = ["--data.data_dir", str(data_dir)]
-        results.run_command(folder, stage, "--ckpt_path", checkpoint, *data)
-        (path,) = Path(folder).glob(f"runs/*/{stage}.json")
-        result: dict[str, Any] = json.loads(path.read_text())
-        return result
-
-
-def write_weights(name: str, data_dir: Path) -> dict[str, Any]:
+def write_weights(name: str) -> dict[str, Any]:
     """Writes one of the checkpoints; returns what is known of it."""
     source, target = results.CHECKPOINTS / f"{ROWS[name]}.ckpt", WEIGHTS / f"{name}.ckpt"
-    before = evaluate(str(source), "validate", data_dir)["accuracy"]
     pack(source, target)
-    validation = evaluate(name, "validate", data_dir)
-    if before - validation["accuracy"] > MAX_LOSS:
-        target.unlink()
-        raise SystemExit(f"{name}: {validation['accuracy']} in float16, {before} in float32")
+    with common.empty_folder() as folder:
+        before = common.evaluate(folder, "validate", str(source))
+    with common.empty_folder() as folder:
+        metrics = {stage: common.evaluate(folder, stage, name) for stage in ("validate", "test")}
     return {
         "command": f"{results.command(ROWS[name])} --seed_everything 0",
         "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
         "bytes": target.stat().st_size,
-        "float32_accuracy": before,
-        "validate": validation,
-        "test": evaluate(name, "test", data_dir),
+        "float32_accuracy": before["accuracy"],
+        **metrics,
         "machine": common.machine(),
     }
+
+
+def measure(*names: str) -> None:
+    """Writes some or all of the checkpoints, and saves their results."""
+    saved = json.loads(SAVED.read_text())
+    for name in names or ROWS:
+        saved[name] = write_weights(name)
+        SAVED.write_text(json.dumps(saved, indent=1) + "\n")
 
 
 def texts() -> Texts:
@@ -99,26 +93,11 @@ def texts() -> Texts:
     )
     classes = ["test % of", *(f"{name}:" for name in saved)]
     return {
-        Section(PAGE, "checkpoints", "weights.py"): f"{markdown_table(columns, rows)}\n"
+        Section(PAGE, "checkpoints"): f"{markdown_table(columns, rows)}\n"
         f"Trained on {'; '.join(machines)}.\n",
-        Section(PAGE, "classes", "weights.py"): markdown_table(classes, by_class),
+        Section(PAGE, "classes"): markdown_table(classes, by_class),
     }
 
 
-def main() -> None:
-    """Writes checkpoints, saves their results, and writes the page."""
-    parser = common.create_parser(__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {', '.join(ROWS)}")
-    args = parser.parse_args()
-    if not args.table:
-        data_dir = common.prepare_data()
-        saved = json.loads(SAVED.read_text()) if SAVED.exists() else {}
-        for name in args.names or ROWS:
-            saved[name] = write_weights(name, data_dir)
-            ordered = {name: saved[name] for name in ROWS if name in saved}
-            SAVED.write_text(json.dumps(ordered, indent=1) + "\n")
-    common.write(texts())
-
-
 if __name__ == "__main__":
-    main()
+    common.main(__doc__, measure, texts)

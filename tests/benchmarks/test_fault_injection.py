@@ -3,7 +3,6 @@ import re
 from pathlib import Path
 
 import fault_injection
-import pytest
 
 MARKED = """
 import pytest
@@ -50,10 +49,3 @@ def test_marked_cases_are_counted_by_kind_and_file(tmp_path: Path) -> None:
     (tests / "test_disk.py").write_text(MARKED)
     counts = fault_injection.run_tests(tests)
     assert counts == {"disk": {"test_disk.py": [2, 4]}, "signal": {"test_disk.py": [1, 1]}}
-    assert "| `test_disk.py` | 4 | 2 |" in fault_injection.table(counts)
-
-
-def test_unknown_kind_is_an_error(request: pytest.FixtureRequest) -> None:
-    request.node.add_marker(pytest.mark.fault("dsk"))
-    with pytest.raises(pytest.UsageError, match="unknown kind of fault 'dsk'"):
-        fault_injection.pytest_collection_modifyitems([request.node])
