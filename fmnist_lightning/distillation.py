@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 from torch import Tensor
 from typing_extensions import override
 
 from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.runs.checkpoint import load_classifier
 from fmnist_lightning.runs.run_checkpoint import BEST
-from fmnist_lightning.training.module import FashionClassifier
 
 
 class Distillation(Callback):
@@ -33,16 +33,15 @@ class Distillation(Callback):
         self.trusted = tuple(trusted)
 
     @override
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, FashionClassifier)
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         if Path(self.path).absolute() == BEST.absolute():
             raise ValueError(
                 f"fit replaces the teacher {self.path}: copy it to teacher.ckpt, and name the copy"
             )
-        data = trainer.datamodule  # type: ignore[attr-defined]
         teacher = load_classifier(self.path, self.trusted).to(pl_module.device)
-        for state in teacher.trained_on if isinstance(data, InMemoryDataModule) else ():
-            data.exclude_trained(state)
+        if isinstance(trainer.datamodule, InMemoryDataModule):
+            for state in teacher.trained_on:
+                trainer.datamodule.exclude_trained(state)
         if teacher.classes != pl_module.classes:
             raise ValueError(
                 f"the teacher {self.path} has the classes {', '.join(teacher.classes)}, not "
@@ -57,6 +56,5 @@ class Distillation(Callback):
         pl_module.soft_labels = soft_labels
 
     @override
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if isinstance(pl_module, FashionClassifier):
-            pl_module.soft_labels = None
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        pl_module.soft_labels = None

@@ -22,6 +22,7 @@ from fmnist_lightning.runs.run_checkpoint import RunCheckpoint, check_best
 from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
 
 LIGHTNING_VERSION = "2.6"  # whose loops FastEpochLoop and CorrectedFitLoop extend
+DEFAULTS = {"num_sanity_val_steps": 0, "enable_model_summary": False}  # of arguments of Trainer
 
 
 def create_trainer(
@@ -30,7 +31,6 @@ def create_trainer(
     default_root_dir: str | Path | None = None,
     logger: Any = True,
     callbacks: Callback | Sequence[Callback] | None = None,
-    plugins: Any = None,
     num_threads: int | None = None,
     compile: bool = False,
     capture: bool = True,
@@ -47,7 +47,6 @@ def create_trainer(
         default_root_dir: The folder of all runs.
         logger: As in ``Trainer``; by default, a TensorBoard log in the run folder.
         callbacks: Added to those of this function.
-        plugins: As in ``Trainer``.
         num_threads: CPU threads; by default, those that other programs leave free.
         compile: Whether to train with ``torch.compile``, see :class:`ReplaceStep`.
         capture: Whether a single CUDA GPU replays steps as a CUDA graph, in a fraction of the time.
@@ -81,9 +80,11 @@ def create_trainer(
         logger = reports.prepare_loggers(logger, run_dir)
         used += [reports.TensorBoardSetup(), reports.EvaluationFigures()]
     used += [RunCheckpoint(run_dir / runs.CHECKPOINTS)] if should_save else []
-    kwargs = {"num_sanity_val_steps": 0, "enable_model_summary": False, **kwargs}
-    kwargs |= {"default_root_dir": run_dir, "plugins": with_checkpoint_io(plugins)}
-    return with_loop(Trainer(logger=logger, callbacks=used, **kwargs), fast_loop)
+    plugins = as_list(kwargs.get("plugins"))
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(AtomicCheckpointIO())
+    ours = {"default_root_dir": run_dir, "logger": logger, "callbacks": used, "plugins": plugins}
+    return with_loop(Trainer(**(DEFAULTS | kwargs | ours)), fast_loop)
 
 
 def with_loop(trainer: Trainer, fast_loop: bool) -> Trainer:
@@ -100,14 +101,6 @@ def with_loop(trainer: Trainer, fast_loop: bool) -> Trainer:
         epoch_loop_class = FastEpochLoop if fast_loop else CorrectedEpochLoop
         trainer.fit_loop = CorrectedFitLoop(trainer, epoch_loop_class)
     return trainer
-
-
-def with_checkpoint_io(plugins: Any) -> list[Any]:
-    """Plugins of a ``Trainer``, one of which writes checkpoints: this package's, or another."""
-    plugins = as_list(plugins)
-    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-        plugins.append(AtomicCheckpointIO())
-    return plugins  # type: ignore[no-any-return]
 
 
 def is_rank_zero() -> bool:

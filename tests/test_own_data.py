@@ -196,7 +196,8 @@ def test_classes_of_data_and_module_must_agree_in_scripts() -> None:
     with pytest.raises(ValueError, match=r"has the classes a, b, c, and the network has T-shirt"):
         trainer.fit(FashionClassifier(), datamodule=data)
     names = DataLoader(ClassesDataset(dataset), batch_size=8)
-    for loaders in ((names, names), (loader(torch.zeros(16, 28, 28)), names)):
+    part = DataLoader(Subset(names.dataset, range(9)), batch_size=8)
+    for loaders in ((names, names), (loader(torch.zeros(16, 28, 28)), names), (part, part)):
         trainer = create_trainer(max_epochs=1, logger=False)
         with pytest.raises(
             ValueError, match=r"has the classes c, b, a, and the network has a, b, c"

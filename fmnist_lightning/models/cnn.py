@@ -43,17 +43,12 @@ class MLP(nn.Module):
     """A network with one hidden layer, which the article compares its CNN with.
 
     Args:
-        hidden_dim: Units of the hidden layer, at least 1.
+        hidden_dim: Units of the hidden layer.
         num_classes: Number of classes.
-
-    Raises:
-        ValueError: If ``hidden_dim`` is out of range.
     """
 
     def __init__(self, hidden_dim: int = 128, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
-        if hidden_dim < 1:
-            raise ValueError(f"hidden_dim must be at least 1, not {hidden_dim}")
         self.features = nn.Sequential(nn.Flatten(), nn.Linear(IMAGE_SIZE**2, hidden_dim), nn.ReLU())
         self.head = nn.Linear(hidden_dim, num_classes)
 

@@ -53,7 +53,7 @@ class PretrainedNetwork(nn.Module):
         networks = timm.list_models() + timm.list_pretrained()
         if name not in networks:  # never one from a hub or a folder
             similar = ", ".join(difflib.get_close_matches(name, networks, n=6))
-            raise ValueError(f"timm has no network {name}; similar ones: {similar or '-'}")
+            raise ValueError(f"timm has no network {name}; similar ones: {similar}")
         self.name, self.weights, self.image_size = name, weights, image_size
         self.backbone = timm.create_model(name, num_classes=0)
         self.head = nn.Linear(self.backbone.head_hidden_size, num_classes)

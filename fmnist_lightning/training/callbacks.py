@@ -15,8 +15,6 @@ from fmnist_lightning.data.dataset import global_seed
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write
 
-FEW_STEPS = 5  # an epoch of fewer hardly changes a network
-
 
 class SeedEachEpoch(Callback):
     """Seeds augmentation and dropout by run seed, epoch and rank alone.
@@ -55,9 +53,9 @@ class EpochSummary(Callback):
                 f"{num:,} training and {len(data.val_dataset):,} validation images, "
                 f"{len(classes)} classes: {names}"
             )
-            if num < FEW_STEPS * data.batch_size:
+            if num < 5 * data.batch_size:
                 print_line(
-                    f"An epoch is fewer than {FEW_STEPS} steps: a --data.batch_size below "
+                    "An epoch is fewer than 5 steps: a --data.batch_size below "
                     f"{data.batch_size} may train better"
                 )
 
@@ -127,16 +125,16 @@ class EvaluationSummary(Callback):
 def compute_summary(metrics: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Any]:
     """The metrics of an evaluation as plain numbers, with counts for each class."""
     confusion = metrics["confusion"]
-    correct, total = int(confusion.diagonal().sum()), int(confusion.sum())
+    correct, total = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist()
     return {
         "loss": float(metrics["loss"]),
-        "accuracy": correct / total,
-        "correct": correct,
-        "total": total,
+        "accuracy": sum(correct) / sum(total),
+        "correct": sum(correct),
+        "total": sum(total),
         "ece": float(metrics["ece"]),
         "classes": {
-            name: {"correct": int(row[index]), "total": int(row.sum())}
-            for index, (name, row) in enumerate(zip(classes, confusion, strict=True))
+            name: {"correct": num_correct, "total": num}
+            for name, num_correct, num in zip(classes, correct, total, strict=True)
         },
     }
 

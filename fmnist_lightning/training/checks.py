@@ -11,15 +11,15 @@ from fmnist_lightning.data.datamodule import InMemoryDataModule
 
 def check_classes(module: Any) -> None:
     """Raises ValueError for data whose classes have other names, or stand in another order."""
-    trainer = module.trainer
-    sources = []
-    for loader in (trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders):
-        dataset = getattr(loader, "dataset", None)
-        sources += [dataset, getattr(dataset, "dataset", None)]  # of a Subset
-    if hasattr(trainer.datamodule, "classes") and not isinstance(
-        trainer.datamodule, InMemoryDataModule
-    ):
-        sources = [trainer.datamodule]
+    trainer, data = module.trainer, module.trainer.datamodule
+    loaders = (trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders)
+    datasets = [getattr(loader, "dataset", None) for loader in loaders]
+    sources = [
+        *datasets,
+        *(getattr(dataset, "dataset", None) for dataset in datasets),
+    ]  # of Subsets
+    if hasattr(data, "classes") and not isinstance(data, InMemoryDataModule):
+        sources = [data]
     for source in sources:
         names = tuple(getattr(source, "classes", module.classes))
         if names != module.classes:
@@ -52,9 +52,9 @@ def unpack(batch: Any, num_classes: int, is_first: bool) -> tuple[Tensor, Tensor
     return to_uint8(batch[0]), batch[1]
 
 
-def check_logits(logits: Tensor, num_images: int, num_classes: int) -> Tensor:
-    """Logits, or ValueError if they are not of shape (num_images, num_classes)."""
-    expected = (num_images, num_classes)
+def check_logits(logits: Tensor, num_classes: int) -> Tensor:
+    """Logits, or ValueError if they are not of shape (N, num_classes)."""
+    expected = (len(logits), num_classes)
     if logits.shape != expected:
         raise ValueError(
             f"the network returns shape {tuple(logits.shape)} for {num_classes} classes; "

@@ -25,7 +25,7 @@ class RunOneCycleLR(OneCycleLR):
 def one_cycle(optimizer: Optimizer, trainer: Trainer, warmup_fraction: float) -> dict[str, Any]:
     """The schedule of a whole run, in the form that ``configure_optimizers`` returns.
 
-    It rises to the optimizer's learning rates in ``warmup_fraction`` of the run, 0 to below 1.
+    It rises to the optimizer's learning rates in ``warmup_fraction`` of the run, 0 to 1.
     """
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     if any(isinstance(callback, BaseFinetuning) for callback in callbacks):
@@ -39,17 +39,12 @@ def one_cycle(optimizer: Optimizer, trainer: Trainer, warmup_fraction: float) ->
             "the one_cycle schedule needs the number of steps of the run: set "
             "--trainer.max_epochs or --trainer.max_steps, or --model.lr_schedule constant"
         )
-    if steps < 1:
-        raise ValueError(
-            "the run has no training step: see --trainer.limit_train_batches, --trainer.max_epochs "
-            "and --trainer.max_steps"
-        )
     scheduler = RunOneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=int(steps),
         # With a single warm-up step, PyTorch would divide by zero.
-        pct_start=0.0 if warmup_fraction * steps == 1 else warmup_fraction,
+        pct_start=0.0 if warmup_fraction * steps == 1 else float(warmup_fraction),
         cycle_momentum=False,
     )
     return {"scheduler": scheduler, "interval": "step"}  # Lightning's default is the epoch

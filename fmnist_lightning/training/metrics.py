@@ -1,34 +1,37 @@
 """Loss, accuracy and calibration over the images of an epoch. Plain torchmetrics."""
 
 from collections.abc import Collection
-from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassCalibrationError,
     MulticlassConfusionMatrix,
 )
+from typing_extensions import override
 
 from fmnist_lightning.data.checks import check_labels
 
 
-class ClassificationMetrics(nn.Module):
+class ClassificationMetrics(MetricCollection):
     """The metrics of one stage. Every image weighs the same, also in a smaller last batch.
 
     Update them once an epoch: an update per batch takes a twentieth of a small network's step.
 
+    ``compute``, which all ranks must call, gives ``loss``, ``acc`` and ``ece``, shape (), the
+    latter two 0 to 1; and ``confusion``, int64, shape (C, C), with a row per label and a column per
+    predicted class.
+
     Args:
         num_classes: Number of classes C.
-        metrics: Which of ``loss``, ``acc``, ``confusion`` and ``ece`` to compute.
+        metrics: Which of them to compute.
     """
 
     def __init__(
         self, num_classes: int, metrics: Collection[str] = ("loss", "acc", "confusion", "ece")
     ) -> None:
-        super().__init__()
         available: dict[str, Metric] = {
             # The default checks each update for NaN, which synchronizes with a GPU.
             "loss": MeanMetric(nan_strategy="disable"),
@@ -39,35 +42,18 @@ class ClassificationMetrics(nn.Module):
             # (https://arxiv.org/abs/1706.04599).
             "ece": MulticlassCalibrationError(num_classes, n_bins=15, validate_args=False),
         }
-        self.metrics: Any = nn.ModuleDict({name: available[name] for name in metrics})
+        super().__init__({name: available[name] for name in metrics}, compute_groups=False)
 
-    def update(self, logits: Tensor, labels: Tensor) -> None:
+    @override
+    def update(self, logits: Tensor, labels: Tensor) -> None:  # type: ignore[override]
         """Adds logits, shape (N, C), and labels, int64, shape (N,)."""
         check_labels(labels, logits.shape[1])
         # The loss of each image, as torchmetrics 1.9 ignores weights with `disable`.
         losses = F.cross_entropy(logits.float(), labels, reduction="none")
-        for name, metric in self.metrics.items():
+        for name, metric in self.items():
             if name == "loss":
                 metric.update(losses)
             elif name == "ece":  # it would take logits between 0 and 1 for probabilities
                 metric.update(logits.float().softmax(dim=1), labels)
             else:
                 metric.update(logits, labels)
-
-    @property
-    def is_updated(self) -> bool:
-        """Whether there are images since the last reset."""
-        return all(metric.update_called for metric in self.metrics.values())
-
-    def compute(self) -> dict[str, Tensor]:
-        """The metrics since the last reset, over all ranks, which must all call it.
-
-        ``loss``, ``acc`` and ``ece`` have shape (), the latter two are 0 to 1. ``confusion`` is
-        int64, shape (C, C), with a row per label and a column per predicted class.
-        """
-        return {name: metric.compute() for name, metric in self.metrics.items()}
-
-    def reset(self) -> None:
-        """Forgets all images."""
-        for metric in self.metrics.values():
-            metric.reset()

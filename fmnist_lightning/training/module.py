@@ -17,6 +17,7 @@ from fmnist_lightning.data.checks import to_uint8
 from fmnist_lightning.data.dataset import CLASSES, Batch
 from fmnist_lightning.internals.specs import find_difference, resolve
 from fmnist_lightning.models.cnn import ArticleCNN
+from fmnist_lightning.models.pretrained import PretrainedNetwork
 from fmnist_lightning.training.checks import check_classes, check_logits, unpack
 from fmnist_lightning.training.lr_schedule import one_cycle
 from fmnist_lightning.training.metrics import ClassificationMetrics
@@ -42,8 +43,7 @@ class FashionClassifier(LightningModule):
         translation_tta: The same with its translations by a pixel to each side, 5 times the time.
         lr_schedule: ``constant``, or ``one_cycle`` (https://arxiv.org/abs/1708.07120), which rises
             to the optimizer's learning rate, then falls to almost 0, step by step.
-        warmup_fraction: The part of a ``one_cycle`` run in which the learning rate rises, 0 to
-            below 1.
+        warmup_fraction: The part of a ``one_cycle`` run in which the learning rate rises, 0 to 1.
         channels_last: Whether to keep convolution weights in the channels-last memory format, which
             is faster on most machines.
         classes: Names of the C classes, in the order of the labels.
@@ -65,8 +65,6 @@ class FashionClassifier(LightningModule):
         classes: Sequence[str] = CLASSES,
     ) -> None:
         super().__init__()
-        if not 0 <= warmup_fraction < 1:
-            raise ValueError(f"warmup_fraction must be 0 to below 1, not {warmup_fraction}")
         if lr_schedule not in ("constant", "one_cycle"):
             raise ValueError(f"lr_schedule must be constant or one_cycle, not {lr_schedule}")
         self.classes = tuple(map(str, classes))
@@ -145,14 +143,14 @@ class FashionClassifier(LightningModule):
 
     def compute_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, shape (), and the logits, shape (N, C), of augmented images."""
-        logits = check_logits(self(images), len(images), len(self.classes))
+        logits = check_logits(self(images), len(self.classes))
         return F.cross_entropy(logits, targets), logits
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps the logits of a batch for the metrics and charts of the epoch."""
         images, labels = unpack(batch, len(self.classes), batch_idx == 0)
-        logits = check_logits(self(images), len(images), len(self.classes))
+        logits = check_logits(self(images), len(self.classes))
         self.eval_outputs.append((images.clone(), labels.clone(), logits))
 
     test_step = validation_step
@@ -168,8 +166,7 @@ class FashionClassifier(LightningModule):
         optimizer = self.build_optimizer(p for p in self.parameters() if p.requires_grad)
         if self.hparams["lr_schedule"] == "constant":
             return optimizer  # type: ignore[no-any-return]
-        warmup_fraction = float(self.hparams["warmup_fraction"])
-        schedule: Any = one_cycle(optimizer, self.trainer, warmup_fraction)
+        schedule: Any = one_cycle(optimizer, self.trainer, self.hparams["warmup_fraction"])
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     @override
@@ -180,7 +177,7 @@ class FashionClassifier(LightningModule):
     @override
     def on_train_epoch_end(self) -> None:
         """Logs the metrics of each batch before its step, so not those of the final weights."""
-        values = self._log_epoch("train", logger=False)
+        values = self._log_metrics("train", logger=False)
         # Lightning would write them after the checkpoint of the epoch: a run killed in between
         # and resumed would lack them.
         for logger in self.loggers:
@@ -196,31 +193,30 @@ class FashionClassifier(LightningModule):
 
     @override
     def on_validation_epoch_end(self) -> None:
-        self._log_epoch("val")
+        self._log_metrics("val")
 
     @override
     def on_test_epoch_end(self) -> None:
-        self._log_epoch("test")
+        self._log_metrics("test")
 
-    def compute_metrics(self, stage: Literal["train", "val", "test"]) -> dict[str, Tensor]:
+    def compute_metrics(self, stage: str) -> dict[str, Tensor]:
         """The metrics of an epoch over all ranks, which all call it; {} if no outputs are kept."""
-        metrics: ClassificationMetrics = getattr(self, f"{stage}_metrics")
         outputs = self.train_outputs if stage == "train" else self.eval_outputs
         if not outputs:
             return {}
-        if not metrics.is_updated:  # by a callback, whose hook runs before that of the module
-            logits, labels = (torch.cat([step[index] for step in outputs]) for index in (-1, -2))
-            metrics.update(logits, labels)
+        metrics: ClassificationMetrics = getattr(self, f"{stage}_metrics")
+        if not metrics["loss"].update_called:  # else a callback has asked before
+            *_, labels, logits = zip(*outputs, strict=True)
+            metrics.update(torch.cat(logits), torch.cat(labels))
         return metrics.compute()
 
-    def _log_epoch(
-        self, stage: Literal["train", "val", "test"], logger: bool | None = None
-    ) -> dict[str, float]:
+    def _log_metrics(self, stage: str, logger: bool | None = None) -> dict[str, float]:
         """Logs the metrics of an epoch that are numbers, and returns them."""
         metrics = self.compute_metrics(stage)
-        values = {f"{stage}/{name}": value for name, value in metrics.items() if value.dim() == 0}
+        metrics.pop("confusion", None)
+        values = {f"{stage}/{name}": value.item() for name, value in metrics.items()}
         self.log_dict(values, logger=logger, sync_dist=True)  # or Lightning warns; they are equal
-        return {name: float(value) for name, value in values.items()}
+        return values
 
     @override
     def on_train_start(self) -> None:
@@ -230,12 +226,8 @@ class FashionClassifier(LightningModule):
 
     @override
     def on_fit_start(self) -> None:
-        """Loads the weights that a pretrained network starts from, downloaded by local rank 0."""
-        load = getattr(self.network, "load_pretrained", lambda: None)
-        for is_turn in (self.trainer.local_rank == 0, self.trainer.local_rank != 0):
-            if is_turn:
-                load()
-            self.trainer.strategy.barrier()
+        if isinstance(self.network, PretrainedNetwork):
+            self.network.load_pretrained()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -252,7 +244,4 @@ class FashionClassifier(LightningModule):
     @property
     def backbone(self) -> nn.Module:
         """What Lightning's ``BackboneFinetuning`` freezes at first."""
-        if not hasattr(self.network, "backbone"):
-            name = type(self.network).__name__
-            raise ValueError(f"{name} has no backbone to freeze; PretrainedNetwork has")
         return self.network.get_submodule("backbone")

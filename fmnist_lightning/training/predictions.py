@@ -31,8 +31,8 @@ class PredictionWriter(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
-        labels = batch[1] if len(batch) > 1 else torch.full((len(outputs),), -1)
-        parts = to_uint8(batch[0]), labels, outputs
+        images, labels = batch
+        parts = to_uint8(images), labels, outputs
         self.batches.append([tensor.cpu().clone() for tensor in parts])
 
     @override
@@ -52,8 +52,7 @@ class PredictionWriter(Callback):
             writer.writerow(["index", "label", "prediction", *names, *(["file"] if files else [])])
             for number, (label, values) in enumerate(zip(labels, probabilities, strict=True)):
                 texts = [f"{value:.6f}" for value in values.tolist()]
-                name = names[label] if label >= 0 else ""  # a loader may give no labels
-                row = [number, name, names[values.argmax()], *texts]
+                row = [number, names[label], names[values.argmax()], *texts]
                 writer.writerow([*row, *files[number : number + 1]])
         print_line(f"{len(labels):,} predictions written to {path}")
 

@@ -10,8 +10,6 @@ import yaml
 from conftest import TINY, Run
 from lightning.pytorch import Callback
 
-NO_STEP = "the run has no training step: see --trainer.limit_train_batches"
-
 
 class Crash(Callback):
     """Fails at a step, by default in the middle of the second epoch."""
@@ -35,7 +33,6 @@ class TakeLink(Callback):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--trainer.limit_train_batches 0", NO_STEP),
         ("--trainer.devices [0]", "TypeError: `devices` selected with `CPUAccelerator` should be"),
         ("--model.optimizer torch.optim.SparseAdam", "RuntimeError: SparseAdam does not support"),
         ("--model.optimizer.capturable true", "AssertionError: If capturable=True, params and"),

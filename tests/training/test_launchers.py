@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from comparing import assert_close, free_port
-from conftest import DEVICES, MLP, TINY, Run
+from conftest import MLP, TINY, Run
 
 from fmnist_lightning.data import download as sources
 
@@ -20,42 +20,35 @@ from fmnist_lightning.data import download as sources
 sources.FILES = json.loads(pathlib.Path("files.json").read_text())
 sources.MIRRORS, sources.DEBIAN_FOLDER = (), pathlib.Path("/nowhere")
 """
-MODULE = (sys.executable, "-m", "fmnist_lightning")
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node")
-ON_EACH = ("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.num_nodes", "2")
-Command = tuple[dict[str, str], tuple[str, ...]]  # environment variables, command line
+MODULE = "-m fmnist_lightning"
+TORCHRUN = "-m torch.distributed.run"
+ON_TWO = "--trainer.accelerator cpu --trainer.devices 2"
+ON_EACH = "--trainer.accelerator cpu --trainer.devices 1 --trainer.num_nodes 2"
+Command = tuple[dict[str, str], str]  # environment variables, arguments of Python
 
 
-def on_one_machine(*args: str) -> list[Command]:
-    return [({}, (*MODULE, *args, *DEVICES))]
+def on_one_machine(args: str) -> list[Command]:
+    return [({}, f"{MODULE} {args} {ON_TWO}")]
 
 
-def by_torchrun(*args: str) -> list[Command]:
-    return [({}, (*TORCHRUN, "2", "--standalone", "-m", "fmnist_lightning", *args, *DEVICES))]
+def by_torchrun(args: str) -> list[Command]:
+    return [({}, f"{TORCHRUN} --nproc-per-node 2 --standalone {MODULE} {args} {ON_TWO}")]
 
 
-def by_torchrun_on_two_machines(*args: str) -> list[Command]:
+def by_torchrun_on_two_machines(args: str) -> list[Command]:
     """Both machines are this one."""
-    port = ("--master-addr", "127.0.0.1", "--master-port", free_port())
-    return [
-        (
-            {},
-            (
-                *(*TORCHRUN, "1", "--nnodes", "2", "--node-rank", rank, *port),
-                *("-m", "fmnist_lightning", *args, *ON_EACH),
-            ),
-        )
-        for rank in ("0", "1")
-    ]
+    machines = f"--nnodes 2 --master-addr 127.0.0.1 --master-port {free_port()}"
+    launcher = f"{TORCHRUN} --nproc-per-node 1 {machines}"
+    return [({}, f"{launcher} --node-rank {rank} {MODULE} {args} {ON_EACH}") for rank in range(2)]
 
 
-def by_srun_on_two_machines(*args: str) -> list[Command]:
+def by_srun_on_two_machines(args: str) -> list[Command]:
     """The variables that ``srun`` sets on two machines of a cluster; both are this one."""
     job = {"SLURM_JOB_ID": free_port(), "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "2"}
     job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1", "SLURM_LOCALID": "0"}
     job |= {"MASTER_PORT": free_port()}
     return [
-        (job | {"SLURM_PROCID": rank, "SLURM_NODEID": rank}, (*MODULE, *args, *ON_EACH))
+        (job | {"SLURM_PROCID": rank, "SLURM_NODEID": rank}, f"{MODULE} {args} {ON_EACH}")
         for rank in ("0", "1")
     ]
 
@@ -69,13 +62,13 @@ def launch(data_dir: Path) -> Callable[[list[Command]], str]:
     Path("files.json").write_text(json.dumps(sources.FILES))
     Path("site").mkdir()
     Path("site/sitecustomize.py").write_text(SITE)
-    paths = os.pathsep.join(["site", str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+    paths = os.pathsep.join(["site", *sys.path])
     common = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
     def launch(commands: list[Command]) -> str:
         running = [
             subprocess.Popen(
-                line,
+                [sys.executable, *line.split()],
                 env=os.environ | common | environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -94,30 +87,29 @@ def launch(data_dir: Path) -> Callable[[list[Command]], str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda launcher: launcher.__name__)
 def test_each_launcher_gives_the_result_of_one_process(
-    launcher: Callable[..., list[Command]],
+    launcher: Callable[[str], list[Command]],
     launch: Callable[[list[Command]], str],
     fit: Callable[..., Path],
     run: Run,
 ) -> None:
     constant = (*MLP, "--model.lr_schedule", "constant")
     ours = fit(*constant)
-    output = launch(launcher("fit", *TINY, *constant, "--trainer.max_epochs=2"))
+    output = launch(launcher(" ".join(["fit", *TINY, *constant, "--trainer.max_epochs=2"])))
     (theirs,) = set(Path("runs").iterdir()) - {ours}
     assert output.count("val loss") == 3  # rank 0 only: two epochs and the best
     assert_close(ours, theirs)
 
-    test = ("test", "--ckpt_path", "best.ckpt")
-    launch(launcher(*test))
+    test = "test --ckpt_path best.ckpt"
+    launch(launcher(test))
     both = json.loads((theirs / "test.json").read_text())
-    assert run(*test)[0] == 0
+    assert run(*test.split())[0] == 0
     alone = json.loads((theirs / "test.json").read_text())
     assert both["correct"] == alone["correct"]
     assert both["classes"] == alone["classes"]
 
     # Both runs can be resumed by two processes.
-    more = ("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     for folder in (theirs, ours):
         os.utime(folder / "checkpoints" / "last.ckpt")
-        output = launch(launcher(*more))
+        output = launch(launcher("fit --ckpt_path last --trainer.max_epochs 3"))
         assert f"Resuming {folder} from step 20" in output
     assert_close(ours, theirs)

@@ -24,17 +24,6 @@ def test_metrics_of_known_logits() -> None:
     assert values["ece"].item() == pytest.approx(sum(abs(float(gap)) for gap in gaps) / 40)
 
 
-def test_reset_forgets_all_images() -> None:
-    metrics = ClassificationMetrics(3, ("loss", "acc"))
-    metrics.update(LOGITS, LABELS)
-    metrics.compute()
-    metrics.reset()
-    metrics.update(LOGITS[:2], LABELS[:2])
-    values = metrics.compute()
-    assert values.keys() == {"loss", "acc"}
-    assert values["loss"].item() == pytest.approx(F.cross_entropy(LOGITS[:2], LABELS[:2]).item())
-
-
 def test_wrong_labels_are_refused() -> None:
     for labels in ([0, 7], [-100, 2]):  # PyTorch ignores the latter
         with pytest.raises(ValueError, match="labels must be 0 to 2 for 3 classes"):

@@ -14,13 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from fmnist_lightning import (
-    MLP,
-    ArticleCNN,
-    FashionClassifier,
-    RandomAugmentation,
-    create_trainer,
-)
+from fmnist_lightning import MLP, FashionClassifier, create_trainer
 from fmnist_lightning.data.dataset import CLASSES, Batch
 from fmnist_lightning.internals.specs import from_spec
 
@@ -74,9 +68,11 @@ def test_metrics_of_a_stage_count_each_image_once() -> None:
     sizes = [50] * 9 + [30]
     mean = sum(loss * size for loss, size in zip(recorder.losses[10:], sizes, strict=True)) / 480
     assert metrics["train/loss"].item() == pytest.approx(mean, rel=1e-5)
-    for _ in range(2):  # metrics are reset
+    for _ in range(2):  # metrics and outputs are those of the latest evaluation
         trainer.test(classifier, datamodule=data, verbose=False)
     assert classifier.test_metrics.compute()["confusion"].sum() == 105
+    images = torch.cat([images for images, _, _ in classifier.eval_outputs])
+    assert torch.equal(images, data.test_dataset.images)
     metrics |= trainer.callback_metrics
     datasets: dict[str, Any] = {"val": data.val_dataset, "test": data.test_dataset}
     for stage, dataset in datasets.items():
@@ -98,22 +94,6 @@ def test_logged_loss_and_learning_rate_are_those_of_their_step(tmp_path: Path) -
         step = int(row["step"])
         assert float(row["train/loss_step"]) == pytest.approx(recorder.losses[step], abs=1e-6)
         assert float(row["lr"]) == pytest.approx(recorder.rates[step], rel=1e-6)
-
-
-def test_forward_takes_uint8_images() -> None:
-    class Probe(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            assert images.shape == (2, 1, 28, 28)
-            assert images.dtype == torch.float32
-            return images.flatten(1)[:, :10]
-
-    classifier = FashionClassifier()
-    classifier.network = Probe()
-    images = torch.zeros(2, 28, 28, dtype=torch.uint8)
-    images[0, 0, 0] = 255
-    assert classifier(images)[0, 0] == 1
-    probabilities = classifier.predict_step((images, torch.zeros(2)), 0)
-    assert torch.allclose(probabilities.sum(dim=1), torch.ones(2))
 
 
 def test_hyperparameters_are_builtin_types() -> None:
@@ -140,57 +120,40 @@ def test_hyperparameters_are_builtin_types() -> None:
     }
 
 
+class Black(nn.Module):
+    """An augmentation that leaves nothing of the images."""
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        return torch.zeros_like(images)
+
+
 def test_augmentation_changes_only_training_images() -> None:
-    inputs: dict[str, list[Tensor]] = {"train": [], "val": []}
-
-    class Probe(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = ArticleCNN()
-
-        def forward(self, images: Tensor) -> Tensor:
-            inputs["train" if self.training else "val"].append(images.detach())
-            return self.network(images)  # type: ignore[no-any-return]
-
-    classifier = FashionClassifier(
-        augmentation=functools.partial(RandomAugmentation, hflip_prob=0.0, max_translation=27)
-    )
-    classifier.network = Probe()
-    data = tiny_data()
-    train(classifier, data, epochs=1)
-    validated = torch.cat(inputs["val"])[-120:, 0].mul(255).round()
-    assert torch.equal(validated, data.val_dataset.images.float())
-    originals = {image.numpy().tobytes() for image in data.train_dataset.images}
-    augmented = torch.cat(inputs["train"]).mul(255).round().to(torch.uint8)
-    assert sum(image.numpy().tobytes() in originals for image in augmented) < 10
+    classifier = FashionClassifier(augmentation=Black)
+    train(classifier, tiny_data(), epochs=1)
+    _, logits = classifier.train_outputs[-1]
+    assert torch.allclose(logits, logits[0], atol=1e-5)  # for all images
+    images, _, logits = classifier.eval_outputs[-1]
+    with torch.no_grad():
+        assert torch.allclose(logits, classifier.eval()(images), atol=1e-5)
+    assert not torch.allclose(logits, logits[0], atol=1e-2)
 
 
-def test_hflip_tta_averages_both_orientations_in_evaluation() -> None:
-    torch.manual_seed(0)
-    classifier = FashionClassifier(hflip_tta=True).eval()
-    images = torch.randint(0, 256, (6, 28, 28), dtype=torch.uint8)
-    both = classifier(images)
-    assert torch.allclose(both, classifier(images.flip(2)), atol=1e-6)
-    classifier.hparams["hflip_tta"] = False
-    one, other = classifier(images), classifier(images.flip(2))
-    assert torch.allclose(both, (one + other) / 2, atol=1e-6)
-    classifier.hparams["hflip_tta"] = True
-    assert torch.equal(classifier.train()(images), one)
-
-
-def test_translation_tta_averages_over_five_places_in_evaluation() -> None:
+def test_tta_averages_over_views_in_evaluation() -> None:
     torch.manual_seed(0)
     plain, images = FashionClassifier().eval(), torch.zeros(6, 28, 28, dtype=torch.uint8)
     images[:, 1:-1, 1:-1] = torch.randint(0, 256, (6, 26, 26))
     places = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
-    moved = [plain(images.roll(place, dims=(1, 2))) for place in places]
-    classifier = FashionClassifier(translation_tta=True).eval()
-    classifier.load_state_dict(plain.state_dict())
-    assert torch.allclose(classifier(images), torch.stack(moved).mean(dim=0), atol=1e-6)
-    classifier.hparams["hflip_tta"] = True
-    both = classifier(images)
-    assert torch.allclose(both, classifier(images.flip(2)), atol=1e-6)
-    assert not torch.allclose(both, torch.stack(moved).mean(dim=0), atol=1e-6)
+    moved = [images.roll(place, dims=(1, 2)) for place in places]
+    for hflip, translation, views in (
+        (True, False, [images, images.flip(2)]),
+        (False, True, moved),
+        (True, True, [*moved, *(view.flip(2) for view in moved)]),
+    ):
+        classifier = FashionClassifier(hflip_tta=hflip, translation_tta=translation).eval()
+        classifier.load_state_dict(plain.state_dict())
+        expected = torch.stack([plain(view) for view in views]).mean(dim=0)
+        assert torch.allclose(classifier(images), expected, atol=1e-6)
+        assert torch.equal(classifier.train()(images), plain(images))
 
 
 def test_channels_last_does_not_change_the_losses() -> None:
@@ -231,12 +194,3 @@ def test_training_step_that_keeps_no_outputs(capsys: pytest.CaptureFixture[str])
     assert re.search(r"^epoch  1/1  val loss \d", capsys.readouterr().out, re.MULTILINE)
     assert "train/loss" not in trainer.callback_metrics
     assert "val/loss" in trainer.callback_metrics
-
-
-def test_logits_of_an_own_forward_are_checked() -> None:
-    class OwnForward(FashionClassifier):
-        def forward(self, images: Tensor) -> Tensor:
-            return super().forward(images)[:, :5]
-
-    with pytest.raises(ValueError, match=r"returns shape \(\d+, 5\) for 10 classes; expected"):
-        train(OwnForward(), tiny_data())
