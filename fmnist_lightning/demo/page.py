@@ -2,6 +2,7 @@
 
 import functools
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,8 @@ from PIL import Image
 from fmnist_lightning.data.checks import is_fashion_mnist
 from fmnist_lightning.data.images import load_image
 from fmnist_lightning.models.introspection import feature_maps
-from fmnist_lightning.photos.imagenet import imagenet_network
-from fmnist_lightning.photos.predict import (
-    NOT_FOR_PHOTOS,
-    UNSURE,
-    PhotoClassifier,
-    is_for_photos,
-)
-from fmnist_lightning.photos.preprocessing import (
-    PreprocessedPhoto,
-    import_opencv,
-    preprocess_photo,
-)
+from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, UNSURE, PhotoClassifier, is_for_photos
+from fmnist_lightning.photos.preprocessing import preprocess_photo
 from fmnist_lightning.training.module import FashionClassifier
 
 try:
@@ -37,50 +28,37 @@ CSS = """
   width: 48px !important; min-width: 48px !important; height: 48px !important; object-fit: cover
 }
 """
+UNSURE_HINT = "**Unsure.** Maybe it is none of the classes, or there is more than one thing to see."
 # The fonts are those of the browser: nothing is loaded from elsewhere.
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
 
 
 @torch.inference_mode()
-def classify(classifier: FashionClassifier, path: str | None) -> tuple[Any, ...]:
-    """What the page shows of an uploaded file: class probabilities, a hint, two images."""
+def classify(classifier: FashionClassifier, path: str | None) -> Iterator[tuple[Any, ...]]:
+    """What the page shows of an uploaded file: class probabilities, a hint, two images, a figure.
+
+    The figure has the feature maps, and comes later, as drawing takes long.
+    """
     if path is None:
-        return None, "", None, None
-    photo = prepare_upload(path, classifier.classes)
+        yield None, "", None, None, None
+        return
+    if not Path(path).resolve().is_relative_to(Path(gr.utils.get_upload_folder()).resolve()):
+        raise gr.Error("not an uploaded file")  # a request can name any other
+    photo = preprocess_photo(load_image(path), classifier.classes)
     probabilities = PhotoClassifier(classifier)([photo])[0].tolist()
-    hint = ""
-    if max(probabilities) < UNSURE:
-        hint = (
-            "**Unsure.** Maybe it is none of the classes, or there is more than one thing to see."
-        )
-    view = Image.fromarray(photo.views[len(photo.views) // 2].numpy())
-    return (
+    middle = photo.views[len(photo.views) // 2]
+    shown = (
         dict(zip(classifier.classes, probabilities, strict=True)),
-        hint,
-        view.resize((224, 224), Image.Resampling.NEAREST),
+        UNSURE_HINT if max(probabilities) < UNSURE else "",
+        Image.fromarray(middle.numpy()).resize((224, 224), Image.Resampling.NEAREST),
         next((Image.fromarray(crop.numpy()) for crop in photo.crops), None),
     )
-
-
-@torch.inference_mode()
-def draw_feature_maps(classifier: FashionClassifier, path: str | None) -> Any:
-    """The feature maps of a network for an uploaded file, as a figure; None without any."""
+    yield *shown, None
     from fmnist_lightning import figures  # matplotlib takes long to import
 
-    if path is None:
-        return None
-    views = prepare_upload(path, classifier.classes).views
-    inputs = classifier.preprocess(views[len(views) // 2][None].to(classifier.device))
+    inputs = classifier.preprocess(middle[None].to(classifier.device))
     layers = feature_maps(classifier.network, inputs)
-    return figures.plot_feature_maps(layers, "Feature maps") if layers else None
-
-
-@functools.lru_cache(maxsize=1)  # the two functions above need the same, one after the other
-def prepare_upload(path: str, classes: tuple[str, ...]) -> PreprocessedPhoto:
-    """What the networks see of an uploaded file; a request can name any other, an error."""
-    if not Path(path).resolve().is_relative_to(Path(gr.utils.get_upload_folder()).resolve()):
-        raise gr.Error("not an uploaded file")
-    return preprocess_photo(load_image(path), classes)
+    yield *shown, figures.plot_feature_maps(layers, "Feature maps") if layers else None
 
 
 def show_view(title: str, is_visible: bool = True) -> Any:
@@ -120,10 +98,8 @@ def build_page(classifier: FashionClassifier, about: str) -> Any:
         with gr.Accordion("Feature maps of the network", open=False):
             maps = gr.Plot(show_label=False)
         gr.Markdown(about)
-        shown = upload.change(
-            functools.partial(classify, classifier), upload, [prediction, hint, *views]
-        )
-        shown.then(functools.partial(draw_feature_maps, classifier), upload, maps)
+        function = functools.partial(classify, classifier)
+        upload.change(function, upload, [prediction, hint, *views, maps])
     return page
 
 
@@ -131,9 +107,7 @@ def serve(
     classifier: FashionClassifier, about: str, server_name: str, server_port: int | None
 ) -> None:
     """Serves the page until the process is stopped."""
-    if is_fashion_mnist(classifier.classes):
-        import_opencv()
-        imagenet_network()  # like OpenCV, of the extra `photos`
+    PhotoClassifier(classifier).setup("predict")
     socket.create_server((server_name, 0)).close()  # raises; Gradio would try for minutes
     build_page(classifier.eval(), about).launch(
         server_name=server_name,

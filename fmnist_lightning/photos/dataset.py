@@ -11,14 +11,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from fmnist_lightning.data.checks import is_fashion_mnist
 from fmnist_lightning.data.dataset import IMAGE_SIZE
 from fmnist_lightning.data.images import ImageError, find_images, load_image
-from fmnist_lightning.photos.preprocessing import (
-    PreprocessedPhoto,
-    import_opencv,
-    preprocess_photo,
-)
+from fmnist_lightning.photos.preprocessing import PreprocessedPhoto, preprocess_photo
 
 
 class Photo(NamedTuple):
@@ -33,8 +28,6 @@ class PhotoDataset(Dataset[Photo]):
     """The photos of :func:`find_photos`; a file that can't be read is an item with an error."""
 
     def __init__(self, names: Sequence[str], classes: Sequence[str]) -> None:
-        if is_fashion_mnist(classes):
-            import_opencv()  # an error comes before the first photo
         self.classes = classes
         self.paths, self.other_files = find_photos(names)
 
@@ -73,9 +66,9 @@ def find_photos(names: Sequence[str]) -> tuple[list[Path], list[Path]]:
     return list(photos), list(other_files)
 
 
-def label_from_folder(path: Path, classes: Sequence[str]) -> str | None:
+def label_from_folder(folder: str, classes: Sequence[str]) -> str | None:
     """The class that the folder of a photo is named after, such as ``ankle-boot``, if any."""
-    separators, folder = re.compile(r"[\W_]+"), path.absolute().parent.name
+    separators = re.compile(r"[\W_]+")
     if folder in classes:  # which may differ by punctuation alone
         return folder
     labels = {separators.sub(" ", name.lower()): name for name in classes}

@@ -1,13 +1,11 @@
 """Predicts the classes of image files, Pillow images and arrays."""
 
-import os
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
-from PIL.Image import Image
 from torch import Tensor
 from typing_extensions import override
 
@@ -16,10 +14,7 @@ from fmnist_lightning.data.images import ImageLike, load_image
 from fmnist_lightning.photos.augmentation import PhotoAugmentation
 from fmnist_lightning.photos.dataset import Photo
 from fmnist_lightning.photos.imagenet import class_probabilities, imagenet_network
-from fmnist_lightning.photos.preprocessing import (
-    PreprocessedPhoto,
-    preprocess_photo,
-)
+from fmnist_lightning.photos.preprocessing import PreprocessedPhoto, import_opencv, preprocess_photo
 from fmnist_lightning.training.module import FashionClassifier
 
 NOT_FOR_PHOTOS = "This network was not trained for photos; --ckpt_path photos was"
@@ -67,8 +62,9 @@ class PhotoClassifier(LightningModule):
 
     @override
     def setup(self, stage: str) -> None:
-        if is_fashion_mnist(self.classifier.classes):
-            imagenet_network()  # so that an error comes before the first photo
+        if is_fashion_mnist(self.classifier.classes):  # an error comes before the first photo
+            import_opencv()
+            imagenet_network()
 
     @override
     def predict_step(self, batch: Sequence[Photo], batch_idx: int) -> Tensor:
@@ -93,9 +89,8 @@ def predict_images(
         ValueError: If an image can't be read, or is of another shape or type.
         ImportError: If there are photos, and a package of the extra ``photos`` is not installed.
     """
-    shape = getattr(images, "shape", ())
-    is_single = len(shape) == 2 or shape[2:] in ((3,), (4,))
-    if is_single or isinstance(images, str | os.PathLike | Image):
+    is_color_image = getattr(images, "shape", ())[2:] in ((3,), (4,))
+    if is_color_image or isinstance(images, str):
         raise ValueError("predict_images takes a list of images, not a single one: put it in [ ]")
     predictions: list[Prediction] = []
     remaining = iter(images)

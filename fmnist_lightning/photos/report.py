@@ -1,24 +1,21 @@
 """What ``predict --photos`` prints and writes."""
 
 import csv
+import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 from typing_extensions import override
 
 from fmnist_lightning.data.checks import is_fashion_mnist
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.photos.dataset import Photo, PhotoDataset, label_from_folder
-from fmnist_lightning.photos.predict import (
-    NOT_FOR_PHOTOS,
-    UNSURE,
-    PhotoClassifier,
-    is_for_photos,
-)
+from fmnist_lightning.photos.predict import NOT_FOR_PHOTOS, UNSURE, is_for_photos
 from fmnist_lightning.runs import runs
 
 SHEET_SIZE = 40  # photos on a contact sheet
@@ -41,12 +38,11 @@ class PhotoReport(Callback):
         self.cells: list[tuple[Tensor, str, bool | None]] = []
         self.num_sheets = 0
         self.num_skipped = 0
-        self.num_unlabeled = 0  # photos whose folder is not named after a class
-        self.counts: dict[str, list[int]] = {}  # by label: correct predictions, photos
+        # Whether each prediction is correct, by label; None is a folder not named after a class.
+        self.are_correct: defaultdict[str | None, list[bool]] = defaultdict(list)
 
     @override
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, PhotoClassifier)
+    def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
         if not is_for_photos(pl_module.classifier):
             print_line(NOT_FOR_PHOTOS)
         if self.run_dir:
@@ -55,7 +51,7 @@ class PhotoReport(Callback):
 
     @override
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Reports a batch of ``Photo``, from its probabilities, shape (N, C)."""
         for photo, probabilities in zip(batch, outputs.tolist(), strict=True):
@@ -70,29 +66,27 @@ class PhotoReport(Callback):
             unsure = "(unsure)" if ranked[0][0] < UNSURE else ""
             line = "  ".join(f"{text:<19}" for text in (*top, unsure))
             print_line(f"{printable(photo.path)}  {line}".rstrip())
-            prediction, label = ranked[0][1], label_from_folder(photo.path, self.classes)
+            prediction, label = ranked[0][1], label_from_folder(folder, self.classes)
             formatted = [f"{value:.6f}" for value in probabilities]
             self._write_row(photo.path, folder, "", prediction, *formatted)
-            if label:
-                counts = self.counts.setdefault(label, [0, 0])
-                counts[0] += prediction == label
-                counts[1] += 1
-            self.num_unlabeled += label is None
             num_networks = 2 if is_fashion_mnist(self.classes) else 1
             name = printable(f"{folder}/{photo.path.name}")
             name = name if len(name) <= 26 else f"{name[:25]}…"
             caption = f"{top[0]} {unsure}\n{name}"
-            is_correct = prediction == label if label else None
-            self.cells.append((cell_image(photo, num_networks), caption, is_correct))
+            is_correct = prediction == label
+            self.are_correct[label].append(is_correct)
+            image = cell_image(photo, num_networks)
+            self.cells.append((image, caption, is_correct if label else None))
             if len(self.cells) == SHEET_SIZE:
                 self._save_sheet()
 
     @override
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.counts:
-            print_line(format_accuracy(self.counts))
-            if self.num_unlabeled:
-                print_line(f"{self.num_unlabeled:,} photos are in folders of other names")
+    def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
+        num_unlabeled = len(self.are_correct.pop(None, []))
+        if self.are_correct:
+            print_line(format_accuracy(self.are_correct))
+            if num_unlabeled:
+                print_line(f"{num_unlabeled:,} photos are in folders of other names")
         if others := self.photos.other_files:
             names = ", ".join(map(printable, others[:3])) + ", ..." * (len(others) > 3)
             print_line(f"Files that are not images, skipped: {len(others):,} ({names})")
@@ -132,11 +126,12 @@ def cell_image(photo: Photo, num_networks: int) -> Tensor:
     return torch.cat([*crops, view, view][:num_networks], dim=1).cpu()
 
 
-def format_accuracy(counts: Mapping[str, Sequence[int]]) -> str:
-    """The balanced accuracy and that of each class, from its correct predictions and photos."""
-    mean = sum(correct / total for correct, total in counts.values()) / len(counts)
+def format_accuracy(are_correct: Mapping[Any, Sequence[bool]]) -> str:
+    """The balanced accuracy and that of each label, from whether its predictions are correct."""
+    mean = statistics.mean(sum(values) / len(values) for values in are_correct.values())
     lines = [f"balanced accuracy {100 * mean:.2f} % (mean of classes)"]
-    for name, (correct, total) in sorted(counts.items()):
+    for name, values in sorted(are_correct.items()):
+        correct, total = sum(values), len(values)
         lines.append(f"  {name:<12} {100 * correct / total:6.2f} % ({correct:,}/{total:,})")
     return "\n".join(lines)
 

@@ -4,16 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from lightning.pytorch import Callback, Trainer
 from typing_extensions import override
 
 from fmnist_lightning.models.introspection import feature_maps, first_conv_filters
-from fmnist_lightning.reports.logger import log_figure
+from fmnist_lightning.reports.logger import find_step, log_figure
 from fmnist_lightning.training.module import FashionClassifier
 
 NUM_IMAGES, MAX_FILTERS = 10, 64
-Outputs = tuple[Tensor, Tensor, Tensor]  # images, uint8; labels; probabilities, (N, C)
 
 
 class EvaluationFigures(Callback):
@@ -28,30 +26,29 @@ class EvaluationFigures(Callback):
         self.recalls: dict[int, list[float]] = {}  # of each class, by the epoch of this fit
 
     @override
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if not trainer.sanity_checking:
             self._log_classes(trainer, pl_module, "val")
             if trainer.state.fn == "validate":
                 self.log_figures(trainer, pl_module, "val")
 
     @override
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.log_figures(trainer, pl_module.eval(), "val")  # of the last validation
         pl_module.train()
         if trainer.is_global_zero and len(self.recalls) > 1:
             from fmnist_lightning.figures import plot_curves  # matplotlib takes long to import
 
             epochs, values = zip(*self.recalls.items(), strict=True)
-            figure = plot_curves(epochs, values, pl_module.classes, "Recall, val")  # type: ignore[arg-type]
-            log_figure(trainer, "val/recall", figure, find_step(trainer))
+            figure = plot_curves(epochs, values, pl_module.classes, "Recall, val")
+            log_figure(trainer, "val/recall", figure)
 
     @override
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._log_classes(trainer, pl_module, "test")
         self.log_figures(trainer, pl_module, "test")
 
-    def _log_classes(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
-        assert isinstance(classifier, FashionClassifier)
+    def _log_classes(self, trainer: Trainer, classifier: Any, stage: str) -> None:
         confusion = getattr(classifier, f"{stage}_metrics").compute()["confusion"]
         metrics = {}
         # Precision is 0 for a class that is never predicted, recall for one without images.
@@ -65,34 +62,24 @@ class EvaluationFigures(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics, find_step(trainer))
 
-    def log_figures(self, trainer: Trainer, classifier: LightningModule, stage: str) -> None:
+    def log_figures(self, trainer: Trainer, classifier: Any, stage: str) -> None:
         """Writes charts and images of the latest ``val`` or ``test`` evaluation."""
-        assert isinstance(classifier, FashionClassifier)
         if not trainer.is_global_zero or not classifier.eval_outputs:
             return
-        parts = zip(*classifier.eval_outputs, strict=True)
-        images, labels, logits = (torch.cat(part).cpu() for part in parts)
-        outputs = images, labels, logits.float().softmax(dim=1)
-        step = find_step(trainer)
-        for tag, figure in draw(classifier, outputs, stage):
-            log_figure(trainer, f"{stage}/{tag}", figure, step)
+        for tag, figure in draw(classifier, stage):
+            log_figure(trainer, f"{stage}/{tag}", figure)
 
 
-def find_step(trainer: Trainer) -> int:
-    """The last step, counted from 0 as that of Lightning's curves, or that of a checkpoint."""
-    fixed: int | None = getattr(trainer.logger, "step", None)
-    return max(trainer.global_step - 1, 0) if fixed is None else fixed
-
-
-def draw(classifier: FashionClassifier, outputs: Outputs, stage: str) -> Iterator[tuple[str, Any]]:
-    """Tags and figures of an evaluation."""
+def draw(classifier: FashionClassifier, stage: str) -> Iterator[tuple[str, Any]]:
+    """Tags and figures of the latest evaluation."""
     from fmnist_lightning import figures  # matplotlib takes long to import
 
-    images, labels, probabilities = outputs
+    parts = zip(*classifier.eval_outputs, strict=True)
+    images, labels, logits = (torch.cat(part).cpu() for part in parts)
     classes = classifier.classes
     metrics = getattr(classifier, f"{stage}_metrics").compute()
     confusion, ece = metrics["confusion"].cpu(), float(metrics["ece"])
-    confidences, predicted = probabilities.max(dim=1)
+    confidences, predicted = logits.float().softmax(dim=1).max(dim=1)
     correct = predicted == labels
     title = f"Confusion matrix, {stage} (%)"
     yield "confusion matrix", figures.plot_confusion_matrix(confusion, classes, title)

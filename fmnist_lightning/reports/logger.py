@@ -22,8 +22,7 @@ class RunTensorBoardLogger(TensorBoardLogger):
     """
 
     def __init__(self, run_dir: Path, step: int | None = None, **kwargs: Any) -> None:
-        # Absolute: jsonargparse changes the current folder for a moment to save the config.
-        super().__init__(run_dir.absolute(), "", "", default_hp_metric=False, **kwargs)
+        super().__init__(run_dir, "", "", default_hp_metric=False, **kwargs)
         self.step = step
 
     @override
@@ -50,8 +49,15 @@ def prepare_loggers(logger: Any, run_dir: Path) -> Any:
     return logger
 
 
-def log_figure(trainer: Trainer, tag: str, figure: Any, step: int) -> None:
+def find_step(trainer: Trainer) -> int:
+    """The last step, counted from 0 as that of Lightning's curves, or that of a checkpoint."""
+    fixed: int | None = getattr(trainer.logger, "step", None)
+    return max(trainer.global_step - 1, 0) if fixed is None else fixed
+
+
+def log_figure(trainer: Trainer, tag: str, figure: Any) -> None:
     """Writes a matplotlib figure to TensorBoard, Weights & Biases and MLflow."""
+    step = find_step(trainer)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(tag, figure, step)

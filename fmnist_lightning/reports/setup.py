@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 from typing_extensions import override
@@ -27,10 +27,9 @@ class TensorBoardSetup(Callback):
     """Writes what is known before the first step; the log of a resumed run has it already."""
 
     @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.global_step > 0 or not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, FashionClassifier)
         # Only the names of the metrics are declared here. TensorBoard takes their values from the
         # curves, so that those of a later `test` appear next to the hyperparameters too.
         metrics = dict.fromkeys(SUMMARY_METRICS, torch.nan)
@@ -40,14 +39,16 @@ class TensorBoardSetup(Callback):
                 logger.experiment.add_custom_scalars(LAYOUT)
                 for summary in summaries:
                     logger.experiment.file_writer.add_summary(summary)
-        dataset = getattr(trainer.datamodule, "train_dataset", None)  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        dataset = getattr(data, "train_dataset", None)
         if isinstance(dataset, TensorImageDataset):
             from fmnist_lightning.figures import plot_image_grid  # matplotlib takes long to import
 
             images, labels = dataset.images[:NUM_IMAGES], dataset.labels[:NUM_IMAGES]
-            captions = [pl_module.classes[label] for label in labels.tolist()]
+            classes = getattr(data, "classes", pl_module.classes)  # in the order of the labels
+            captions = [classes[label] for label in labels.tolist()]
             figure = plot_image_grid(images, captions, "Training images")
-            log_figure(trainer, "training images", figure, 0)
+            log_figure(trainer, "training images", figure)
 
 
 def hyperparameters(trainer: Trainer, classifier: FashionClassifier) -> dict[str, Any]:

@@ -14,10 +14,8 @@ def check_classes(module: Any) -> None:
     trainer, data = module.trainer, module.trainer.datamodule
     loaders = (trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders)
     datasets = [getattr(loader, "dataset", None) for loader in loaders]
-    sources = [
-        *datasets,
-        *(getattr(dataset, "dataset", None) for dataset in datasets),
-    ]  # of Subsets
+    parents = [getattr(dataset, "dataset", None) for dataset in datasets]  # of a Subset
+    sources = [*datasets, *parents]
     if hasattr(data, "classes") and not isinstance(data, InMemoryDataModule):
         sources = [data]
     for source in sources:

@@ -6,18 +6,16 @@ from torch.nn import functional as F
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.photos import PhotoAugmentation
 
-SNEAKER, BAG = CLASSES.index("Sneaker"), CLASSES.index("Bag")
 
-
-def images_of(label: int, num: int = 300) -> tuple[Tensor, Tensor]:
-    """A bright rectangle, 24 pixels wide and 10 high, on black."""
+def bags() -> tuple[Tensor, Tensor]:
+    """300 images of a bright rectangle, 24 pixels wide and 10 high, on black; labels."""
     image = F.pad(torch.full((10, 24), 180, dtype=torch.uint8), (2, 2, 9, 9))
-    return image.repeat(num, 1, 1), torch.full((num,), label)
+    return image.repeat(300, 1, 1), torch.full((300,), CLASSES.index("Bag"))
 
 
 def test_object_fills_the_image_and_is_centered() -> None:
     torch.manual_seed(0)
-    out = PhotoAugmentation(prob=1.0)(*images_of(BAG))
+    out = PhotoAugmentation(prob=1.0)(*bags())
     assert out.dtype == torch.uint8
     foreground = out > 0
     for mask in foreground:
@@ -50,29 +48,11 @@ def test_seed_gives_the_same_images_as_ever(
     assert float(torch.rand(())) == pytest.approx(next_number, abs=1e-6)
 
 
-def foreground_fraction(label: int) -> Tensor:
-    torch.manual_seed(0)
-    out: Tensor = PhotoAugmentation(prob=1.0)(*images_of(label))
-    return (out > 0).float().mean(dim=(1, 2))
-
-
-def test_most_shoes_become_pairs() -> None:
-    single, pair = foreground_fraction(BAG), foreground_fraction(SNEAKER)
-    assert single.median() < 0.55
-    assert (pair > 0.6).float().mean() > 0.3
-    assert (single > 0.6).float().mean() < 0.1
-
-
-def test_result_depends_on_the_seed_and_input_stays() -> None:
+def test_input_stays_and_evaluation_changes_nothing() -> None:
     augmentation = PhotoAugmentation()
-    images, labels = images_of(SNEAKER, 50)
-    before = images.clone()
-    torch.manual_seed(1)
-    first, second = augmentation(images, labels), augmentation(images, labels)
-    torch.manual_seed(1)
-    assert torch.equal(augmentation(images, labels), first)
-    assert not torch.equal(first, second)
-    assert torch.equal(images, before)
+    images, labels = bags()
+    augmentation(images, labels)
+    assert torch.equal(images, bags()[0])
     assert augmentation.eval()(images, labels) is images
 
 

@@ -34,19 +34,12 @@ def test_find_photos_takes_files_folders_and_patterns(tmp_path: Path) -> None:
         find_photos(["empty"])
 
 
-def test_label_from_folder_is_the_class_that_it_is_named_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "dress").mkdir()
-    monkeypatch.chdir(tmp_path / "dress")
-    for path, label in {
-        "1.jpg": "Dress",  # the name of the current folder
-        "/photos/Ankle-Boot/1.jpg": "Ankle boot",
-        "ankle_boot/1.jpg": "Ankle boot",
-        "holidays/1.jpg": None,
-    }.items():
-        assert label_from_folder(Path(path), CLASSES) == label
-    assert label_from_folder(Path("dress/1.jpg"), ("Hat",)) is None
+def test_label_from_folder_is_the_class_that_it_is_named_after() -> None:
+    assert label_from_folder("dress", CLASSES) == "Dress"
+    assert label_from_folder("Ankle-Boot", CLASSES) == "Ankle boot"
+    assert label_from_folder("ankle_boot", CLASSES) == "Ankle boot"
+    assert label_from_folder("dress", ("Hat",)) is None
+    assert label_from_folder("a", ("a", "A")) == "a"
 
 
 def test_photo_loader_gives_views_and_errors(tmp_path: Path) -> None:

@@ -40,13 +40,6 @@ def test_preprocess_photo_gives_views_like_images_of_the_dataset() -> None:
     assert view[27, -8:].max() == 0  # below the sleeve
 
 
-def test_preprocess_photo_keeps_an_image_of_28_pixels() -> None:
-    image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
-    views, crops = preprocess_photo(Image.fromarray(image.numpy()).convert("RGB"))
-    assert torch.equal(views, image[None])
-    assert crops.shape == (0, 224, 224, 3)
-
-
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 2), (7, 9), (28, 29), (3000, 10)])
 def test_preprocess_photo_takes_any_size_also_without_an_object(size: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)

@@ -9,12 +9,15 @@ from comparing import curves
 from conftest import Run
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
+from matplotlib.figure import Figure
+from samples import tiny_data
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
+from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from fmnist_lightning import FashionClassifier
+from fmnist_lightning import FashionClassifier, create_trainer, figures
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.reports import EvaluationFigures, RunTensorBoardLogger, TensorBoardSetup
 from fmnist_lightning.runs.checkpoint import read_checkpoint
@@ -23,34 +26,22 @@ Fit = Callable[..., Path]
 
 
 def read(folder: Path) -> Any:
-    events = EventAccumulator(str(folder), size_guidance={"images": 0})
-    events.Reload()
-    return events
+    return EventAccumulator(str(folder)).Reload()
 
 
-def test_curves(fit: Fit) -> None:
-    events = read(fit())
-    for tag in ("train/loss", "train/acc", "val/loss", "val/acc"):
-        scalars = events.Scalars(tag)
-        assert [scalar.step for scalar in scalars] == [9, 19]  # two epochs of ten steps
-    for name in CLASSES:
-        for tag in (f"val_precision/{name}", f"val_recall/{name}"):
-            assert [scalar.step for scalar in events.Scalars(tag)] == [9, 19]
-    assert [scalar.step for scalar in events.Scalars("train/loss_step")] == [4, 9, 14, 19]
-    rates = [scalar.value for scalar in events.Scalars("lr")]
-    assert len(rates) == 4
-    assert max(rates) <= 0.01
-    assert rates[-1] < rates[1]
-    assert not {"hp_metric", "epoch"} & set(events.Tags()["scalars"])
+def test_curves_and_charts_of_several(fit: Fit) -> None:
+    folder = fit()
+    steps = {tag: [step for step, _ in points] for tag, points in curves(folder).items()}
+    tags = ["train/loss", "train/acc", "val/loss", "val/acc", "val/ece"]
+    tags += [f"val_{name}/{label}" for name in ("precision", "recall") for label in CLASSES]
+    each_epoch = {tag: [9, 19] for tag in tags}  # two epochs of ten steps
+    assert steps == each_epoch | {"train/loss_step": [4, 9, 14, 19], "lr": [4, 9, 14, 19]}
 
-
-def test_charts_of_several_curves(fit: Fit) -> None:
-    events = read(fit())
-    content = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    content = read(folder).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     charts = {
         chart.title: [
             tag
-            for tag in sorted(events.Tags()["scalars"])
+            for tag in sorted(steps)
             if any(re.match(pattern, tag) for pattern in chart.multiline.tag)
         ]
         for category in layout_pb2.Layout.FromString(content).category
@@ -60,6 +51,22 @@ def test_charts_of_several_curves(fit: Fit) -> None:
         "loss": ["train/loss", "val/loss"],
         "accuracy": ["train/acc", "val/acc"],
     }
+
+
+def test_captions_of_training_images_are_the_classes_of_the_data(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network may have them in another order."""
+    shown: list[str] = []
+
+    def plot(images: Tensor, captions: list[str], title: str) -> Figure:
+        shown.extend(captions)
+        return Figure()
+
+    monkeypatch.setattr(figures, "plot_image_grid", plot)
+    trainer = create_trainer(max_steps=1, limit_val_batches=0, accelerator="cpu")
+    trainer.fit(FashionClassifier(classes=CLASSES[::-1]), datamodule=(data := tiny_data()))
+    assert shown == [CLASSES[label] for label in data.train_dataset.labels[:20]]
 
 
 def session(folder: Path) -> tuple[dict[str, Any], set[str]]:
@@ -97,12 +104,11 @@ def test_hyperparameters_next_to_the_final_metrics(fit: Fit, run: Run) -> None:
         f"{stage}/{name}" for stage in ("val", "test") for name in ("loss", "acc", "ece")
     }
     # Their values come from the curves, and those of the test from the test.
-    assert not {"test/loss", "test/acc", "test/ece"} & set(read(folder).Tags()["scalars"])
     run("test", "--ckpt_path", "best.ckpt")
-    events = read(folder)
-    assert metrics <= set(events.Tags()["scalars"])
-    (best,) = {event.step for event in events.Scalars("test/acc")}
-    assert best == read_checkpoint("best.ckpt")["global_step"] - 1  # where its epoch's curves are
+    points = curves(folder)
+    assert metrics <= points.keys()
+    best = read_checkpoint("best.ckpt")["global_step"] - 1  # where its epoch's curves are
+    assert [step for step, _ in points["test/acc"]] == [best]
 
 
 class OwnData(LightningDataModule):
@@ -134,15 +140,3 @@ def test_other_data_modules_and_loggers(tmp_path: Path) -> None:
     assert "val/confusion matrix" in tags["images"]
     assert "training images" not in tags["images"]
     assert not {"batch_size", "seed"} & session(tmp_path / "run")[0].keys()
-
-
-def test_log_stays_in_its_folder_when_the_current_folder_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logger = RunTensorBoardLogger(Path("run"))
-    logger.log_metrics({"a": 1.0}, 0)
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    logger.log_metrics({"a": 2.0}, 1)
-    logger.experiment.close()
-    assert [value for _, value in curves(tmp_path / "run")["a"]] == [1.0, 2.0]
