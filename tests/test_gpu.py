@@ -211,7 +211,7 @@ def test_resumed_run_equals_one_that_was_never_stopped(
 def test_loss_that_is_not_finite_names_the_step() -> None:
     messages = []
     for capture in (True, False):
-        with pytest.raises(RuntimeError, match="became NaN or infinite at step") as error:
+        with pytest.raises(FloatingPointError, match="became NaN or infinite at step") as error:
             train(
                 functools.partial(FashionClassifier, optimizer=functools.partial(SGD, lr=1e4)),
                 capture=capture,

@@ -6,38 +6,33 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import TINY, Run
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from processes import Process, start
-from samples import CONFIGS, photo
+from samples import photo
 
 MIB = 2**20
 
 
-def resident(pid: int) -> int:
-    """The private memory of a process in bytes; 0 if it has ended."""
+def private_memory(pid: int) -> int:
+    """The memory of a process and its workers in bytes; 0 if one of them has just ended."""
     try:
-        pages = Path(f"/proc/{pid}/statm").read_text().split()
-    except OSError:
+        process = psutil.Process(pid)
+        parts = [each.memory_info() for each in (process, *process.children(recursive=True))]
+    except psutil.NoSuchProcess:
         return 0
-    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+    return sum(part.rss - part.shared for part in parts)
 
 
 def sample_memory(process: Process) -> list[int]:
-    """The memory of a process and its workers in bytes, ten times a second until its end."""
+    """The memory of a process, ten times a second until its end."""
     pid, sizes = process.process.pid, []
     assert pid is not None
     while process.process.exitcode is None:
-        sizes.append(sum(resident(each) for each in (pid, *children(pid))))
+        sizes.append(private_memory(pid))
         time.sleep(0.1)
     return sizes
 
@@ -74,20 +69,16 @@ class ResourceRecorder(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         with Path("resources.txt").open("a") as stream:
-            print(resident(os.getpid()), len(os.listdir("/proc/self/fd")), file=stream)
+            print(private_memory(os.getpid()), psutil.Process().num_fds(), file=stream)
 
 
 @pytest.mark.fault("endurance")
 @pytest.mark.slow
 def test_memory_and_open_files_are_constant_over_200_epochs(run: Run) -> None:
-    (smoke,) = (path for path in CONFIGS if path.name == "smoke.yaml")
     process = start(
-        *("fit", "--config", str(smoke), *TINY, "--trainer.max_epochs", "200"),
-        *(
-            "--trainer.check_val_every_n_epoch",
-            "1",
-            "--trainer.callbacks+=test_load.ResourceRecorder",
-        ),
+        *("fit", "--config", "smoke", *TINY, "--trainer.max_epochs=200"),
+        "--trainer.check_val_every_n_epoch=1",
+        "--trainer.callbacks+=test_load.ResourceRecorder",
     )
     assert process.wait(400) == 0, process.output.read_text()
     lines = [line.split() for line in Path("resources.txt").read_text().splitlines()]

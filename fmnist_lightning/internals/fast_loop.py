@@ -24,15 +24,16 @@ CALLBACK_HOOKS = (
     "on_after_backward",
     "on_before_optimizer_step",
 )
+DATA_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 MODULE_HOOKS = (
     *CALLBACK_HOOKS,
+    *DATA_HOOKS,
     "configure_gradient_clipping",
     "on_train_batch_start",
     "on_train_batch_end",
     "optimizer_step",
     "optimizer_zero_grad",
 )
-DATA_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 class NotingResults(_ResultCollection):
@@ -61,16 +62,9 @@ class FastEpochLoop(CorrectedEpochLoop):
         super().__init__(trainer)
         self._results: NotingResults = NotingResults(training=True)
         self.use_fast_path = False
-        self.is_val_epoch: bool | None = None  # known while an epoch runs
+        self.is_val_epoch: bool | None = None  # of the latest epoch, from its start on
         self.start_hooks: list[Callable[..., None]] = []
         self.end_hooks: list[Callable[..., None]] = []
-
-    @override
-    def run(self, data_fetcher: _DataFetcher) -> None:
-        try:
-            super().run(data_fetcher)
-        finally:
-            self.is_val_epoch = None
 
     @override
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
@@ -78,19 +72,20 @@ class FastEpochLoop(CorrectedEpochLoop):
         super().on_run_start(data_fetcher)
         trainer, module = self.trainer, self.trainer.lightning_module
         data = trainer.datamodule or LightningDataModule()  # none where fit got data loaders
-        unsupported = [
-            *((module, LightningModule, name) for name in MODULE_HOOKS + DATA_HOOKS),
-            *((data, LightningDataModule, name) for name in DATA_HOOKS),
-            *(
-                (callback, Callback, name)
-                for callback in trainer.callbacks
-                for name in CALLBACK_HOOKS
-            ),
+        parts: list[tuple[object, type, tuple[str, ...]]] = [
+            (module, LightningModule, MODULE_HOOKS),
+            (data, LightningDataModule, DATA_HOOKS),
+            *((callback, Callback, CALLBACK_HOOKS) for callback in trainer.callbacks),
+            *((optimizer, Optimizer, ("zero_grad",)) for optimizer in trainer.optimizers),
         ]
+        has_other_hooks = any(
+            is_overridden(part, base, name) for part, base, names in parts for name in names
+        )
         self.is_val_epoch = super()._should_check_val_epoch()
         self.use_fast_path = (
             type(trainer.strategy) is SingleDeviceStrategy
             and trainer.scaler is None  # of precision 16-mixed
+            and module.automatic_optimization
             and "batch_idx" in self._build_kwargs(OrderedDict(), batch=None, batch_idx=0)
             and trainer.accumulate_grad_batches == 1
             and isinstance(trainer.profiler, PassThroughProfiler)
@@ -98,7 +93,7 @@ class FastEpochLoop(CorrectedEpochLoop):
                 config.reduce_on_plateau and config.interval == "step"
                 for config in trainer.lr_scheduler_configs
             )
-            and not any(is_overridden(*hook) for hook in unsupported)
+            and not has_other_hooks
         )
         self.start_hooks, self.end_hooks = (
             [getattr(c, name) for c in trainer.callbacks if is_overridden(c, Callback, name)]
@@ -108,7 +103,6 @@ class FastEpochLoop(CorrectedEpochLoop):
     @override
     def advance(self, data_fetcher: _DataFetcher) -> None:
         trainer, module = self.trainer, self.trainer.lightning_module
-        self.use_fast_path &= module.automatic_optimization  # a step may end it
         if not self.use_fast_path or self.restarting:
             super().advance(data_fetcher)
             return
@@ -176,7 +170,10 @@ class FastEpochLoop(CorrectedEpochLoop):
                     loss, others = result.closure().closure_loss, dict(output or {})
                 progress.zero_grad.increment_ready()
                 progress.zero_grad.increment_started()
-                zero_grad(optimizer)
+                # `zero_grad` without its profiling, which takes longer than all the rest of it.
+                for group in optimizer.param_groups:
+                    for parameter in group["params"]:
+                        parameter.grad = None
                 progress.zero_grad.increment_completed()
                 if loss is not None:
                     module.backward(loss)
@@ -194,8 +191,6 @@ class FastEpochLoop(CorrectedEpochLoop):
     def _call(
         self, module: LightningModule, hooks: list[Callable[..., None]], name: str, *args: Any
     ) -> None:
-        if not hooks:
-            return
         # Without ``nn.Module.__setattr__``, which takes a twentieth of a small step.
         state = vars(module)
         state["_current_fx_name"] = name
@@ -210,16 +205,6 @@ def to_device(batch: Any, strategy: Strategy) -> Any:
     if device.type == "cpu" or all(getattr(item, "device", None) == device for item in batch):
         return batch
     return strategy.batch_to_device(batch)
-
-
-def zero_grad(optimizer: Optimizer) -> None:
-    """That of PyTorch without its profiling, which takes longer than all the rest of it."""
-    if type(optimizer).zero_grad is not Optimizer.zero_grad:
-        optimizer.zero_grad()
-        return
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = None
 
 
 def is_overridden(instance: object, base: type, method: str) -> bool:

@@ -1,5 +1,4 @@
 import contextlib
-import copy
 import functools
 import gc
 import weakref
@@ -19,11 +18,11 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from samples import tiny_data
 from torch import Tensor
-from torch.optim import LBFGS, SGD
+from torch.optim import LBFGS, SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from fmnist_lightning import FashionClassifier, SmallResNet, create_trainer
+from fmnist_lightning import FashionClassifier, create_trainer
 from fmnist_lightning.internals.fast_loop import FastEpochLoop, to_device
 
 pytestmark = pytest.mark.usefixtures("data_dir")
@@ -31,7 +30,7 @@ CPU: dict[str, Any] = {"accelerator": "cpu", "num_threads": 1, "log_every_n_step
 
 
 class Steps(Callback):
-    """Records steps, and logs a value in each of them."""
+    """Records what the hooks of each step get, and logs a value in each of them."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -46,7 +45,11 @@ class Steps(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.calls.append(("end", batch_idx, trainer.global_step, float(outputs["loss"])))
+        numbers = {key: float(value) for key, value in outputs.items()}
+        self.calls.append(("end", batch_idx, trainer.global_step, numbers))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.calls.append(("validation", trainer.global_step, trainer.sanity_checking))
 
 
 class ClosureWithoutLoss(SGD):
@@ -74,83 +77,41 @@ class EpochSchedules(FashionClassifier):
         }
 
 
-class StepOfYourOwn(FashionClassifier):
-    """Trains by steps in one of the forms that Lightning takes; counts those of the optimizer."""
+class DictOrNothing(FashionClassifier):
+    """Returns a dict from each training step, or None to skip it."""
 
-    def __init__(self) -> None:
-        super().__init__(functools.partial(SmallResNet, channels=[8]), lr_schedule="constant")
-        self.num_optimizer_steps = 0
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = SGD(self.parameters(), lr=0.1)
-        optimizer.register_step_post_hook(self.count)
-        return optimizer
-
-    def count(self, *_: Any) -> None:
-        self.num_optimizer_steps += 1
-
-    def loss(self, batch: Any) -> Tensor:
-        loss, logits = self.training_loss(*batch)
-        self.train_outputs.append((batch[1], logits.detach()))
-        return loss
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        return {"loss": loss, "mine": batch_idx} if batch_idx % 3 else None
 
 
-class DictStep(StepOfYourOwn):
-    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:  # type: ignore[override]
-        return {"loss": self.loss(batch), "mine": batch_idx}
-
-
-class SkippedStep(StepOfYourOwn):
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:  # type: ignore[override]
-        return self.loss(batch) if batch_idx % 3 else None
-
-
-class BatchOnlyStep(StepOfYourOwn):
+class BatchOnly(FashionClassifier):
     def training_step(self, batch: Any) -> Tensor:  # type: ignore[override]
-        return self.loss(batch)
+        return super().training_step(batch, 0)
 
 
-class IteratorStep(StepOfYourOwn):
-    def training_step(self, dataloader_iter: Any) -> Tensor:  # type: ignore[override]
-        return self.training_loss(*next(dataloader_iter)[0])[0]
-
-
-class ManualStep(StepOfYourOwn):
-    first_manual_step = 0
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:  # type: ignore[override]
-        if batch_idx < self.first_manual_step:
-            return self.loss(batch)
-        self.automatic_optimization = False
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(self.loss(batch))
-        optimizer.step()
-        return None
-
-
-class AlwaysManualStep(ManualStep):
+class ManualOptimization(FashionClassifier):
     def __init__(self) -> None:
         super().__init__()
         self.automatic_optimization = False
 
-    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:  # type: ignore[override]
-        super().training_step(batch, batch_idx)
-        return {"mine": batch_idx}
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
 
 
-class LateManualStep(ManualStep):
-    first_manual_step = 4
-
-
-class OwnClipping(StepOfYourOwn):
+class OwnClipping(FashionClassifier):
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
         for parameter in self.parameters():
             assert parameter.grad is not None
             parameter.grad.clamp_(-1e-3, 1e-3)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        return self.loss(batch)
+
+class OwnZeroGrad(SGD):
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none=False)
 
 
 def train(
@@ -168,35 +129,33 @@ def uses_fast_path(trainer: Trainer) -> bool:
     return isinstance(loop, FastEpochLoop) and loop.use_fast_path
 
 
-def sgd(**kwargs: Any) -> Callable[[], FashionClassifier]:
-    optimizer = functools.partial(kwargs.pop("cls", SGD), lr=kwargs.pop("lr", 0.1))
-    return functools.partial(FashionClassifier, optimizer=optimizer, **kwargs)
+def optimized_by(
+    optimizer: Callable[..., Optimizer], lr: float = 0.1, **kwargs: Any
+) -> Callable[[], FashionClassifier]:
+    optimizer_with_rate = functools.partial(optimizer, lr=lr)
+    return functools.partial(FashionClassifier, optimizer=optimizer_with_rate, **kwargs)
 
 
+@pytest.mark.filterwarnings("ignore:.*`training_step` returned `None`")
 @pytest.mark.parametrize(
     ("module", "options"),
     [
         (FashionClassifier, {}),
-        (functools.partial(FashionClassifier, functools.partial(SmallResNet, channels=[8])), {}),
-        (sgd(lr_schedule="constant"), {}),
+        (DictOrNothing, {}),
         (EpochSchedules, {"max_epochs": 3}),
         (functools.partial(EpochSchedules, plateau=True), {"max_epochs": 3}),
-        (FashionClassifier, {"gradient_clip_val": 0.1}),
-        (
-            FashionClassifier,
-            {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
-        ),
+        (FashionClassifier, {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"}),
         (FashionClassifier, {"precision": "bf16-mixed"}),
         (FashionClassifier, {"precision": "64-true"}),
         (FashionClassifier, {"max_steps": 14, "val_check_interval": 4}),
         (FashionClassifier, {"limit_train_batches": 7, "num_sanity_val_steps": 2}),
         (FashionClassifier, {"max_epochs": 3, "check_val_every_n_epoch": 2}),
-        (sgd(cls=ClosureWithoutLoss), {}),
-        (sgd(cls=LBFGS, lr=1e-4, channels_last=False), {}),
+        (optimized_by(ClosureWithoutLoss, lr_schedule="constant"), {}),
+        (optimized_by(LBFGS, lr=1e-4, channels_last=False), {}),
     ],
     ids=[
-        *("default", "ResNet", "SGD", "by epoch", "on a plateau", "clip by norm", "clip by value"),
-        *("bf16", "64 bit", "max_steps", "limit", "every 2 epochs", "closure", "LBFGS"),
+        *("default", "dict or nothing", "by epoch", "on a plateau", "clipping", "bf16", "64 bit"),
+        *("max_steps", "limit", "every 2 epochs", "closure", "LBFGS"),
     ],
 )
 def test_results_and_hooks_equal_those_of_lightnings_steps(
@@ -214,92 +173,26 @@ def test_results_and_hooks_equal_those_of_lightnings_steps(
     assert calls[0] == calls[1]
 
 
-class Outputs(Callback):
-    """Records what the hook after a step gets."""
-
-    def __init__(self) -> None:
-        self.outputs: list[Any] = []
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.outputs.append({key: float(value) for key, value in outputs.items()})
-
-
-@pytest.mark.filterwarnings("ignore:.*`training_step` returned `None`")
-@pytest.mark.filterwarnings("ignore:.*`dataloader_iter`")
 @pytest.mark.parametrize(
-    ("module", "num_optimizer_steps"),
+    ("module", "options"),
     [
-        (DictStep, 20),
-        (SkippedStep, 20),  # without gradients, where they are skipped
-        (BatchOnlyStep, 20),
-        (IteratorStep, 20),
-        (ManualStep, 21),  # Lightning optimizes the first of them again, without gradients
-        (AlwaysManualStep, 20),
-        (LateManualStep, 17),
-        (OwnClipping, 20),
+        (BatchOnly, {}),
+        (ManualOptimization, {}),
+        (OwnClipping, {}),
+        (optimized_by(OwnZeroGrad), {}),
+        (FashionClassifier, {"callbacks": LambdaCallback(on_after_backward=lambda *_: None)}),
+        (FashionClassifier, {"accumulate_grad_batches": 2}),
+        (FashionClassifier, {"profiler": "simple"}),
     ],
+    ids=["batch only", "manual", "clipping", "zero_grad", "hook", "accumulate", "profiler"],
 )
-def test_steps_of_your_own_equal_those_of_lightning(
-    module: Callable[[], StepOfYourOwn], num_optimizer_steps: int
+def test_what_the_fast_loop_does_not_know_runs_lightnings_steps(
+    module: Callable[[], FashionClassifier], options: dict[str, Any]
 ) -> None:
-    runs, records = [], []
-    for fast_loop in (True, False):
-        outputs = Outputs()
-        trainer, folder = train(module, fast_loop=fast_loop, callbacks=outputs)
-        classifier: Any = trainer.lightning_module
-        assert classifier.num_optimizer_steps == num_optimizer_steps
-        assert trainer.fit_loop.epoch_loop.total_batch_idx == 19
-        runs.append(folder)
-        records.append(outputs.outputs)
-    assert_same_run(*runs)
-    assert len(records[0]) == 20
-    assert records[0] == records[1]
-
-
-@pytest.mark.parametrize("plateau", [False, True])
-def test_schedulers_by_epoch_are_stepped(plateau: bool) -> None:
-    steps = Steps()
-    train(functools.partial(EpochSchedules, plateau), max_epochs=3, callbacks=steps)
-    rates = [call[-1] for call in steps.calls if call[0] == "start"]
-    assert rates == [rate for rate in (0.1, 0.05, 0.025) for _ in range(10)]
-
-
-def test_sanity_validation_steps_are_run() -> None:
-    steps: list[int] = []
-    callback = LambdaCallback(
-        on_validation_batch_start=lambda trainer, *_: steps.append(trainer.sanity_checking)
-    )
-    train(num_sanity_val_steps=1, max_epochs=1, callbacks=callback)
-    assert steps == [True, False]
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"callbacks": LambdaCallback(on_after_backward=lambda *_: None)},
-        {"accumulate_grad_batches": 2},
-        {"profiler": "simple"},
-    ],
-    ids=["hook", "accumulate", "profiler"],
-)
-def test_unsupported_settings_use_lightnings_steps(options: dict[str, Any]) -> None:
-    trainer, _ = train(**copy.copy(options))
+    trainer, _ = train(module, **options)
     assert isinstance(trainer.fit_loop.epoch_loop, FastEpochLoop)
     assert not uses_fast_path(trainer)
     assert trainer.global_step == 20 // options.get("accumulate_grad_batches", 1)
-
-
-def test_hooks_set_on_a_callback_instance_are_called() -> None:
-    ends: list[int] = []
-    backwards: list[int] = []
-    callback = LambdaCallback(
-        on_train_batch_end=lambda *_: ends.append(1),
-        on_after_backward=lambda *_: backwards.append(1),
-    )
-    train(callbacks=callback)
-    assert len(ends) == len(backwards) == 20
 
 
 def test_unknown_lightning_uses_its_own_loop(
