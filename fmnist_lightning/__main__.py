@@ -47,7 +47,8 @@ def main(args: list[str] | None = None) -> int:
     _configure_output()
     try:
         with raise_on_signals():
-            return commands.run(args)
+            commands.run(args)
+        return 0
     except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain
         return 141  # 128 + SIGPIPE

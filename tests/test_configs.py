@@ -3,18 +3,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Run
+from conftest import PrintConfig, Run
 from samples import CONFIGS, TINY_OPTIONS, train_teacher
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_config_is_parsed_without_losing_a_setting(
-    path: Path, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        run("fit", "--config", str(path), "--print_config")
-    printed = yaml.safe_load(capsys.readouterr().out)
-    assert_contains(printed, yaml.safe_load(path.read_text()))
+def test_config_is_parsed_without_losing_a_setting(path: Path, print_config: PrintConfig) -> None:
+    assert_contains(print_config("--config", str(path)), yaml.safe_load(path.read_text()))
 
 
 def assert_contains(whole: object, part: object) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 
 import common
 import pytest
-import yaml
-from conftest import TINY, Run
+from conftest import TINY, PrintConfig, Run
 from PIL import Image
 from samples import photo
 
@@ -254,10 +253,8 @@ def test_commands_of_the_library_page_run(run: Run) -> None:
     assert "  bright " in out
 
 
-def test_options_of_all_pages_exist(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        run("fit", "--print_config")
-    config = yaml.safe_load(capsys.readouterr().out)
+def test_options_of_all_pages_exist(print_config: PrintConfig) -> None:
+    config = print_config()
     config["data"] = config["data"]["init_args"]
     for page in PAGES:
         for group, name in re.findall(r"--(model|data|trainer)\.(\w+)", page.read_text()):

@@ -1,8 +1,8 @@
-"""The command line: each command is a function that returns an exit code."""
+"""The command line: each command is a function."""
 
-import argparse
 import contextlib
-import sys
+import functools
+from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from lightning.pytorch import Trainer, seed_everything
 from fmnist_lightning import __version__
 from fmnist_lightning.cli import messages, options
 from fmnist_lightning.cli.settings import Settings, merge, read_config
-from fmnist_lightning.cli.suggestions import closest
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.specs import find_difference, require_trust
 from fmnist_lightning.internals.threads import set_num_threads
@@ -26,39 +25,38 @@ from fmnist_lightning.training.module import FashionClassifier
 from fmnist_lightning.training.predictions import PredictionWriter
 
 
-def run(args: Sequence[str]) -> int:
-    """Runs a command line; returns the exit code."""
+def run(args: Sequence[str]) -> None:
+    """Runs a command line."""
     command, *args = args or ["--help"]
     if command in ("-h", "--help", "--version"):
         version = f"fmnist_lightning {__version__}"
         print(version if command == "--version" else options.DESCRIPTION)
-        return 0
+        return
     if command not in COMMANDS:
-        meant = closest(command, COMMANDS)
-        hint = f"did you mean {meant}?" if meant else f"choose one of {', '.join(COMMANDS)}"
-        raise argparse.ArgumentError(None, f"there is no command {command!r}; {hint}")
+        names = ", ".join(COMMANDS)
+        raise ArgumentError(None, f"there is no command {command!r}; choose one of {names}")
     if "-h" in args or "--help" in args:
         options.print_help(command, args[-1])
-        return 0
+        return
 
     early, others = options.read_early(command, args)
-    root = runs.find_root(early.root)
+    root = runs.find_root(early.get("trainer.default_root_dir"))
     path = runs.find_latest(root) if early.ckpt_path == "last" else early.ckpt_path
     checkpoint = None if path is None else Checkpoint.read(path, root)
-    if checkpoint is None and command != "fit":  # if it is misspelt, the parser says so
-        options.parse(options.build_parser(command, options.DEFAULTS), {}, others)
-    trusted = [*early.trust, early.data]  # a class that an option names is trusted
+    trusted = [*early.trust, early.get("data")]  # a class that an option names is trusted
     start = starting_settings(command, checkpoint, trusted)
-    settings = options.merge_settings(start, early)
+    sources = [start, *map(read_config, early.config), options.early_settings(early)]
+    settings = functools.reduce(merge, sources)
     lacking = [] if command == "fit" else ["model", "name"]
     lacking += ["trainer", "data"] if command in options.NO_TRAINER else []
     dropped = {key: settings.pop(key, {}) for key in lacking}  # a config written for fit has them
     classes = checkpoint.content["hyper_parameters"].get("classes") if checkpoint else None
-    parser = options.build_parser(command, settings, classes)
+    parser = options.build_parser(command, classes)
     config = options.parse(parser, settings, others)
-    options.check(config)
-    if checkpoint:
-        check_conflicts(dropped.get("model", {}), checkpoint)
+    if "trainer" in config:
+        options.check_trainer(config.trainer)
+    if command != "fit":
+        check_evaluation(command, checkpoint, dropped["model"], config)
     config.num_threads = set_num_threads(config.num_threads)  # the config of a run has it
     if (seed := config.seed_everything) is not False:
         config.seed_everything = seed_everything(None if seed is True else seed, workers=True)
@@ -68,35 +66,28 @@ def run(args: Sequence[str]) -> int:
     objects.trust = early.trust
     if command == "fit":
         objects.config_text = parser.dump(config, skip_none=False)
-        sources = [start, *map(read_config, early.config)]
         messages.print_start(checkpoint, args, sources, objects.config_text)
-    return COMMANDS[command](objects, checkpoint)
+    COMMANDS[command](objects, checkpoint)
 
 
 def starting_settings(
     command: str, checkpoint: Checkpoint | None, trusted: Sequence[str]
 ) -> Settings:
     """The settings that configs and options change: defaults, or those of a checkpoint."""
-    if command == "fit":
-        if checkpoint is None:
-            return options.DEFAULTS
-        if checkpoint.run_dir and (path := checkpoint.run_dir / runs.CONFIG).is_file():
+    if checkpoint is None:
+        return options.DEFAULTS
+    if command in options.NO_TRAINER:
+        return {}
+    if command == "fit" and checkpoint.run_dir:
+        if (path := checkpoint.run_dir / runs.CONFIG).is_file():
             return read_config(str(path))
         if checkpoint.is_last:
             raise ValueError(
                 f"{checkpoint.run_dir} has no {runs.CONFIG}, as the run of a script: resume it "
                 "with the script"
             )
-    if checkpoint is None:
-        names = ", ".join(checkpoint_names())
-        raise ValueError(
-            f"{command} needs a trained network: give --ckpt_path best.ckpt, another checkpoint "
-            f"that fit has saved, or one of this package: {names}"
-        )
-    if command in options.NO_TRAINER:
-        return {}
-    if data := checkpoint.content.get("data"):
-        require_trust(data, trusted)
+    data = checkpoint.content.get("data")
+    require_trust(data, trusted)
     saved = {"data": data} if data else {}
     if command != "fit":
         return saved
@@ -106,17 +97,29 @@ def starting_settings(
     return merge(options.DEFAULTS, saved)
 
 
-def check_conflicts(model: Settings, checkpoint: Checkpoint) -> None:
-    """Raises ValueError where a config has another model than a checkpoint."""
+def check_evaluation(
+    command: str, checkpoint: Checkpoint | None, model: Settings, config: Namespace
+) -> None:
+    """Raises ValueError if a network or data lack, or a config has another model."""
+    if checkpoint is None:
+        names = ", ".join(checkpoint_names())
+        raise ValueError(
+            f"{command} needs a trained network: give --ckpt_path best.ckpt, another checkpoint "
+            f"that fit has saved, or one of this package: {names}"
+        )
     if difference := find_difference(model, checkpoint.content["hyper_parameters"], "model"):
         name, here, in_checkpoint = difference
         raise ValueError(
             f"--{name.replace('.init_args', '')} {here} conflicts with the checkpoint "
             f"{checkpoint.path} ({in_checkpoint}); remove the option"
         )
+    if "data" in config and config.data is None and not config.get("photos"):
+        raise ValueError(
+            "the checkpoint does not say which data module it was trained with: give --data CLASS"
+        )
 
 
-def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
+def fit(args: Namespace, checkpoint: Checkpoint | None) -> None:
     """Trains; says where the results are, or how to resume a run that ends early."""
     if checkpoint:  # a new run starts from them; those of a resumed one are loaded to see they fit
         checkpoint.load_weights(args.model)
@@ -136,13 +139,11 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
         if saver:
             saver.config = args.config_text
             saver.data_spec = yaml.safe_load(args.config_text)["data"]
-        if new_dir:
-            (new_dir / runs.CONFIG).write_text(args.config_text, encoding="utf-8")
         with runs.lock(Path(trainer.default_root_dir)) if should_save else contextlib.nullcontext():
             trainer.fit(args.model, datamodule=args.data, ckpt_path=resumed and resumed.path)
-    except BaseException as error:
+    except BaseException:
         if trainer and trainer.global_step > first_step:
-            messages.explain_end(error, trainer)
+            messages.explain_end(trainer)
         else:
             runs.remove(new_dir)
         raise
@@ -151,7 +152,6 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> int:
     if saver and should_save:
         root = runs.find_root(args.trainer.default_root_dir)
         print_line(messages.format_fit_summary(trainer, saver, root))
-    return 0
 
 
 @contextlib.contextmanager
@@ -187,21 +187,19 @@ def _create_run_dir(args: Namespace, name: str | None = None) -> Path | None:
     return runs.create_run_dir(runs.find_root(args.trainer.default_root_dir), name)
 
 
-def validate(args: Namespace, checkpoint: Checkpoint) -> int:
+def validate(args: Namespace, checkpoint: Checkpoint) -> None:
     """Evaluates on the validation images; a callback prints the metrics."""
     with evaluation(args, checkpoint) as (classifier, trainer, _):
         trainer.validate(classifier, datamodule=args.data, verbose=False)
-    return 0
 
 
-def test(args: Namespace, checkpoint: Checkpoint) -> int:
+def test(args: Namespace, checkpoint: Checkpoint) -> None:
     """Evaluates on the test images; a callback prints the metrics."""
     with evaluation(args, checkpoint) as (classifier, trainer, _):
         trainer.test(classifier, datamodule=args.data, verbose=False)
-    return 0
 
 
-def predict(args: Namespace, checkpoint: Checkpoint) -> int:
+def predict(args: Namespace, checkpoint: Checkpoint) -> None:
     """Predicts the test images, or photos; a callback writes the predictions."""
     if args.photos and args.index is not None:
         raise ValueError("--photos and --index are mutually exclusive")
@@ -213,7 +211,7 @@ def predict(args: Namespace, checkpoint: Checkpoint) -> int:
             writer = PredictionWriter(run_dir, args.index)
             trainer.callbacks.append(writer)  # type: ignore[attr-defined]
             trainer.predict(classifier, args.data, return_predictions=False)
-            return 0
+            return
         from fmnist_lightning.photos import PhotoClassifier
         from fmnist_lightning.photos.dataset import PhotoDataset, photo_loader
         from fmnist_lightning.photos.report import PhotoReport
@@ -224,11 +222,10 @@ def predict(args: Namespace, checkpoint: Checkpoint) -> int:
         trainer.predict(PhotoClassifier(classifier), photo_loader(photos), return_predictions=False)
     if report.num_skipped:
         total = f"{report.num_skipped:,} of {len(photos):,}"
-        print(f"error: skipped {total} photos, see above", file=sys.stderr)
-    return int(report.num_skipped > 0)
+        raise ValueError(f"skipped {total} photos, see above")
 
 
-def demo(args: Namespace, checkpoint: Checkpoint) -> int:
+def demo(args: Namespace, checkpoint: Checkpoint) -> None:
     """Serves a page in the browser to try the network."""
     from fmnist_lightning.demo.page import serve
 
@@ -236,19 +233,17 @@ def demo(args: Namespace, checkpoint: Checkpoint) -> int:
     print_line(about := checkpoint.describe(classifier))
     print_line(f"With --ckpt_path, also a file, or {', '.join(checkpoint_names())}")
     serve(classifier, about, args.server_name, args.server_port)
-    return 0
 
 
-def export(args: Namespace, checkpoint: Checkpoint) -> int:
+def export(args: Namespace, checkpoint: Checkpoint) -> None:
     """Writes the ONNX file, and compares it with PyTorch."""
     from fmnist_lightning.export.onnx import export_and_compare
 
     classifier = checkpoint.build_classifier(args.trust)
     print_line(checkpoint.describe(classifier))
     export_and_compare(classifier, Path(args.output))
-    return 0
 
 
-COMMANDS: dict[str, Callable[[Namespace, Any], int]] = {
+COMMANDS: dict[str, Callable[[Namespace, Any], None]] = {
     command.__name__: command for command in (fit, validate, test, predict, demo, export)
 }

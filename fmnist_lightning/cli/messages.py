@@ -1,48 +1,45 @@
 """What ``fit`` says at its start and at its end."""
 
 import contextlib
-import filecmp
 import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from fmnist_lightning.cli.settings import Settings, dump
+from fmnist_lightning.cli.settings import Settings
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.internals.non_finite import NonFiniteError
-from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
+from fmnist_lightning.internals.signals import signal_exit_code
 from fmnist_lightning.internals.specs import find_untrusted
 from fmnist_lightning.runs.checkpoint import Checkpoint, read_checkpoint
 from fmnist_lightning.runs.run_checkpoint import BEST, RunCheckpoint, find_run_checkpoint
 
 
 def print_start(
-    checkpoint: Checkpoint | None, args: Sequence[str], settings: Sequence[Settings], text: str
+    checkpoint: Checkpoint | None, args: Sequence[str], sources: Sequence[Settings], text: str
 ) -> None:
-    """Says what is done with a checkpoint, and which classes of settings its config replaces."""
-    if checkpoint is None:
-        settings = settings[1:]  # without the defaults
-    else:
+    """Says what is done with a checkpoint, and which callbacks of configs the run lacks."""
+    if checkpoint:
         path, step = f"{checkpoint.path} ({checkpoint.origin})", checkpoint.step
         line = f"A new run from the weights of {path}, step {step:,}"
-        if checkpoint.is_last and checkpoint.run_dir:
-            line = f"Resuming {checkpoint.run_dir} from step {checkpoint.step:,}"
+        if checkpoint.is_last:
+            line = f"Resuming {checkpoint.run_dir} from step {step:,}"
         changes = re.sub(r" ?--ckpt_path[ =]\S+", "", " ".join(args)).strip()
         print_line(f"{line} with {changes}" if changes else line)
     classes = re.compile(r"class_path: .*?(\w+)$", re.MULTILINE)
-    for name in dict.fromkeys(classes.findall("".join(map(dump, settings)))):
+    given = yaml.safe_dump([each.get("trainer") for each in sources])
+    for name in dict.fromkeys(classes.findall(given)):
         if name not in classes.findall(text):
             print_line(f"{name} is replaced, with its settings (--trainer.callbacks+= adds one)")
 
 
-def explain_end(error: BaseException, trainer: Trainer) -> None:
-    """Keeps the traceback of an error that ends a fit, if its message does not say all."""
-    is_explained = isinstance(error, NonFiniteError) or is_dead_rank_error(error)
+def explain_end(trainer: Trainer) -> None:
+    """Keeps the traceback of the error that ends a fit, but not that of a signal."""
     has_folder = trainer.is_global_zero and find_run_checkpoint(trainer)
-    if is_explained or signal_exit_code() or not has_folder:
+    if signal_exit_code() or not has_folder:
         return
     path = Path(trainer.default_root_dir) / "traceback.txt"
     line = f"Stopped at step {trainer.global_step:,} by an error"
@@ -61,8 +58,8 @@ def format_fit_summary(trainer: Trainer, checkpoint: RunCheckpoint, root: Path) 
         read_checkpoint(checkpoint.best_model_path)
         path = str(Path(path).with_name(BEST.name))
         shown = path
-        # Unless another run took the link.
-        if BEST.is_file() and filecmp.cmp(BEST, path, shallow=False):
+        # Unless another run took the link, or the system has none.
+        if BEST.is_file() and BEST.samefile(path):
             shown, path = f"{BEST} -> {path}", str(BEST)
         lines = [f"best checkpoint: {shown} (val loss {loss:.4f})"]
     command = f"python -m fmnist_lightning test --ckpt_path {path}"

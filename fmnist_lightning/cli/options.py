@@ -3,22 +3,19 @@
 import argparse
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import yaml
-from jsonargparse import DefaultHelpFormatter, Namespace
+from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from fmnist_lightning.cli.settings import (
     KNOWN_CLASSES,
     Settings,
-    dump,
-    expand_spec,
+    expand,
     find_class,
-    merge,
-    read_config,
+    named_classes,
 )
 from fmnist_lightning.cli.suggestions import closest, explain
 from fmnist_lightning.data.datamodule import FashionMNISTDataModule
@@ -103,12 +100,11 @@ DEFAULTS: Settings = {
 METRICS = ("train/loss", "train/acc", "val/loss", "val/acc", "val/ece")  # after each epoch
 NO_TRAINER = ("demo", "export")  # commands without the options of a trainer, and without data
 TRAINER_DEFAULTS = {
-    "accelerator": "auto",
-    "devices": 1,
-    "max_epochs": 12,
-    "enable_model_summary": False,  # the line before the first epoch says what there is to say
-    "num_sanity_val_steps": 0,  # the first validation comes within seconds
-    "default_root_dir": runs.ROOT,
+    "trainer.devices": 1,
+    "trainer.max_epochs": 12,
+    "trainer.enable_model_summary": False,  # the line before the first epoch says enough
+    "trainer.num_sanity_val_steps": 0,  # the first validation comes within seconds
+    "trainer.default_root_dir": runs.ROOT,
 }
 CREATE_TRAINER_OPTIONS = {
     "compile": (False, "Train with torch.compile: steps of small networks take a fifth less."),
@@ -117,48 +113,31 @@ CREATE_TRAINER_OPTIONS = {
 }
 
 
-def read_early(command: str, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def read_early(command: str, args: Sequence[str]) -> tuple[Namespace, list[str]]:
     """What must be known before there is a parser, and the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     parser.add_argument("--ckpt_path", default="photos" if command == "demo" else None)
     parser.add_argument("--trust", nargs="+", default=[])
-    parser.add_argument("--trainer.default_root_dir", dest="root")
+    parser.add_argument("--trainer.default_root_dir", default=argparse.SUPPRESS)
     for option in KNOWN_CLASSES:
         if option != "trainer.callbacks":  # several may be given
-            parser.add_argument(f"--{option}")
-    early, others = parser.parse_known_args(args)
-    return early, others
+            parser.add_argument(f"--{option}", type=yaml.safe_load, default=argparse.SUPPRESS)
+    return parser.parse_known_args(args, Namespace())  # type: ignore[no-untyped-call]
 
 
-def merge_settings(base: Settings, early: argparse.Namespace) -> Settings:
-    """Adds the configs and the classes of a command line to settings, in this order."""
-    for name in early.config:
-        base = merge(base, read_config(name))
-    for option in KNOWN_CLASSES:
-        if (text := getattr(early, option, None)) is not None:
-            value = expand_spec(option, yaml.safe_load(text))
-            for key in reversed(option.split(".")):
-                value = {key: value}
-            base = merge(base, value)
-    if early.root is not None:
-        base = merge(base, {"trainer": {"default_root_dir": early.root}})
-    return base
+def early_settings(early: Namespace) -> Settings:
+    """The classes and the folder of runs among early options, in the form of a config."""
+    sections = early.as_dict()
+    return expand({key: sections[key] for key in ("data", "model", "trainer") if key in sections})
 
 
-class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of a description."""
-
-
-def build_parser(
-    command: str, settings: Settings, classes: Sequence[str] | None = None
-) -> LightningArgumentParser:
+def build_parser(command: str, classes: Sequence[str] | None = None) -> LightningArgumentParser:
     """The parser of a command; networks have the ``classes`` of a checkpoint, or of the data."""
     parser = LightningArgumentParser(
         prog=f"fmnist_lightning {command}",
         usage=f"fmnist_lightning {command} [options]",
-        description=HELP[command],
-        formatter_class=HelpFormatter,
+        description="",
         exit_on_error=False,
         allow_abbrev=False,
     )
@@ -167,7 +146,12 @@ def build_parser(
     parser.add_argument("--seed_everything", type=bool | int, default=0)
     parser.add_argument("--num_threads", type=int | None)
     if command not in NO_TRAINER:
-        parser.add_argument("--data", type=LightningDataModule)
+        text = "By default Fashion-MNIST, or that of the checkpoint."
+        parser.add_argument("--data", type=LightningDataModule, help=text)
+        parser.add_lightning_class_args(Trainer, "trainer")
+        for name, (default, text) in CREATE_TRAINER_OPTIONS.items():
+            parser.add_argument(f"--trainer.{name}", type=bool, default=default, help=text)
+        parser.set_defaults(TRAINER_DEFAULTS)
     if command == "fit":
         parser.add_argument("--name", type=str | None)
         parser.add_lightning_class_args(FashionClassifier, "model")
@@ -185,49 +169,34 @@ def build_parser(
     elif command == "demo":
         parser.add_argument("--server_name", type=str, default="127.0.0.1")
         parser.add_argument("--server_port", type=int | None)
-    if command not in NO_TRAINER:
-        parser.add_lightning_class_args(Trainer, "trainer")
-        for name, (default, text) in CREATE_TRAINER_OPTIONS.items():
-            parser.add_argument(f"--trainer.{name}", type=bool, default=default, help=text)
-        parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
-    # Each class with its own defaults, in place of those that a signature has for another class.
-    for option in KNOWN_CLASSES:
-        group, _, key = option.rpartition(".")
-        spec = (settings.get(group) or {} if group else settings).get(key)
-        is_option = command == "fit" or (group != "model" and command not in NO_TRAINER)
-        if is_option and isinstance(spec, dict) and "class_path" in spec:
-            parser.set_defaults({option: {"class_path": spec["class_path"]}})
     return parser
 
 
 def parse(parser: LightningArgumentParser, settings: Settings, args: Sequence[str]) -> Namespace:
     """Parses arguments on top of settings; an error names what was meant."""
-    text = dump(settings)
+    text = yaml.safe_dump(settings, sort_keys=False)
     try:
         return parser.parse_args(["--config", text, *args])
     except argparse.ArgumentError as error:
         # Of several callbacks, the parser finds the classes itself, but has no suggestion.
         if match := re.search(r'"trainer.callbacks":\s+- Expected a path but (\S+)', str(error)):
             find_class("trainer.callbacks", match[1])
+        for option, section, key in named_classes(settings):  # which have options of their own
+            if isinstance(section[key], dict) and "class_path" in section[key]:
+                parser.set_defaults({option: {"class_path": section[key]["class_path"]}})
         names = vars(parser.get_defaults().as_flat())
         raise argparse.ArgumentError(None, explain(str(error), names)) from error
 
 
-def check(config: Namespace) -> None:
-    """Raises for what would fail late: no data module, no GPU, a metric that does not exist."""
-    needs_data = "trainer" in config and not config.get("photos")
-    if needs_data and config.data is None:
-        raise ValueError(
-            "the checkpoint does not say which data module it was trained with: give --data CLASS"
-        )
-    trainer: Any = config.get("trainer", {})
+def check_trainer(trainer: Namespace) -> None:
+    """Raises for what would fail late: no GPU, or a metric that does not exist."""
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if trainer.get("accelerator") == "gpu" and not has_gpu:
+    if trainer.accelerator == "gpu" and not has_gpu:
         raise ValueError(
             "--trainer.accelerator gpu: PyTorch finds no GPU on this machine; leave the option "
             "out to use what there is, or install a PyTorch build that fits your GPU"
         )
-    for callback in as_list(trainer.get("callbacks")):
+    for callback in as_list(trainer.callbacks):
         monitor = callback.get("init_args", {}).get("monitor")
         meant = closest(monitor, METRICS) if monitor and monitor not in METRICS else None
         if meant:
@@ -240,12 +209,11 @@ def check(config: Namespace) -> None:
 
 def print_help(command: str, topic: str) -> None:
     """Prints the options that are used most, all of them, or those of a class."""
-    parser = build_parser(command, DEFAULTS)
-    if topic == "all":
-        parser.print_help()
-        return
+    parser = build_parser(command)
     for option, paths in KNOWN_CLASSES.items():
         for path in paths:
             if topic == path.rpartition(".")[2]:
                 parser.parse_args([f"--{option}.help={path}"])  # prints, and exits
     print(HELP[command] + MORE_HELP)
+    if topic == "all":
+        parser.print_help()

@@ -6,7 +6,7 @@ reaches it.
 
 import argparse
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import get_loader, set_dumper
+from jsonargparse import get_loader
 from jsonargparse.typing import register_type
 from lightning.pytorch import Callback, callbacks, loggers
 from lightning.pytorch.loggers import Logger
@@ -56,22 +56,10 @@ KNOWN_CLASSES = {
     "trainer.callbacks": [*exported_classes(callbacks, Callback), "fmnist_lightning.Distillation"],
 }
 
-
-class ConfigDumper(yaml.SafeDumper):
-    """Writes what YAML has no type for, such as the ``Interval.step`` of ``Timer``, as text."""
-
-
-ConfigDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
-ConfigDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))
-
-
-def dump(settings: Settings) -> str:
-    """Settings as the text of a config."""
-    return yaml.dump(settings, Dumper=ConfigDumper, sort_keys=False)
-
-
-set_dumper("yaml", dump)
 register_type(torch.device)  # of StochasticWeightAveraging
+yaml.SafeDumper.add_multi_representer(  # for the Interval of Timer
+    Enum, lambda dumper, value: dumper.represent_data(value.value)
+)
 
 
 def read_config(name: str) -> Settings:
@@ -89,16 +77,25 @@ def read_config(name: str) -> Settings:
         settings = get_loader("yaml")(path.read_text(encoding="utf-8"))
         if not isinstance(settings, dict):
             raise ValueError("it holds no settings")
-        if "ckpt_path" in settings:
-            raise ValueError("give --ckpt_path on the command line")
-        for option in KNOWN_CLASSES:
-            name, _, key = option.rpartition(".")
-            group = settings.get(name) if name else settings
-            if isinstance(group, dict) and key in group:
-                group[key] = expand_spec(option, group[key])
+        return expand(settings)
     except (OSError, ValueError, yaml.YAMLError, argparse.ArgumentError) as error:
         raise ValueError(f"{path} is not a config: {error}") from error
+
+
+def expand(settings: Settings) -> Settings:
+    """Settings in which classes have ``class_path`` and ``init_args``, where they were shorter."""
+    for option, section, key in named_classes(settings):
+        section[key] = expand_spec(option, section[key])
     return settings
+
+
+def named_classes(settings: Settings) -> Iterator[tuple[str, Settings, str]]:
+    """The options of settings that name a class, each with the section and the key it is at."""
+    for option in KNOWN_CLASSES:
+        group, _, key = option.rpartition(".")
+        section = settings.get(group) if group else settings
+        if isinstance(section, dict) and key in section:
+            yield option, section, key
 
 
 def expand_spec(option: str, value: Any) -> Any:
@@ -128,9 +125,7 @@ def find_class(option: str, name: str) -> Any:
     if module:
         try:
             return getattr(importlib.import_module(module), attribute)
-        except ImportError as error:
-            problem = str(error)
-        except AttributeError as error:
+        except (ImportError, AttributeError) as error:
             problem = f"{error}; {problem}"
     raise argparse.ArgumentError(None, f"--{option} {name}: {problem}")
 

@@ -15,10 +15,9 @@ SYNONYMS = {
     "resume": "ckpt_path last",
     "seed": "seed_everything",
     "logdir": "trainer.default_root_dir",
-    "model.compile": "trainer.compile",
+    "compile": "trainer.compile",
 }
-UNKNOWN = r"[Uu]nrecognized arguments?: -*([\w.-]+)"
-UNKNOWN_NESTED = r"Option '([\w.-]+)' is not accepted"
+UNKNOWN = r"(?:Option '|[Uu]nrecognized arguments: -+)([\w.-]+)"
 TYPES = r".*Subtypes: \[(.*?)\] Errors|Expected an? (.*?)\. Got value"
 VALUE = r"(?:Given|Got) value: (.*?)(?:\. Got value|$)"
 
@@ -39,32 +38,31 @@ def explain(error: str, names: Iterable[str]) -> str:
         names: The options of the parser.
     """
     error = " ".join(error.split())
-    options = [name.replace(".init_args", "") for name in (*names, "ckpt_path", "trust")]
     *groups, last = re.split(r'Parser key "([\w.]+)": ', error)
     option = ".".join(key for key in dict.fromkeys(groups[1::2]) if key != "config")
     if match := re.search(r"arguments are required: (\w+)", error):
         return f"--{option}.{match[1]} is missing"
-    if match := re.search(UNKNOWN_NESTED, error):
-        prefix = f"{option}." if option else ""
-        siblings = [name.removeprefix(prefix) for name in options if name.startswith(prefix)]
-        siblings = [name for name in siblings if "." not in name and name != "class_path"]
-        name = match[1].replace("-", "_")
-        meant = closest(SYNONYMS.get(name, name).rpartition(".")[2], siblings)
-        hint = f"; known are {', '.join(siblings)}" if siblings else ""
-        hint = f"; did you mean --{prefix}{meant}?" if meant else hint
-        return f"there is no option --{prefix}{match[1]}{hint}"
+    if match := re.search(r"nrecognized arguments: ([^-]\S*)", error):
+        return f"{error}; an option begins with --, such as --ckpt_path {match[1]}"
     if match := re.search(UNKNOWN, error):
-        if "arguments: -" not in error:
-            return f"{error}; an option begins with --, such as --ckpt_path {match[1]}"
-        name = match[1].replace("-", "_")
-        by_last = {option.rpartition(".")[2]: option for option in reversed(options)}
-        meant = SYNONYMS.get(name) or by_last.get(name) or closest(name, [*options, *by_last])
-        hint = f"; did you mean --{by_last.get(meant, meant)}?" if meant else ""
-        return f"{error}{hint}"
+        return _suggest(f"{option}.{match[1]}".lstrip("."), names)
     types, value = re.search(TYPES, last), re.search(VALUE, last)
     if not (option and types and value):
         return error
-    expected = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", types[1] or types[2])
-    expected = re.sub(r"\w+\.Literal|[\[\]']", "", expected).replace("NoneType", "null")
-    choices = " or ".join(dict.fromkeys(expected.split(", ")))
+    expected = re.sub(r"<class '|[\w.]+\.|Literal|[\[\]'>]", "", types[1] or types[2])
+    choices = " or ".join(dict.fromkeys(expected.replace("NoneType", "null").split(", ")))
     return f"--{option} {value[1]}: expected {choices}"
+
+
+def _suggest(name: str, names: Iterable[str]) -> str:
+    """The error for an option that does not exist, with one that does."""
+    options = [each.replace(".init_args", "") for each in (*names, "ckpt_path", "trust")]
+    group, _, last = name.replace("-", "_").rpartition(".")
+    siblings = [option for option in options if option.startswith(group)] or options
+    by_last = {option.rpartition(".")[2]: option for option in siblings}
+    by_last.pop("class_path", None)
+    meant = SYNONYMS.get(last) or closest(last, by_last)
+    hint = f"; known are {', '.join(by_last)}" if group else ""
+    if meant:
+        hint = f"; did you mean --{by_last.get(meant, meant)}?"
+    return f"there is no option --{name}{hint}"

@@ -34,9 +34,6 @@ class TakeLink(Callback):
     ("options", "message"),
     [
         ("--trainer.devices [0]", "TypeError: `devices` selected with `CPUAccelerator` should be"),
-        ("--model.optimizer torch.optim.SparseAdam", "RuntimeError: SparseAdam does not support"),
-        ("--model.optimizer.capturable true", "AssertionError: If capturable=True, params and"),
-        ("--model.optimizer.lr 1e308", "RuntimeError: value cannot be converted to type float"),
         ("--model.augmentation torch.nn.Dropout", "TypeError: Dropout.forward() takes 2"),
         ("--model.network torch.nn.Identity", "optimizer got an empty parameter list"),
         ("--trainer.callbacks LearningRateFinder", "AttributeError: When using the learning rate"),
@@ -49,7 +46,7 @@ def test_setting_that_cannot_work_is_one_line_and_leaves_no_run(
     assert code == 1
     (line,) = (each for each in err.splitlines() if each.startswith("error: "))
     assert line.removeprefix("error: ").startswith(message)
-    assert line.endswith(" (--debug shows the traceback)") == (message[:4] != message[:4].lower())
+    assert line.endswith(" (--debug shows the traceback)") == message[0].isupper()
     assert "Traceback" not in err
     assert not Path("runs").exists()
 

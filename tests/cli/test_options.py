@@ -125,7 +125,7 @@ def test_help_of_a_command_is_short_and_true(command: str, run: Run) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
     assert len(out.splitlines()) < 40
-    all_options = run(command, "--help", "all")[1]
+    all_options = run(command, "--help", "all")[1].partition("usage: ")[2]
     for option in re.findall(r"^  --([\w.]+)", out, re.MULTILINE):
         is_early = option in ("ckpt_path", "trust", "help")
         is_nested = option.startswith(("model.network.", "model.optimizer.", "data."))

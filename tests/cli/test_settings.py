@@ -1,29 +1,19 @@
 """Configs, and classes that replace those of a config."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, Run
+from conftest import TINY, PrintConfig, Run
 
 Fit = Callable[..., Path]
 
 
-def print_config(run: Run, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
-    with pytest.raises(SystemExit, match="0"):
-        run("fit", *options, "--print_config")
-    printed: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
-    return printed
-
-
-def test_printed_config_can_be_loaded(
-    fit: Fit, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_printed_config_can_be_loaded(fit: Fit, run: Run, print_config: PrintConfig) -> None:
     options = (*TINY, "--trainer.max_epochs=2", "--model.warmup_fraction=0.2")
-    printed = print_config(run, capsys, *options)
+    printed = print_config(*options)
     Path("my.yaml").write_text(yaml.safe_dump(printed))
     saved = yaml.safe_load((fit("--config", "my.yaml") / "config.yaml").read_text())
     assert saved == printed | {"num_threads": 1}  # which the tests have
@@ -45,58 +35,50 @@ def test_printed_config_can_be_loaded(
     ],
 )
 def test_class_that_replaces_another_has_its_own_defaults(
-    options: str, optimizer: tuple[Any, ...], run: Run, capsys: pytest.CaptureFixture[str]
+    options: str, optimizer: tuple[Any, ...], print_config: PrintConfig
 ) -> None:
     for name, spec in (
         ("sgd", {"class_path": "torch.optim.SGD", "init_args": {"momentum": 0.5}}),
         ("adamw", {"class_path": "torch.optim.AdamW"}),
     ):
         Path(f"{name}.yaml").write_text(yaml.safe_dump({"model": {"optimizer": spec}}))
-    spec = print_config(run, capsys, *options.split())["model"]["optimizer"]
+    spec = print_config(*options.split())["model"]["optimizer"]
     keys = ("lr", "weight_decay", "momentum")
     values = [spec["init_args"].get(key) for key in keys]
     assert (spec["class_path"], *values) == (f"torch.optim.{optimizer[0]}", *optimizer[1:])
 
 
-def test_options_beat_configs_wherever_they_stand(
-    run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_options_beat_configs_wherever_they_stand(print_config: PrintConfig) -> None:
     for options in ("--trainer.max_epochs 1 --config fast", "--config fast --trainer.max_epochs 1"):
-        assert print_config(run, capsys, *options.split())["trainer"]["max_epochs"] == 1
+        assert print_config(*options.split())["trainer"]["max_epochs"] == 1
 
 
 @pytest.mark.parametrize(
-    ("options", "replaced"),
+    ("options", "is_replaced"),
     [
-        ("--config a.yaml --trainer.callbacks EarlyStopping", ["Timer"]),
-        ("--config a.yaml --config b.yaml", ["Timer"]),
-        ("--config a.yaml --model.optimizer AdamW", ["SGD"]),
-        ("--model.optimizer AdamW --config a.yaml --model.network MLP", ["SGD"]),
-        ("--config a.yaml --trainer.callbacks+=EarlyStopping", []),
-        ("--config a.yaml --model.optimizer SGD --model.optimizer.lr 0.1", []),
-        ("--model.network MLP", []),  # instead of a default
+        ("--config a.yaml --trainer.callbacks EarlyStopping", True),
+        ("--config a.yaml --config b.yaml", True),
+        ("--config a.yaml --trainer.callbacks+=EarlyStopping", False),
     ],
 )
-def test_class_of_a_config_is_not_replaced_without_a_line(
-    options: str, replaced: list[str], run: Run
+def test_callback_of_a_config_is_not_replaced_without_a_line(
+    options: str, is_replaced: bool, run: Run
 ) -> None:
     package, duration = "lightning.pytorch.callbacks", {"duration": "00:01:00:00"}
     timer = {"class_path": f"{package}.Timer", "init_args": duration}
     stop = {"class_path": f"{package}.EarlyStopping", "init_args": {"monitor": "val/loss"}}
-    optimizer = {"class_path": "SGD", "init_args": {"momentum": 0.5}}
     for name, callback in (("a", timer), ("b", stop)):
-        config = {"trainer": {"callbacks": [callback]}, "model": {"optimizer": optimizer}}
-        Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
+        Path(f"{name}.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
     if "EarlyStopping" in options:
         options += " --trainer.callbacks.monitor val/loss"
     code, out, err = run("fit", *TINY, "--trainer.fast_dev_run", "1", *options.split())
     assert code == 0, err
-    assert re.findall(r"^(\w+) is replaced, with its settings", out, re.MULTILINE) == replaced
+    assert ("Timer is replaced, with its settings" in out) == is_replaced
 
 
-def test_numbers_in_a_config_are_numbers(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_in_a_config_are_numbers(print_config: PrintConfig) -> None:
     text = "model: {optimizer: {class_path: SGD, init_args: {lr: 1e-3}}}\ntrainer: {max_epochs: 3}"
     Path("my.yaml").write_text(text)
-    printed = print_config(run, capsys, "--config", "my.yaml")
+    printed = print_config("--config", "my.yaml")
     assert printed["model"]["optimizer"]["init_args"]["lr"] == 0.001
     assert printed["trainer"]["max_epochs"] == 3
