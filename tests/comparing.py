@@ -1,8 +1,6 @@
 """Compares runs by their checkpoints and curves."""
 
 import socket
-from pathlib import Path
-from typing import Any
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -10,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 
-def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+def curves(folder):
     """Step and value of the points of each curve, as TensorBoard reads them."""
     reader = EventAccumulator(str(folder), {"scalars": 0, "images": 1, "tensors": 1}).Reload()
     return {
@@ -19,7 +17,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def assert_equal(ours: Any, theirs: Any, at: str = "") -> None:
+def assert_equal(ours, theirs, at=""):
     """Asserts that two nested values have the same types and bit-identical content."""
     assert type(ours) is type(theirs), at
     if isinstance(ours, dict):
@@ -36,7 +34,7 @@ def assert_equal(ours: Any, theirs: Any, at: str = "") -> None:
         assert ours == theirs or ours != ours, at  # NaN is unequal to itself
 
 
-def portable(value: Any, folder: Path) -> Any:
+def portable(value, folder):
     """A nested value without what may differ between equal runs: the folder, seconds, the numbers
     of logs, and the latest score, which Lightning does not restore."""
     if isinstance(value, dict):
@@ -50,7 +48,7 @@ def portable(value: Any, folder: Path) -> Any:
     return value.replace(folder.name, "RUN") if isinstance(value, str) else value
 
 
-def assert_same_run(ours: Path, theirs: Path) -> None:
+def assert_same_run(ours, theirs):
     """Asserts that two runs have the same curves, and bit-identical content of all checkpoints."""
     for name in ("best.ckpt", "last.ckpt"):
         paths = [folder / "checkpoints" / name for folder in (ours, theirs)]
@@ -61,14 +59,14 @@ def assert_same_run(ours: Path, theirs: Path) -> None:
     assert_equal(curves(ours), curves(theirs))
 
 
-def free_port() -> str:
+def free_port():
     """A free TCP port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return str(free.getsockname()[1])
 
 
-def assert_close(ours: Path, theirs: Path) -> None:
+def assert_close(ours, theirs):
     """Asserts that two runs have the same weights and curves up to rounding."""
     one, other = (read_checkpoint(each / "checkpoints" / "last.ckpt") for each in (ours, theirs))
     assert one["global_step"] == other["global_step"]

@@ -3,14 +3,11 @@
 import gzip
 import hashlib
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
-from torch import Tensor
 
 from fmnist_lightning.__main__ import main
 from fmnist_lightning.data import download as sources
@@ -28,18 +25,18 @@ DEVICES = ("--trainer.accelerator", "cpu", "--trainer.devices", "2")
 MLP = ("--model.network", "fmnist_lightning.MLP")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure(config):
     """Hides GPUs from all tests but those for GPUs: on CPUs, results repeat to the bit."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
-def tiny_labels(num: int) -> Tensor:
+def tiny_labels(num):
     """The labels of the first images of a part: 5 to 14 of 95 images are of a class."""
     return torch.arange(10).repeat_interleave(torch.arange(5, 15))[7 * torch.arange(num) % 95]
 
 
-def _images(num: int, seed: int) -> tuple[Tensor, Tensor]:
+def _images(num, seed):
     """Noise with a bright square, whose position a network can learn to map to the label.
 
     Every sixth square may be at that of another class. So no network is perfect, and as classes are
@@ -56,7 +53,7 @@ def _images(num: int, seed: int) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def _idx(content: Tensor) -> bytes:
+def _idx(content):
     """The IDX format: two zero bytes, type, number of dimensions, dimensions, content."""
     head = bytes([0, 0, 8, content.dim()])
     dims = b"".join(size.to_bytes(4, "big") for size in content.shape)
@@ -64,7 +61,7 @@ def _idx(content: Tensor) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def tiny_files() -> dict[str, bytes]:
+def tiny_files():
     """The four files of the tiny dataset, decompressed, by name."""
     files = {}
     for stem, num, seed in (("train", NUM_TRAIN, 0), ("t10k", NUM_TEST, 1)):
@@ -75,12 +72,7 @@ def tiny_files() -> dict[str, bytes]:
 
 
 @pytest.fixture(autouse=True)
-def _isolation(
-    request: pytest.FixtureRequest,
-    tiny_files: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+def _isolation(request, tiny_files, monkeypatch, tmp_path):
     """Expects the tiny dataset, disables every source, and starts in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
@@ -95,12 +87,12 @@ def _isolation(
         monkeypatch.setattr(TensorBoardSetup, "on_train_start", lambda *args: None)
 
 
-def hashes(files: dict[str, bytes]) -> dict[str, str]:
+def hashes(files):
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
 @pytest.fixture
-def data_dir(tiny_files: dict[str, bytes], tmp_path: Path) -> Path:
+def data_dir(tiny_files, tmp_path):
     """``data`` in the current folder, with the tiny dataset."""
     raw = sources.raw_folder(tmp_path / "data")
     raw.mkdir(parents=True)
@@ -110,7 +102,7 @@ def data_dir(tiny_files: dict[str, bytes], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def packed(tiny_files: dict[str, bytes], tmp_path: Path) -> Path:
+def packed(tiny_files, tmp_path):
     """A folder with the compressed files of the tiny dataset, as mirrors have them."""
     folder = tmp_path / "packed"
     folder.mkdir()
@@ -119,14 +111,11 @@ def packed(tiny_files: dict[str, bytes], tmp_path: Path) -> Path:
     return folder
 
 
-Run = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], data_dir: Path) -> Run:
+def run(capsys, data_dir):
     """Runs a command in this process; returns exit code, stdout and stderr."""
 
-    def run(*args: str) -> tuple[int, str, str]:
+    def run(*args):
         capsys.readouterr()
         code = main(list(args))
         out, err = capsys.readouterr()
@@ -135,27 +124,23 @@ def run(capsys: pytest.CaptureFixture[str], data_dir: Path) -> Run:
     return run
 
 
-PrintConfig = Callable[..., dict[str, Any]]
-
-
 @pytest.fixture
-def print_config(run: Run, capsys: pytest.CaptureFixture[str]) -> PrintConfig:
+def print_config(run, capsys):
     """Runs ``fit --print_config``; returns the settings."""
 
-    def print_config(*args: str) -> dict[str, Any]:
+    def print_config(*args):
         with pytest.raises(SystemExit, match="0"):
             run("fit", *args, "--print_config")
-        printed: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
-        return printed
+        return yaml.safe_load(capsys.readouterr().out)
 
     return print_config
 
 
 @pytest.fixture
-def fit(run: Run) -> Callable[..., Path]:
+def fit(run):
     """Runs ``fit`` on the tiny dataset, by default for two epochs; returns the run folder."""
 
-    def fit(*args: str) -> Path:
+    def fit(*args):
         before = set(Path("runs").glob("*"))
         code, _, err = run("fit", *TINY, "--trainer.max_epochs", "2", *args)
         assert code == 0, err
@@ -166,10 +151,10 @@ def fit(run: Run) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def refused(run: Run) -> Callable[..., str]:
+def refused(run):
     """Runs a command that must fail with one line on stderr, no output and no new files."""
 
-    def refused(*args: str) -> str:
+    def refused(*args):
         before = sorted(Path().rglob("*"))
         code, out, err = run(*args)
         assert code in (1, 2)

@@ -1,22 +1,18 @@
 """Inputs that several tests use."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from fmnist_lightning import FashionClassifier, FashionMNISTDataModule
-from fmnist_lightning.data.dataset import Batch
 
 SHIRT = [(60, 40), (140, 40), (180, 90), (160, 110), (140, 95), (140, 200), (60, 200), (60, 95)]
 
 
-def photo(garment: str = "#203050", background: str = "#c8b090") -> Image.Image:
+def photo(garment="#203050", background="#c8b090"):
     """A dark shirt, left of the centre, on a background with noise."""
     image = Image.new("RGB", (320, 240), background)
     ImageDraw.Draw(image).polygon([(x + 40, y) for x, y in SHIRT], fill=garment)
@@ -35,7 +31,7 @@ TINY_OPTIONS = [
 ]
 
 
-def tiny_data(**kwargs: Any) -> FashionMNISTDataModule:
+def tiny_data(**kwargs):
     """The data module of the tiny dataset."""
     return FashionMNISTDataModule(**{"train_size": 480, "val_size": 120, "batch_size": 50} | kwargs)
 
@@ -43,26 +39,20 @@ def tiny_data(**kwargs: Any) -> FashionMNISTDataModule:
 class Recorder(Callback):
     """Records of every step its loss, its learning rate, and whether its batch is shared memory."""
 
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.rates: list[float] = []
-        self.was_shared: list[bool] = []
+    def __init__(self):
+        self.losses = []
+        self.rates = []
+        self.was_shared = []
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.losses.append(float(outputs["loss"]))
         self.was_shared.append(batch[1].is_shared())
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
-def train(
-    classifier: FashionClassifier, *data: Any, epochs: int = 2, logger: Any = False
-) -> tuple[Trainer, Recorder]:
+def train(classifier, *data, epochs=2, logger=False):
     """Fits with a data module or data loaders."""
     recorder = Recorder()
     trainer = Trainer(
@@ -80,7 +70,7 @@ def train(
     return trainer, recorder
 
 
-def train_teacher(config: Path, fit: Callable[..., Path]) -> None:
+def train_teacher(config, fit):
     """Trains what ``config`` learns from: a file ``fast`` here wins over the package's."""
     if "teacher: fast" in config.read_text():
         fit()
@@ -90,7 +80,7 @@ def train_teacher(config: Path, fit: Callable[..., Path]) -> None:
 class OwnStep(FashionClassifier):
     """Learns labels that are shifted by a class."""
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch, batch_idx):
         images, labels = batch
         return super().training_step((images, (labels + 1) % 10), batch_idx)
 
@@ -98,7 +88,7 @@ class OwnStep(FashionClassifier):
 class Payload:
     """Creates the file ``mark`` when it is unpickled."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self):
         return Path.touch, (Path("mark"),)
 
 

@@ -7,27 +7,24 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 START = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nstart of a file"
 
 
-def stall(connection: socket.socket) -> None:
+def stall(connection):
     """A fault: sends the start of a file, then nothing for longer than the client waits."""
     connection.sendall(START)
     time.sleep(2)
 
 
-def reset(connection: socket.socket) -> None:
+def reset(connection):
     """A fault: sends the start of a file, then closes the connection with RST instead of FIN."""
     connection.sendall(START)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     os.close(connection.detach())
 
 
-def speak_no_http(connection: socket.socket) -> None:
+def speak_no_http(connection):
     """A fault: a server of another protocol."""
     connection.sendall(b"220 welcome\r\n")
 
@@ -37,7 +34,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     server: "Server"
 
-    def do_GET(self) -> None:
+    def do_GET(self):
         self.server.requests.append(self.path)
         time.sleep(self.server.delay)
         if self.server.fault:
@@ -45,7 +42,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         else:
             super().do_GET()
 
-    def log_message(self, *args: Any) -> None:
+    def log_message(self, *args):
         pass
 
 
@@ -58,19 +55,14 @@ class Server(http.server.ThreadingHTTPServer):
         fault: Called in place of each response.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        delay: float = 0,
-        fault: Callable[[socket.socket], None] | None = None,
-    ) -> None:
+    def __init__(self, folder, delay=0, fault=None):
         super().__init__(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
         self.delay = delay
         self.fault = fault
-        self.requests: list[str] = []
+        self.requests = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def __exit__(self, *args: Any) -> None:
+    def __exit__(self, *args):
         self.shutdown()
         super().__exit__(*args)

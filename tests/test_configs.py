@@ -1,26 +1,20 @@
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import yaml
-from conftest import PrintConfig, Run
 from samples import CONFIGS, TINY_OPTIONS, train_teacher
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_config_is_parsed_without_losing_a_setting(path: Path, print_config: PrintConfig) -> None:
+def test_config_is_parsed_without_losing_a_setting(path, print_config):
     assert_contains(print_config("--config", str(path)), yaml.safe_load(path.read_text()))
 
 
-def assert_contains(whole: object, part: object) -> None:
+def assert_contains(whole, part):
     if isinstance(part, dict):
-        assert isinstance(whole, dict)
         # The short form of `data` leaves class_path and init_args out.
         whole = whole.get("init_args", whole) if "class_path" not in part else whole
         for key, value in part.items():
             assert_contains(whole[key], value)
     elif isinstance(part, list):
-        assert isinstance(whole, list)
         for one, other in zip(whole, part, strict=True):
             assert_contains(one, other)
     else:
@@ -35,7 +29,7 @@ def assert_contains(whole: object, part: object) -> None:
     ],
     ids=lambda path: path.name,
 )
-def test_config_trains_and_tests(path: Path, fit: Callable[..., Path], run: Run) -> None:
+def test_config_trains_and_tests(path, fit, run):
     train_teacher(path, fit)
     two_epochs = ("--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1")
     fit("--config", str(path), *TINY_OPTIONS, *two_epochs)

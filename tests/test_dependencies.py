@@ -12,8 +12,8 @@ LOCK = (Path(__file__).parents[1] / "requirements.lock").read_text()
 DECLARED = [Requirement(each) for each in importlib.metadata.requires("fmnist-lightning") or ()]
 
 
-def test_lock_fits_pyproject_and_has_hashes() -> None:
-    versions: dict[str, list[str]] = {}
+def test_lock_fits_pyproject_and_has_hashes():
+    versions = {}
     for entry in re.split(r"\n(?=\S)", LOCK.strip()):
         head, *hashes = entry.splitlines()
         match = re.match(r"([\w.-]+)==([\w.+]+)", head)
@@ -38,6 +38,6 @@ def test_lock_fits_pyproject_and_has_hashes() -> None:
         ("tensorboard", "2.20.0"),  # fails beside setuptools 82
     ],
 )
-def test_known_bad_releases_are_excluded(name: str, version: str) -> None:
+def test_known_bad_releases_are_excluded(name, version):
     requirement = next(each for each in DECLARED if each.name == name)
     assert not requirement.specifier.contains(version)

@@ -1,16 +1,13 @@
 import functools
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from comparing import assert_equal
-from conftest import TINY, Run
+from conftest import TINY
 from lightning.pytorch import seed_everything
 from samples import THIRD_PARTY, tiny_data
-from torch import Tensor
 
 from fmnist_lightning import (
     Distillation,
@@ -29,7 +26,7 @@ DISTILL = (
 
 
 @pytest.fixture
-def teacher(fit: Callable[..., Path]) -> Path:
+def teacher(fit):
     """``teacher.ckpt`` in the current folder."""
     fit("--model.network", "fmnist_lightning.SmallResNet", "--model.network.channels", "[8]")
     shutil.copy("best.ckpt", "teacher.ckpt")
@@ -39,19 +36,17 @@ def teacher(fit: Callable[..., Path]) -> Path:
 class RecordedClassifier(FashionClassifier):
     """Keeps augmented images and targets of each training step."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.steps: list[tuple[Tensor, Tensor]] = []
+        self.steps = []
 
-    def compute_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_loss(self, images, targets):
         self.steps.append((images, targets))
         return super().compute_loss(images, targets)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
-def test_targets_are_the_probabilities_of_the_teacher_for_the_augmented_images(
-    precision: str, teacher: Path
-) -> None:
+def test_targets_are_the_probabilities_of_the_teacher_for_the_augmented_images(precision, teacher):
     seed_everything(0, verbose=False)
     classifier = RecordedClassifier(
         augmentation=functools.partial(RandomAugmentation, hflip_prob=1, max_translation=0)
@@ -73,7 +68,7 @@ def test_targets_are_the_probabilities_of_the_teacher_for_the_augmented_images(
     assert classifier.soft_labels is None
 
 
-def test_other_commands_need_no_teacher(teacher: Path, fit: Callable[..., Path], run: Run) -> None:
+def test_other_commands_need_no_teacher(teacher, fit, run):
     folder, plain = fit(*DISTILL), FashionClassifier()
     distilled = read_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert distilled["state_dict"].keys() == plain.state_dict().keys()
@@ -85,7 +80,7 @@ def test_other_commands_need_no_teacher(teacher: Path, fit: Callable[..., Path],
 
 
 @pytest.mark.usefixtures("teacher")
-def test_resumed_run_learns_from_the_teacher(fit: Callable[..., Path], run: Run) -> None:
+def test_resumed_run_learns_from_the_teacher(fit, run):
     constant = (*DISTILL, "--model.lr_schedule", "constant")
     uninterrupted = fit(*constant)
     resumed = fit(*constant, "--trainer.max_epochs", "1")
@@ -99,9 +94,7 @@ def test_resumed_run_learns_from_the_teacher(fit: Callable[..., Path], run: Run)
     )
 
 
-def test_teacher_of_your_own_class_needs_trust(
-    fit: Callable[..., Path], refused: Callable[..., str]
-) -> None:
+def test_teacher_of_your_own_class_needs_trust(fit, refused):
     Path("my_networks.py").write_text(THIRD_PARTY)
     fit("--model.network", "my_networks.Net")
     shutil.copy("best.ckpt", "teacher.ckpt")
@@ -109,7 +102,7 @@ def test_teacher_of_your_own_class_needs_trust(
     fit(*DISTILL, "--trainer.callbacks.trusted", '["my_networks.Net"]')
 
 
-def test_best_ckpt_is_no_teacher(fit: Callable[..., Path], run: Run) -> None:
+def test_best_ckpt_is_no_teacher(fit, run):
     fit()
     code, _, err = run("fit", *TINY, *DISTILL[:-1], "best.ckpt")
     assert code == 1
@@ -117,9 +110,7 @@ def test_best_ckpt_is_no_teacher(fit: Callable[..., Path], run: Run) -> None:
 
 
 @pytest.mark.usefixtures("teacher")
-def test_teacher_with_other_validation_images_is_refused(
-    fit: Callable[..., Path], refused: Callable[..., str]
-) -> None:
+def test_teacher_with_other_validation_images_is_refused(fit, refused):
     for name, saved, value in (("split_seed", 0, 1), ("val_size", 120, 110)):
         message = refused("fit", *DISTILL, *TINY, f"--data.{name}", str(value))
         assert f"the network was trained with {name} {saved}, not {value}" in message
@@ -127,7 +118,7 @@ def test_teacher_with_other_validation_images_is_refused(
     fit(*DISTILL, "--data.train_size", "240")  # of the same validation images
 
 
-def test_teacher_of_other_classes_is_refused(teacher: Path) -> None:
+def test_teacher_of_other_classes_is_refused(teacher):
     trainer = create_trainer(max_epochs=1, logger=False, callbacks=Distillation(str(teacher)))
     with pytest.raises(ValueError, match=r"has the classes T-shirt/top, .*, not Ankle boot, "):
         trainer.fit(FashionClassifier(classes=CLASSES[::-1]), datamodule=tiny_data())

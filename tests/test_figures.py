@@ -1,16 +1,13 @@
 import io
 import runpy
 import warnings
-from collections.abc import Callable
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
-from torch import Tensor
 
 from fmnist_lightning import figures
 from fmnist_lightning.data.dataset import CLASSES
@@ -27,8 +24,7 @@ from fmnist_lightning.figures import (
 
 IMAGES = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
 PROBABILITIES = torch.tensor([0.6, *[0.4 / 9] * 9])
-Draw = Callable[[tuple[str, ...]], Figure]
-CHARTS: dict[str, Draw] = {
+CHARTS = {
     "confusion": lambda names: plot_confusion_matrix(
         torch.randint(0, 9, (10, 10)), names, names[0]
     ),
@@ -44,20 +40,20 @@ CHARTS: dict[str, Draw] = {
 }
 
 
-def pixels(figure: Figure) -> Tensor:
+def pixels(figure):
     """RGB, uint8, shape (height, width, 3)."""
     stream = io.BytesIO()
     figure.savefig(stream)
     return torch.from_numpy(np.array(Image.open(stream).convert("RGB")))
 
 
-def count(figure: Figure, color: str) -> int:
+def count(figure, color):
     """Pixels of exactly this color."""
     rgb = torch.tensor([round(255 * part) for part in matplotlib.colors.to_rgb(color)])
     return int((pixels(figure) == rgb).all(dim=2).sum())
 
 
-def texts(figure: Figure) -> list[Text]:
+def texts(figure):
     """All visible texts."""
     pixels(figure)
     artists = [artist for artist in figure.findobj(Text) if isinstance(artist, Text)]
@@ -74,7 +70,7 @@ def texts(figure: Figure) -> list[Text]:
     ],
     ids=["fashion", "non-ascii", "long"],
 )
-def test_text_is_inside_the_figure_and_large_enough(name: str, names: tuple[str, ...]) -> None:
+def test_text_is_inside_the_figure_and_large_enough(name, names):
     figure = CHARTS[name](names)
     assert pixels(figure).shape[1] == 792
     width, height = figure.get_size_inches()
@@ -86,14 +82,14 @@ def test_text_is_inside_the_figure_and_large_enough(name: str, names: tuple[str,
         assert float(text.get_fontsize()) / 72 / width * 300 > 7.5  # pixels in a thumbnail
 
 
-def test_character_that_no_font_has_is_no_warning() -> None:
+def test_character_that_no_font_has_is_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         new_figure = runpy.run_path(figures.__file__)["new_figure"]
         pixels(new_figure(1.0, "\ue000"))
 
 
-def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
+def test_drawing_leaves_the_settings_of_matplotlib_alone():
     with matplotlib.rc_context({"text.color": "red", "font.size": 23}):
         before = dict(matplotlib.rcParams)
         figure = CHARTS["confusion"](CLASSES)
@@ -101,7 +97,7 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
     assert {text.get_color() for text in texts(figure)} <= {"black", "white"}
 
 
-def test_confusion_matrix_is_in_percent_of_each_label() -> None:
+def test_confusion_matrix_is_in_percent_of_each_label():
     confusion = torch.eye(10, dtype=torch.int64) * 300
     confusion[6, 0] = 100
     figure = plot_confusion_matrix(confusion, CLASSES, "title")
@@ -119,18 +115,18 @@ def test_confusion_matrix_is_in_percent_of_each_label() -> None:
     pixels(many)
 
 
-def test_bars_of_the_reliability_diagram_are_accuracies() -> None:
+def test_bars_of_the_reliability_diagram_are_accuracies():
     confidences = torch.full((100,), 0.99)
     half = plot_reliability(confidences, torch.arange(100) < 50, 0.49, "title")
     upper, lower = half.axes
-    assert [round(bar.get_height(), 3) for bar in upper.patches] == [0.0] * 14 + [0.5]  # type: ignore[attr-defined]
-    assert [round(bar.get_height(), 3) for bar in lower.patches] == [0.0] * 14 + [1.0]  # type: ignore[attr-defined]
+    assert [round(bar.get_height(), 3) for bar in upper.patches] == [0.0] * 14 + [0.5]
+    assert [round(bar.get_height(), 3) for bar in lower.patches] == [0.0] * 14 + [1.0]
     assert "calibration error 49.0 %" in [text.get_text() for text in texts(half)]
     nothing = plot_reliability(torch.zeros(0), torch.zeros(0, dtype=torch.bool), 0.0, "title")
     assert count(nothing, CORRECT) == 0
 
 
-def test_grid_shows_every_image_and_caption() -> None:
+def test_grid_shows_every_image_and_caption():
     figure = plot_image_grid(IMAGES, ["one", "two", "three", "four"], "title", columns=3)
     shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
     assert torch.equal(torch.stack([torch.tensor(image) for image in shown]), IMAGES.long())
@@ -145,7 +141,7 @@ def test_grid_shows_every_image_and_caption() -> None:
     assert count(plot_image_grid(cell, [" "], "title"), "#c8c8c8") > 9  # a pixel stays sharp
 
 
-def test_captions_say_by_color_what_is_correct() -> None:
+def test_captions_say_by_color_what_is_correct():
     captions, correct = ["one", "two", "three", "four"], [True, False, None, True]
     figure = plot_image_grid(IMAGES, captions, "title", 2, are_correct=correct)
     colors = {text.get_text(): text.get_color() for text in texts(figure)}
@@ -155,7 +151,7 @@ def test_captions_say_by_color_what_is_correct() -> None:
     assert "correct" not in {text.get_text() for text in texts(plain)}
 
 
-def test_each_curve_has_a_color_of_its_own() -> None:
+def test_each_curve_has_a_color_of_its_own():
     for num in (2, 10, 30):
         names = [f"class {index}" for index in range(num)]
         values = torch.rand(3, num).tolist()
@@ -166,7 +162,7 @@ def test_each_curve_has_a_color_of_its_own() -> None:
         assert [text.get_text() for text in figure.legends[0].get_texts()] == names
 
 
-def test_feature_maps_say_how_many_are_shown() -> None:
+def test_feature_maps_say_how_many_are_shown():
     layers = [("input", torch.rand(1, 28, 28)), ("conv", torch.randn(10, 8, 8))]
     figure = plot_feature_maps(layers, "title")
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
@@ -177,7 +173,7 @@ def test_feature_maps_say_how_many_are_shown() -> None:
     pixels(constant)
 
 
-def test_bars_of_prediction_and_label_stand_out() -> None:
+def test_bars_of_prediction_and_label_stand_out():
     image = IMAGES[0]
     correct = plot_prediction(image, PROBABILITIES, 0, CLASSES, "title")
     assert count(correct, INCORRECT) == 0

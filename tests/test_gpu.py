@@ -1,18 +1,15 @@
 """Tests that need a CUDA GPU: `make test-gpu`. The other tests see none."""
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from comparing import assert_same_run
-from conftest import Run
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, seed_everything
 from samples import CONFIGS, TINY_OPTIONS, OwnStep, tiny_data, train_teacher
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD
 
 from fmnist_lightning import (
@@ -33,7 +30,7 @@ OP_BY_OP = "Training runs op by op, not as a CUDA graph, because "
 
 
 class Waits(ArticleCNN):
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images):
         logits = super().forward(images)
         return logits * (1 if logits.max().item() < 1e9 else 2)
 
@@ -41,31 +38,31 @@ class Waits(ArticleCNN):
 class MixesOnCPU(nn.Module):
     """Mixes each image with the next by a number that is drawn on the CPU."""
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, images, labels):
         return torch.lerp(images.float(), images.roll(1, 0).float(), np.random.rand()).byte()
 
 
 class Dropout(ArticleCNN):
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.head.insert(1, nn.Dropout(0.3))
 
 
 class CannotBeCaptured(ArticleCNN):
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images):
         if self.training:
             torch.cuda.synchronize()
         return super().forward(images)
 
 
 class Hooked(ArticleCNN):
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.head.register_forward_hook(lambda *args: None)
 
 
 class LogsItsLoss(FashionClassifier):
-    def compute_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def compute_loss(self, images, targets):
         loss, logits = super().compute_loss(images, targets)
         self.log("doubled", 2 * loss)
         return loss, logits
@@ -74,37 +71,33 @@ class LogsItsLoss(FashionClassifier):
 class Recorder(Callback):
     """The loss of each step, whether it was replayed, and the weights at the end."""
 
-    def __init__(self, frozen_in_epoch: int | None = None) -> None:
-        self.losses: list[float] = []
+    def __init__(self, frozen_in_epoch=None):
+        self.losses = []
         self.replays = 0
         self.frozen_in_epoch = frozen_in_epoch
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch == self.frozen_in_epoch:
             pl_module.network.features[0].requires_grad_(False)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.losses.append(float(outputs["loss"]))
         step = vars(pl_module).get("training_loss")
         self.replays += isinstance(step, CapturedStep) and step.graph is not None
 
 
-def train(
-    module: Callable[[], FashionClassifier], recorder: Recorder | None = None, **kwargs: Any
-) -> tuple[Recorder, dict[str, Tensor]]:
+def train(module, recorder=None, **kwargs):
     """A fit of 10 steps an epoch, the last one of 30 images; its weights."""
     recorder = recorder or Recorder()
     seed_everything(0)
-    options: dict[str, Any] = {"accelerator": "gpu", "max_epochs": 5, "logger": False}
+    options = {"accelerator": "gpu", "max_epochs": 5, "logger": False}
     options["deterministic"] = True  # or operations differ by rounding
     classifier = module()
     create_trainer(callbacks=recorder, **options | kwargs).fit(classifier, datamodule=tiny_data())
     return recorder, {key: value.cpu() for key, value in classifier.state_dict().items()}
 
 
-def sgd(network: Any = ArticleCNN, **kwargs: Any) -> Callable[[], FashionClassifier]:
+def sgd(network=ArticleCNN, **kwargs):
     """Not AdamW, which makes steps of the same size from gradients that are rounding errors."""
     optimizer = functools.partial(SGD, lr=0.02, momentum=0.9)
     return functools.partial(FashionClassifier, network, optimizer, **kwargs)
@@ -138,9 +131,7 @@ def sgd(network: Any = ArticleCNN, **kwargs: Any) -> Callable[[], FashionClassif
     ],
 )
 @pytest.mark.usefixtures("data_dir")
-def test_captured_steps_equal_those_op_by_op(
-    module: Callable[[], FashionClassifier], options: dict[str, Any]
-) -> None:
+def test_captured_steps_equal_those_op_by_op(module, options):
     captured, weights = train(module, **options)
     eager, expected = train(module, capture=False, **options)
     assert (captured.replays, eager.replays) == (50, 0)
@@ -149,7 +140,7 @@ def test_captured_steps_equal_those_op_by_op(
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_parameters_that_are_frozen_later_stay_as_they_are() -> None:
+def test_parameters_that_are_frozen_later_stay_as_they_are():
     captured, weights = train(sgd(), Recorder(frozen_in_epoch=2))
     eager, expected = train(sgd(), Recorder(frozen_in_epoch=2), capture=False)
     assert captured.replays == 50
@@ -171,12 +162,7 @@ def test_parameters_that_are_frozen_later_stay_as_they_are() -> None:
     ids=["waits", "CPU", "hooks", "accumulation", "scaled", "own step", "logs"],
 )
 @pytest.mark.usefixtures("data_dir")
-def test_what_cannot_be_captured_runs_op_by_op(
-    module: Callable[[], FashionClassifier],
-    options: dict[str, Any],
-    reason: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_what_cannot_be_captured_runs_op_by_op(module, options, reason, capsys):
     captured, weights = train(module, **options)
     output = capsys.readouterr().out
     assert output.count(OP_BY_OP + reason) == bool(reason)
@@ -187,15 +173,13 @@ def test_what_cannot_be_captured_runs_op_by_op(
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_capture_that_fails_is_an_error_that_says_what_to_do() -> None:
+def test_capture_that_fails_is_an_error_that_says_what_to_do():
     with pytest.raises(ValueError, match=r"train with --trainer\.capture false"):
         train(sgd(CannotBeCaptured))
 
 
 @pytest.mark.parametrize("network", ["ArticleCNN", "SmallResNet"])
-def test_resumed_run_equals_one_that_was_never_stopped(
-    fit: Callable[..., Path], run: Run, network: str
-) -> None:
+def test_resumed_run_equals_one_that_was_never_stopped(fit, run, network):
     options = [
         *("--trainer.accelerator", "gpu", "--trainer.deterministic", "true"),
         *("--model.network", f"fmnist_lightning.{network}", "--model.lr_schedule", "constant"),
@@ -208,7 +192,7 @@ def test_resumed_run_equals_one_that_was_never_stopped(
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_loss_that_is_not_finite_names_the_step() -> None:
+def test_loss_that_is_not_finite_names_the_step():
     messages = []
     for capture in (True, False):
         with pytest.raises(FloatingPointError, match="became NaN or infinite at step") as error:
@@ -221,9 +205,7 @@ def test_loss_that_is_not_finite_names_the_step() -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
-def test_deterministic_runs_are_bit_identical_or_name_the_operation(
-    config: Path, fit: Callable[..., Path]
-) -> None:
+def test_deterministic_runs_are_bit_identical_or_name_the_operation(config, fit):
     train_teacher(config, fit)
     options = ("--config", str(config), *TINY_OPTIONS, "--trainer.deterministic", "true")
     first, second = (fit(*options, "--trainer.accelerator", "gpu") for _ in range(2))
@@ -252,9 +234,7 @@ class RaiseOnSync(Callback):
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("augmentation", ["RandomAugmentation", "photos.PhotoAugmentation"])
 @pytest.mark.parametrize("capture", ["true", "false"])
-def test_training_step_does_not_wait_for_the_gpu(
-    fit: Callable[..., Path], augmentation: str, precision: str, capture: str
-) -> None:
+def test_training_step_does_not_wait_for_the_gpu(fit, augmentation, precision, capture):
     Path("recording.py").write_text(CALLBACK)
     try:
         fit(
@@ -265,6 +245,6 @@ def test_training_step_does_not_wait_for_the_gpu(
         )
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    from recording import RaiseOnSync  # type: ignore[import-not-found]
+    from recording import RaiseOnSync
 
     assert RaiseOnSync.steps > 0

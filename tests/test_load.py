@@ -3,21 +3,20 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import TINY, Run
-from lightning.pytorch import Callback, LightningModule, Trainer
+from conftest import TINY
+from lightning.pytorch import Callback
 from PIL import Image
-from processes import Process, start
+from processes import start
 from samples import photo
 
 MIB = 2**20
 
 
-def private_memory(pid: int) -> int:
+def private_memory(pid):
     """The memory of a process and its workers in bytes; 0 if one of them has just ended."""
     try:
         process = psutil.Process(pid)
@@ -27,10 +26,9 @@ def private_memory(pid: int) -> int:
     return sum(part.rss - part.shared for part in parts)
 
 
-def sample_memory(process: Process) -> list[int]:
+def sample_memory(process):
     """The memory of a process, ten times a second until its end."""
     pid, sizes = process.process.pid, []
-    assert pid is not None
     while process.process.exitcode is None:
         sizes.append(private_memory(pid))
         time.sleep(0.1)
@@ -39,7 +37,7 @@ def sample_memory(process: Process) -> list[int]:
 
 @pytest.mark.fault("endurance")
 @pytest.mark.slow
-def test_memory_is_constant_over_10000_photos(fit: Callable[..., Path], tmp_path: Path) -> None:
+def test_memory_is_constant_over_10000_photos(fit, tmp_path):
     run_dir = fit()
     folder = tmp_path / "many"
     folder.mkdir()
@@ -67,14 +65,14 @@ def test_memory_is_constant_over_10000_photos(fit: Callable[..., Path], tmp_path
 class ResourceRecorder(Callback):
     """Writes memory and number of open files to a file after each epoch."""
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer, pl_module):
         with Path("resources.txt").open("a") as stream:
             print(private_memory(os.getpid()), psutil.Process().num_fds(), file=stream)
 
 
 @pytest.mark.fault("endurance")
 @pytest.mark.slow
-def test_memory_and_open_files_are_constant_over_200_epochs(run: Run) -> None:
+def test_memory_and_open_files_are_constant_over_200_epochs(run):
     process = start(
         *("fit", "--config", "smoke", *TINY, "--trainer.max_epochs=200"),
         "--trainer.check_val_every_n_epoch=1",

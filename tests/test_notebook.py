@@ -11,7 +11,7 @@ from fmnist_lightning.data.download import DataError, download
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "fashion_mnist.ipynb"
 
 
-def test_notebook_has_small_outputs() -> None:
+def test_notebook_has_small_outputs():
     text = NOTEBOOK.read_text()
     assert len(text) < 300_000
     assert "site-packages" not in text  # a path of the machine that ran it
@@ -23,7 +23,7 @@ def test_notebook_has_small_outputs() -> None:
 @pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.filterwarnings("ignore")  # of the kernel
-def test_notebook_runs(tmp_path: Path) -> None:
+def test_notebook_runs(tmp_path):
     nbformat = pytest.importorskip("nbformat", reason="needs the extra notebook")
     nbclient = pytest.importorskip("nbclient", reason="needs the extra notebook")
     try:

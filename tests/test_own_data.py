@@ -4,16 +4,12 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from conftest import Run
 from lightning.pytorch import LightningDataModule, seed_everything
 from samples import Recorder
-from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from fmnist_lightning import (
@@ -77,14 +73,14 @@ FIT = ("fit", *DATA, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps",
 
 
 @pytest.fixture(autouse=True)
-def _module() -> Iterator[None]:
+def _module():
     """``three_classes.py`` in the current folder, imported anew by each test."""
     Path("three_classes.py").write_text(FIXED + MODULE)
     yield
     sys.modules.pop("three_classes", None)
 
 
-def test_fit_test_and_predict(run: Run) -> None:
+def test_fit_test_and_predict(run):
     code, out, err = run(*FIT, *NETWORK, "--data.num_images", "45")
     assert code == 0, err
     (run_dir,) = Path("runs").iterdir()
@@ -117,21 +113,21 @@ def test_fit_test_and_predict(run: Run) -> None:
     assert "labels must be 0 to 2 for 3 classes, not 1 to 3" in err
 
 
-def loader(images: Tensor, labels: Tensor | None = None) -> DataLoader[Any]:
+def loader(images, labels=None):
     labels = torch.arange(len(images)) % 3 if labels is None else labels
     return DataLoader(TensorDataset(images, labels), batch_size=16)
 
 
-class ClassesDataset(Subset[Any]):
+class ClassesDataset(Subset):
     """A dataset with class names, as those of torchvision."""
 
     classes = ("c", "b", "a")
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset):
         super().__init__(dataset, range(len(dataset)))
 
 
-def losses(loader: DataLoader[Any]) -> list[float]:
+def losses(loader):
     """Of the steps of an epoch, with all that ``create_trainer`` adds."""
     seed_everything(0)
     recorder = Recorder()
@@ -141,7 +137,7 @@ def losses(loader: DataLoader[Any]) -> list[float]:
     return recorder.losses
 
 
-def test_images_of_common_types_train_alike() -> None:
+def test_images_of_common_types_train_alike():
     images = torch.randint(0, 256, (48, 28, 28), generator=torch.Generator().manual_seed(0))
     images = images.to(torch.uint8)
     expected = losses(loader(images))
@@ -165,17 +161,15 @@ def test_images_of_common_types_train_alike() -> None:
     ],
     ids=["normalized", "0 to 255", "integers", "colors", "size", "int32", "one-hot"],
 )
-def test_other_batches_are_refused_in_the_first_step(
-    images: Tensor, labels: Tensor | None, message: str
-) -> None:
+def test_other_batches_are_refused_in_the_first_step(images, labels, message):
     with pytest.raises(ValueError, match=message):
         losses(loader(images, labels))
 
 
-def test_other_batches_than_pairs_of_tensors_are_refused() -> None:
+def test_other_batches_than_pairs_of_tensors_are_refused():
     images, labels = torch.zeros(16, 28, 28), torch.arange(16) % 3
     for dataset in (TensorDataset(images), TensorDataset(images, labels, labels), images):
-        batches: DataLoader[Any] = DataLoader(dataset, batch_size=8)  # type: ignore[arg-type]
+        batches = DataLoader(dataset, batch_size=8)
         with pytest.raises(
             ValueError, match="a batch must be a pair of tensors, images and labels"
         ):
@@ -188,10 +182,10 @@ def test_other_batches_than_pairs_of_tensors_are_refused() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*pin_memory")
-def test_classes_of_data_and_module_must_agree_in_scripts() -> None:
+def test_classes_of_data_and_module_must_agree_in_scripts():
     dataset = loader(torch.zeros(16, 28, 28)).dataset
     data = LightningDataModule.from_datasets(dataset, dataset, num_workers=0)
-    data.classes = ("a", "b", "c")  # type: ignore[attr-defined]
+    data.classes = ("a", "b", "c")
     trainer = create_trainer(max_epochs=1, logger=False)
     with pytest.raises(ValueError, match=r"has the classes a, b, c, and the network has T-shirt"):
         trainer.fit(FashionClassifier(), datamodule=data)
@@ -214,9 +208,7 @@ def test_classes_of_data_and_module_must_agree_in_scripts() -> None:
         ("Net", ("--model.network.act=torch.nn.GELU", "--model.network.last=torch.nn.Hardtanh")),
     ],
 )
-def test_network_of_a_function_or_with_classes_as_arguments(
-    name: str, options: tuple[str, ...], run: Run
-) -> None:
+def test_network_of_a_function_or_with_classes_as_arguments(name, options, run):
     path = f"three_classes.{name}"
     constant = ("--model.lr_schedule", "constant")
     code, out, err = run(*FIT, "--model.network", path, *options, *constant)
@@ -246,9 +238,7 @@ def test_network_of_a_function_or_with_classes_as_arguments(
     ],
     ids=["outputs", "negative labels", "a single label"],
 )
-def test_network_and_labels_must_fit_the_classes(
-    options: tuple[str, ...], message: str, run: Run
-) -> None:
+def test_network_and_labels_must_fit_the_classes(options, message, run):
     code, _, err = run(*FIT, *options)
     assert code == 1
     (error,) = (line for line in err.splitlines() if line.startswith("error: "))

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "fmnist_lightning"
 CONFIGS = {path.name for path in (ROOT / "configs").iterdir()}
 
 
-def run(*args: str, site: Path) -> str:
+def run(*args, site):
     """Runs Python with the packages in a folder before all others."""
     done = subprocess.run(
         [sys.executable, *args],
@@ -31,9 +31,7 @@ def run(*args: str, site: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of setuptools
-def test_wheel_of_the_source_distribution_works_in_an_empty_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wheel_of_the_source_distribution_works_in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     name = build_meta.build_sdist(str(tmp_path))
     with tarfile.open(tmp_path / name) as archive:

@@ -4,14 +4,12 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import common
 import pytest
-from conftest import TINY, PrintConfig, Run
+from conftest import TINY
 from PIL import Image
 from samples import photo
 
@@ -29,12 +27,12 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 COMMAND = "python -m fmnist_lightning "
 
 
-def blocks(page: str, language: str) -> list[str]:
+def blocks(page, language):
     """The code blocks of a page."""
     return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
-def commands(page: str) -> list[list[str]]:
+def commands(page):
     """The arguments of this package's commands in the shell blocks of a page."""
     lines = "".join(blocks(page, "sh")).replace("\\\n", "").splitlines()
     return [
@@ -44,22 +42,22 @@ def commands(page: str) -> list[list[str]]:
     ]
 
 
-def section(title: str) -> str:
+def section(title):
     """The text of the README below a heading."""
     return README.partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
-def execute(script: str, page: str) -> dict[str, Any]:
+def execute(script, page):
     """Runs a script of a page with the split of the tiny dataset; returns its global names."""
     name = "FashionMNISTDataModule("
     script = script.replace(name, f"{name}train_size=480, val_size=120, ")
-    names: dict[str, Any] = {"__name__": "script"}
+    names = {"__name__": "script"}
     exec(compile(script, page, "exec"), names)
     return names
 
 
 @pytest.fixture
-def my_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def my_module(monkeypatch, tmp_path):
     """The module of docs/library.md, in the current folder."""
     (script,) = (each for each in blocks(LIBRARY, "python") if each.startswith("# my_module.py"))
     Path("my_module.py").write_text(script)
@@ -70,7 +68,7 @@ def my_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_links_lead_to_files_and_headings(page: Path) -> None:
+def test_links_lead_to_files_and_headings(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if target.startswith(("http://", "https://")):
             continue
@@ -82,12 +80,12 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
 
 
-def test_readme_links_every_page_of_docs() -> None:
+def test_readme_links_every_page_of_docs():
     for page in (*ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
         assert f"({page.relative_to(ROOT)})" in README
 
 
-def test_make_targets_exist() -> None:
+def test_make_targets_exist():
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     for page in PAGES:
         found = re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), flags=re.MULTILINE)
@@ -97,7 +95,7 @@ def test_make_targets_exist() -> None:
 # ---- numbers -----------------------------------------------------------------------------------
 
 
-def test_output_of_the_readme_is_that_of_the_saved_run() -> None:
+def test_output_of_the_readme_is_that_of_the_saved_run():
     saved = json.loads((common.RESULTS / "default.json").read_text())["runs"][0]
     (console,) = blocks(README, "console")
     fit, test = console.split(f"$ {COMMAND}")[1:]
@@ -114,13 +112,13 @@ def test_output_of_the_readme_is_that_of_the_saved_run() -> None:
 # ---- commands ----------------------------------------------------------------------------------
 
 
-def skeleton(text: str) -> Iterator[str]:
+def skeleton(text):
     """Lines of output without their numbers, spaces and what depends on them."""
     for line in text.splitlines():
         yield re.sub(r"[\d,._-]+", "#", " ".join(line.partition("  improved")[0].split()))
 
 
-def test_quickstart_prints_what_the_readme_shows(run: Run) -> None:
+def test_quickstart_prints_what_the_readme_shows(run):
     fit, test, gpu, *_ = commands(section("Quickstart"))
     assert [" ".join(command) for command in (fit, test, gpu)] == [
         "fit",
@@ -138,9 +136,7 @@ def test_quickstart_prints_what_the_readme_shows(run: Run) -> None:
             assert line == "#" or line in printed, line  # `in` moves on: the order counts
 
 
-def test_first_contact_needs_neither_training_nor_data(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_first_contact_needs_neither_training_nor_data(run, tmp_path, monkeypatch):
     for folder in ("FOLDER", "my_photos"):
         (tmp_path / "empty" / folder).mkdir(parents=True)
         photo().save(tmp_path / "empty" / folder / "photo.jpg")
@@ -158,7 +154,7 @@ def test_first_contact_needs_neither_training_nor_data(
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_commands_of_the_models_page_run_on_the_real_data(run: Run) -> None:
+def test_commands_of_the_models_page_run_on_the_real_data(run):
     try:
         download("data")
     except DataError as error:
@@ -175,7 +171,7 @@ ROWS = re.findall(r"^\| [\w ]+ \| `(--[^`]*)` \|$", section("Change it"), flags=
 
 
 @pytest.fixture
-def my_images(data_dir: Path) -> None:
+def my_images(data_dir):
     """The folder of images of docs/own-data.md, made by its script."""
     execute(blocks(OWN_DATA, "python")[-1], "docs/own-data.md")
     Path("shoe_images").rename("my_images")
@@ -183,9 +179,7 @@ def my_images(data_dir: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("my_images")
-def test_commands_and_scripts_of_the_own_data_page_agree(
-    run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_and_scripts_of_the_own_data_page_agree(run, capsys):
     fit, test, predict, export, _ = commands(OWN_DATA)
     limit = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=4")
     code, _, err = run(*fit, *limit)
@@ -217,7 +211,7 @@ def test_commands_and_scripts_of_the_own_data_page_agree(
 
 @pytest.mark.usefixtures("my_module", "my_images")
 @pytest.mark.parametrize("options", ROWS)
-def test_each_change_trains(options: str, run: Run) -> None:
+def test_each_change_trains(options, run):
     sizes = ("--trainer.log_every_n_steps", "5") if "--data " in options else TINY
     quick = ("--trainer.max_epochs", "1", "--trainer.logger", "false")  # no figures: faster
     code, out, err = run("fit", *quick, *sizes, *options.split())
@@ -225,9 +219,7 @@ def test_each_change_trains(options: str, run: Run) -> None:
     assert "epoch  1/1" in out
 
 
-def test_commands_of_the_tables_and_of_the_resume_page_run(
-    fit: Callable[..., Path], run: Run
-) -> None:
+def test_commands_of_the_tables_and_of_the_resume_page_run(fit, run):
     found = re.findall(r"`((?:validate|test|predict) --.*?)`", section("From the tutorial"))
     assert len(found) == 2
     fit()
@@ -240,7 +232,7 @@ def test_commands_of_the_tables_and_of_the_resume_page_run(
 
 
 @pytest.mark.usefixtures("my_module")
-def test_commands_of_the_library_page_run(run: Run) -> None:
+def test_commands_of_the_library_page_run(run):
     for args in commands(LIBRARY):
         sizes = () if "--data" in args else TINY
         if args[0] == "fit":
@@ -253,7 +245,7 @@ def test_commands_of_the_library_page_run(run: Run) -> None:
     assert "  bright " in out
 
 
-def test_options_of_all_pages_exist(print_config: PrintConfig) -> None:
+def test_options_of_all_pages_exist(print_config):
     config = print_config()
     config["data"] = config["data"]["init_args"]
     for page in PAGES:
@@ -265,7 +257,7 @@ def test_options_of_all_pages_exist(print_config: PrintConfig) -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_script_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_script_of_the_readme_runs(capsys):
     (script,) = blocks(README, "python")
     execute(script, "README.md")
     lines = capsys.readouterr().out.splitlines()
@@ -276,9 +268,7 @@ def test_script_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of Optuna
 @pytest.mark.usefixtures("data_dir")
-def test_script_of_the_tuning_page_runs_twice(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_script_of_the_tuning_page_runs_twice(capsys, monkeypatch):
     optuna = pytest.importorskip("optuna", reason="needs the extra tuning")
     (script,) = blocks((ROOT / "docs" / "tuning.md").read_text(), "python")
     monkeypatch.setattr("sys.argv", ["tune.py"])
@@ -295,10 +285,8 @@ def test_script_of_the_tuning_page_runs_twice(
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_study_of_the_tuning_page_survives_a_diverged_trial(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def optimize(objective: Any, n_trials: int, catch: type[Exception]) -> None:
+def test_study_of_the_tuning_page_survives_a_diverged_trial(monkeypatch):
+    def optimize(objective, n_trials, catch):
         with pytest.raises(catch, match="the loss became NaN or infinite at step"):
             objective(SimpleNamespace(suggest_float=lambda name, *_, **__: 1e30 * (name == "lr")))
 
@@ -311,9 +299,7 @@ def test_study_of_the_tuning_page_survives_a_diverged_trial(
 
 
 @pytest.mark.usefixtures("data_dir", "my_module")
-def test_scripts_of_the_library_page_run(
-    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_scripts_of_the_library_page_run(fit, capsys):
     fit()
     for script in blocks(LIBRARY, "python"):
         capsys.readouterr()

@@ -5,25 +5,20 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from comparing import assert_same_run
 from lightning.pytorch import (
     Callback,
-    LightningDataModule,
-    LightningModule,
-    Trainer,
     seed_everything,
 )
 from lightning.pytorch.callbacks import BackboneFinetuning, BaseFinetuning
 from processes import wait_for_next_second
 from samples import tiny_data
-from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch import nn
+from torch.optim import SGD
 
 from fmnist_lightning import (
     FashionClassifier,
@@ -41,10 +36,10 @@ pytestmark = [
     pytest.mark.usefixtures("data_dir"),
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
 ]
-CPU: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "log_every_n_steps": 5}
+CPU = {"accelerator": "cpu", "devices": 1, "log_every_n_steps": 5}
 
 
-def test_fit_keeps_a_run_folder_and_prints_losses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_keeps_a_run_folder_and_prints_losses(capsys):
     seed_everything(0)
     trainer = create_trainer(max_epochs=2, **CPU)
     trainer.fit(FashionClassifier(), datamodule=tiny_data(eval_batch_size=50))
@@ -60,7 +55,7 @@ def test_fit_keeps_a_run_folder_and_prints_losses(capsys: pytest.CaptureFixture[
         assert printed == f"{trainer.callback_metrics[f'{stage}/loss']:.4f}"
 
 
-def test_non_finite_loss_stops_fit() -> None:
+def test_non_finite_loss_stops_fit():
     classifier = FashionClassifier(
         optimizer=functools.partial(SGD, lr=1e30), lr_schedule="constant"
     )
@@ -74,7 +69,7 @@ class DarkAndBright(HashSplitDataModule):
 
     classes = ("dark", "bright")
 
-    def read(self, split: str) -> TensorImageDataset | None:
+    def read(self, split):
         if split == "val":
             return None
         labels = torch.arange(600) % 2
@@ -85,10 +80,9 @@ class DarkAndBright(HashSplitDataModule):
 class SmoothedClassifier(FashionClassifier):
     """Trains with noise on the logits and label smoothing."""
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch, batch_idx):
         images, labels = batch
-        assert self.augmentation is not None
-        logits: Tensor = self(self.augmentation(images, labels))
+        logits = self(self.augmentation(images, labels))
         logits = logits + 0.1 * torch.randn_like(logits)
         self.train_outputs.append((labels, logits.detach()))
         self.log("train/max_logit", logits.max())
@@ -98,21 +92,15 @@ class SmoothedClassifier(FashionClassifier):
 class Interruption(Callback):
     """Raises an error in a training step."""
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == 25:
             raise OSError("interrupted")
 
 
-def assert_resume_is_exact(
-    classifier: Callable[[], FashionClassifier],
-    data: Callable[[], LightningDataModule],
-    *callbacks: Callable[[], Callback],
-) -> None:
+def assert_resume_is_exact(classifier, data, *callbacks):
     """Of a fit of 4 epochs that is interrupted in the third."""
 
-    def fit(run_dir: Path, *others: Callback, ckpt_path: Path | None = None) -> None:
+    def fit(run_dir, *others, ckpt_path=None):
         seed_everything(0)
         used = [*(callback() for callback in callbacks), *others]
         trainer = create_trainer(max_epochs=4, run_dir=run_dir, callbacks=used, **CPU)
@@ -129,7 +117,7 @@ def assert_resume_is_exact(
     assert_same_run(uninterrupted, interrupted)
 
 
-def test_resume_of_a_subclass_on_own_images_is_bit_identical() -> None:
+def test_resume_of_a_subclass_on_own_images_is_bit_identical():
     classifier = functools.partial(
         SmoothedClassifier,
         network=functools.partial(SmallResNet, channels=(8,), dropout=0.2),
@@ -139,7 +127,7 @@ def test_resume_of_a_subclass_on_own_images_is_bit_identical() -> None:
     assert_resume_is_exact(classifier, functools.partial(DarkAndBright, batch_size=50))
 
 
-def network_with_backbone() -> nn.Module:
+def network_with_backbone():
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16))
     return nn.Sequential(OrderedDict(backbone=backbone, head=nn.Linear(16, 10)))
 
@@ -147,10 +135,10 @@ def network_with_backbone() -> nn.Module:
 class FreezeLater(BaseFinetuning):
     """Freezes the backbone in the second epoch."""
 
-    def freeze_before_training(self, pl_module: LightningModule) -> None:
+    def freeze_before_training(self, pl_module):
         pass
 
-    def finetune_function(self, pl_module: Any, epoch: int, optimizer: Optimizer) -> None:
+    def finetune_function(self, pl_module, epoch, optimizer):
         if epoch == 1:
             self.freeze(pl_module.backbone, train_bn=False)
 
@@ -158,11 +146,11 @@ class FreezeLater(BaseFinetuning):
 class UnfreezeAll(Callback):
     """Trains nothing but the head until the third epoch; the optimizer has all."""
 
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+    def setup(self, trainer, pl_module, stage):
         pl_module.build_optimizer = lambda _: SGD(pl_module.parameters(), lr=0.1)
         pl_module.backbone.requires_grad_(False)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_start(self, trainer, pl_module):
         if trainer.current_epoch == 1:
             pl_module.backbone.requires_grad_(True)
 
@@ -172,9 +160,7 @@ class UnfreezeAll(Callback):
     [functools.partial(BackboneFinetuning, 1, train_bn=False), FreezeLater, UnfreezeAll],
     ids=["BackboneFinetuning", "freeze", "unfreeze"],
 )
-def test_resume_trains_the_weights_that_callbacks_had_not_frozen(
-    callback: Callable[[], Callback],
-) -> None:
+def test_resume_trains_the_weights_that_callbacks_had_not_frozen(callback):
     optimizer = functools.partial(SGD, lr=0.1)
     classifier = functools.partial(
         FashionClassifier, network_with_backbone, optimizer, lr_schedule="constant"
@@ -183,14 +169,12 @@ def test_resume_trains_the_weights_that_callbacks_had_not_frozen(
 
 
 class CtrlC(Callback):
-    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_start(self, trainer, *_):
         if trainer.global_step == 14:
             raise KeyboardInterrupt
 
 
-def test_interrupted_script_says_how_to_go_on(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_script_says_how_to_go_on(capsys, monkeypatch):
     monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning ignores any other Ctrl+C
     seed_everything(0)
     uninterrupted = create_trainer(max_epochs=3, **CPU)
@@ -205,15 +189,13 @@ def test_interrupted_script_says_how_to_go_on(
         r'ckpt_path="(.*)"\)\n$',
         capsys.readouterr().out,
     )
-    trainer.callbacks.remove(ctrl_c)  # type: ignore[attr-defined]
+    trainer.callbacks.remove(ctrl_c)
     wait_for_next_second()
     trainer.fit(classifier, datamodule=data, ckpt_path=path)  # the same, as in a notebook
     assert_same_run(Path(uninterrupted.default_root_dir), Path(trainer.default_root_dir))
 
 
-def test_second_fit_of_a_trainer_says_that_another_trainer_is_needed(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_second_fit_of_a_trainer_says_that_another_trainer_is_needed(capsys):
     trainer = create_trainer(max_epochs=1, **CPU)
     for _ in range(2):
         line = "This trainer has done 10 steps; a new run needs a new trainer"
@@ -222,9 +204,7 @@ def test_second_fit_of_a_trainer_says_that_another_trainer_is_needed(
     assert line in capsys.readouterr().out
 
 
-def test_trainer_in_a_thread_says_that_results_are_not_repeatable(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_trainer_in_a_thread_says_that_results_are_not_repeatable(capsys):
     line = "Fits in threads share one random generator: their results can't be repeated"
     create_trainer(max_epochs=1, **CPU)
     assert line not in capsys.readouterr().out
@@ -238,8 +218,8 @@ class OtherDataModule(FashionMNISTDataModule):
     """The same images under another name."""
 
 
-def test_resume_with_other_data_is_refused() -> None:
-    def fit(data: FashionMNISTDataModule, ckpt_path: Path | None = None) -> None:
+def test_resume_with_other_data_is_refused():
+    def fit(data, ckpt_path=None):
         trainer = create_trainer(run_dir=Path("runs/mine"), max_epochs=1, logger=False, **CPU)
         trainer.fit(FashionClassifier(), datamodule=data, ckpt_path=ckpt_path)
 

@@ -3,14 +3,12 @@
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import lightning
 import pytest
 import torch
-from conftest import TINY, Run
+from conftest import TINY
 
 from fmnist_lightning import FashionClassifier, load_classifier
 
@@ -23,7 +21,7 @@ class Net(torch.nn.Flatten):
 """
 NET = {"class_path": "evil.Net", "init_args": {}}
 # Places in the hyperparameters of a checkpoint; test_specs.py has more ways to name a class.
-HYPERPARAMETERS: dict[str, dict[str, Any]] = {
+HYPERPARAMETERS = {
     "network": {"network": NET},
     "optimizer": {"optimizer": NET},
     "augmentation": {"augmentation": NET},
@@ -39,7 +37,7 @@ HYPERPARAMETERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def _evil_module() -> Iterator[None]:
+def _evil_module():
     """A module that creates the file ``mark`` when it is imported, which no test may do."""
     Path("evil.py").write_text(EVIL)
     yield
@@ -49,9 +47,9 @@ def _evil_module() -> Iterator[None]:
 
 @pytest.mark.fault("code_in_settings")
 @pytest.mark.parametrize("attack", HYPERPARAMETERS)
-def test_hyperparameters_that_name_code_are_refused(attack: str, run: Run) -> None:
+def test_hyperparameters_that_name_code_are_refused(attack, run):
     classifier = FashionClassifier()
-    content: dict[str, Any] = {
+    content = {
         "state_dict": classifier.state_dict(),
         "hyper_parameters": dict(classifier.hparams),
         "pytorch-lightning_version": lightning.__version__,
@@ -79,13 +77,8 @@ def test_hyperparameters_that_name_code_are_refused(attack: str, run: Run) -> No
     ],
 )
 def test_every_command_refuses_a_checkpoint_that_names_code(
-    key: str,
-    value: dict[str, Any],
-    commands: list[str],
-    fit: Callable[..., Path],
-    refused: Callable[..., str],
-    run: Run,
-) -> None:
+    key, value, commands, fit, refused, run
+):
     for path in (fit() / "checkpoints").iterdir():
         saved = torch.load(path, weights_only=True)
         saved[key] |= value

@@ -23,7 +23,7 @@ def test_unmarked(): raise AssertionError
 """
 
 
-def test_all_injected_faults_were_survived() -> None:
+def test_all_injected_faults_were_survived():
     counts = json.loads(fault_injection.SAVED.read_text())["kinds"]
     assert counts.keys() == fault_injection.read_promises().keys()
     for kind, files in counts.items():
@@ -31,7 +31,7 @@ def test_all_injected_faults_were_survived() -> None:
         assert all(survived == injected > 0 for survived, injected in files.values()), kind
 
 
-def test_saved_counts_have_the_kinds_and_files_of_the_markers() -> None:
+def test_saved_counts_have_the_kinds_and_files_of_the_markers():
     tests = Path(__file__).parents[1]
     marked = {
         (kind, path.name)
@@ -43,7 +43,7 @@ def test_saved_counts_have_the_kinds_and_files_of_the_markers() -> None:
     assert marked == {(kind, file) for kind, files in counts.items() for file in files}
 
 
-def test_marked_cases_are_counted_by_kind_and_file(tmp_path: Path) -> None:
+def test_marked_cases_are_counted_by_kind_and_file(tmp_path):
     tests = tmp_path / "tests"
     tests.mkdir()
     (tests / "test_disk.py").write_text(MARKED)

@@ -4,7 +4,7 @@ import photos
 import pytest
 
 
-def test_correct_predictions_are_counted_by_folder() -> None:
+def test_correct_predictions_are_counted_by_folder():
     predictions = {
         "shoes/1": "Sandal",
         "shoes/2": "Sneaker",
@@ -18,7 +18,7 @@ def test_correct_predictions_are_counted_by_folder() -> None:
     }
 
 
-def test_interval_of_the_balanced_accuracy() -> None:
+def test_interval_of_the_balanced_accuracy():
     mean, half_width = photos.balanced_accuracy({"shoes": [3, 4], "dress": [1, 2]})
     assert mean == 0.625
     expected = 0.98 * (0.25 / 2 + (4 / 6) * (2 / 6) / 4) ** 0.5

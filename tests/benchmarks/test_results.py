@@ -1,10 +1,8 @@
-from typing import Any
-
 import results
 from samples import CONFIGS
 
 
-def test_each_row_has_saved_runs_whose_result_is_in_its_config() -> None:
+def test_each_row_has_saved_runs_whose_result_is_in_its_config():
     rows = results.load()
     assert rows.keys() == set(results.NUM_SEEDS)
     for config in CONFIGS:
@@ -13,7 +11,7 @@ def test_each_row_has_saved_runs_whose_result_is_in_its_config() -> None:
         assert results.header(config.stem, rows[config.stem]) in lines
 
 
-def saved_run(seconds: float, accuracy: float) -> dict[str, Any]:
+def saved_run(seconds, accuracy):
     return {
         "parameters": 11252,
         "epochs": 3,
@@ -23,7 +21,7 @@ def saved_run(seconds: float, accuracy: float) -> dict[str, Any]:
     }
 
 
-def test_summary_has_mean_and_standard_deviation_over_the_seeds() -> None:
+def test_summary_has_mean_and_standard_deviation_over_the_seeds():
     runs = [saved_run(10.0, 0.90), saved_run(21.0, 0.91), saved_run(20.0, 0.92)]
     assert results.summarize("smoke", {"runs": runs}) == {
         "config": "smoke",

@@ -3,21 +3,20 @@ import runpy
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import timing
-from conftest import TINY, Run
+from conftest import TINY
 from timing import PACKAGE, Times
 
 
-def saved_run(program: str, seconds: list[float], peak_mib: float) -> dict[str, Any]:
+def saved_run(program, seconds, peak_mib):
     epochs = [{"train": value, "epoch": 1.1 * value} for value in seconds]
     times = {"peak_mib": peak_mib, "epochs": epochs}
     return {"program": program, "batch_size": 20, "options": []} | times
 
 
-def test_ratios_are_taken_within_a_round_and_leave_out_first_epochs() -> None:
+def test_ratios_are_taken_within_a_round_and_leave_out_first_epochs():
     runs = []
     for round, slow in enumerate((1, 2, 5)):  # the machine is busy in some rounds
         runs.append(saved_run("other", [99, 10 * slow, 10 * slow], 500.0))
@@ -28,7 +27,7 @@ def test_ratios_are_taken_within_a_round_and_leave_out_first_epochs() -> None:
     assert times.ratios("peak_mib", "other") == pytest.approx([1.2] * 3)
 
 
-def test_epoch_lasts_until_the_next_one_unless_it_ends_before() -> None:
+def test_epoch_lasts_until_the_next_one_unless_it_ends_before():
     parts = {"train": 5.0, "validation": 1.0}
     assert timing.seconds_of([2.0, 7.0, 8.0], [10.0]) == parts | {"epoch": 8.0}
     assert timing.seconds_of([2.0, 7.0, 8.0, 8.5], [10.0, 15.0]) == parts | {"epoch": 6.5}
@@ -39,10 +38,8 @@ def test_epoch_lasts_until_the_next_one_unless_it_ends_before() -> None:
     "program",
     [" ".join([PACKAGE, *TINY]), "pytorch_baseline", "lightning_baseline", "lower_bound"],
 )
-def test_epochs_of_each_program_are_timed(
-    program: str, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def run_in_process(command: list[str], folder: Path, environment: dict[str, str]) -> int:
+def test_epochs_of_each_program_are_timed(program, run, monkeypatch):
+    def run_in_process(command, folder, environment):
         monkeypatch.setenv("TIMES_FILE", environment["TIMES_FILE"])
         if "-m" in command:
             code, _, err = run(*command[3:])
@@ -65,7 +62,7 @@ def test_epochs_of_each_program_are_timed(
     assert 0 < measured["first_batch"] < elapsed - sum(epoch["epoch"] for epoch in epochs)
 
 
-def test_failed_program_ends_the_benchmark_with_its_output() -> None:
+def test_failed_program_ends_the_benchmark_with_its_output():
     script = "import sys; print(sys.stdout.isatty()); sys.exit(3)"
     with pytest.raises(SystemExit, match=r"(?s)ended with 3:.*True"):
         timing.run_in_terminal([sys.executable, "-c", script], Path(), dict(os.environ))

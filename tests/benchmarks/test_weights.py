@@ -1,12 +1,10 @@
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import weights
-from conftest import Run
 
 from fmnist_lightning import FashionMNISTDataModule, create_trainer, load_classifier
 from fmnist_lightning.data.download import DataError, download
@@ -15,7 +13,7 @@ from fmnist_lightning.runs.checkpoint import WEIGHTS, checkpoint_names, read_che
 SAVED = json.loads(weights.SAVED.read_text())
 
 
-def test_files_of_the_package_are_those_of_the_table() -> None:
+def test_files_of_the_package_are_those_of_the_table():
     files = {path.stem: path.read_bytes() for path in WEIGHTS.iterdir()}
     assert checkpoint_names() == sorted(SAVED) == sorted(files)
     for name, content in files.items():
@@ -29,7 +27,7 @@ def test_files_of_the_package_are_those_of_the_table() -> None:
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("name", weights.ROWS)
-def test_accuracy_of_the_table_is_that_of_the_file(name: str) -> None:
+def test_accuracy_of_the_table_is_that_of_the_file(name):
     try:
         download(Path("data"))
     except DataError as error:
@@ -40,9 +38,7 @@ def test_accuracy_of_the_table_is_that_of_the_file(name: str) -> None:
     assert metrics["test/acc"] == pytest.approx(SAVED[name]["test"]["accuracy"], abs=0.0003)
 
 
-def test_packed_checkpoint_evaluates_but_says_nothing_of_its_run(
-    fit: Callable[..., Path], run: Run, tmp_path: Path
-) -> None:
+def test_packed_checkpoint_evaluates_but_says_nothing_of_its_run(fit, run, tmp_path):
     fit()
     packed = tmp_path / "weights" / "small.ckpt"
     weights.pack(Path("best.ckpt"), packed)

@@ -4,22 +4,19 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import TINY, Run
+from conftest import TINY
 from samples import THIRD_PARTY
 
 from fmnist_lightning import FashionMNISTDataModule, __main__, load_classifier
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
-Fit = Callable[..., Path]
 
-
-def test_accuracies_equal_those_of_the_loaded_classifier(fit: Fit, run: Run) -> None:
+def test_accuracies_equal_those_of_the_loaded_classifier(fit, run):
     folder = fit("--data.split_seed", "5")
     assert os.readlink("best.ckpt") == str(folder / "checkpoints" / "best.ckpt")
     assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 2
@@ -38,7 +35,7 @@ def test_accuracies_equal_those_of_the_loaded_classifier(fit: Fit, run: Run) -> 
     assert list(Path("runs").iterdir()) == [folder]  # they create no run folder
 
 
-def test_best_checkpoint_has_the_lowest_validation_loss(fit: Fit, run: Run) -> None:
+def test_best_checkpoint_has_the_lowest_validation_loss(fit, run):
     """The learning rate becomes so high that the last epoch is not the best."""
     schedule = ("--model.lr_schedule=one_cycle", "--model.warmup_fraction=0.9")
     optimizer = ("--model.optimizer=SGD", "--model.optimizer.lr=0.9")
@@ -55,7 +52,7 @@ def test_best_checkpoint_has_the_lowest_validation_loss(fit: Fit, run: Run) -> N
     assert loss == pytest.approx(float(scores[0]["best_model_score"]), rel=1e-5)
 
 
-def test_run_has_its_name_and_is_named_by_what_uses_it(fit: Fit, run: Run) -> None:
+def test_run_has_its_name_and_is_named_by_what_uses_it(fit, run):
     folder = fit("--name", "wide_lr=0.1")
     assert re.fullmatch(r"[\d_-]{19}_wide_lr=0.1", folder.name)
     score = float(re.findall(r"loss (\S+)", run("validate", "--ckpt_path", "best.ckpt")[1])[1])
@@ -71,7 +68,7 @@ def test_run_has_its_name_and_is_named_by_what_uses_it(fit: Fit, run: Run) -> No
     assert "--name may have" in run("fit", "--name", "a/b")[2]
 
 
-def test_same_seed_gives_the_same_weights(fit: Fit) -> None:
+def test_same_seed_gives_the_same_weights(fit):
     runs = [fit("--trainer.max_epochs", "1", f"--seed_everything={seed}") for seed in (0, 0, 7)]
     weights = [read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"] for run in runs]
     name = "network.features.0.weight"
@@ -79,7 +76,7 @@ def test_same_seed_gives_the_same_weights(fit: Fit) -> None:
     assert not torch.equal(weights[0][name], weights[2][name])
 
 
-def test_weights_that_are_not_finite_are_refused(fit: Fit, refused: Callable[..., str]) -> None:
+def test_weights_that_are_not_finite_are_refused(fit, refused):
     fit()
     checkpoint = read_checkpoint("best.ckpt")
     checkpoint["state_dict"]["network.features.0.weight"][0] = torch.nan
@@ -88,7 +85,7 @@ def test_weights_that_are_not_finite_are_refused(fit: Fit, refused: Callable[...
     assert "the weights network.features.0.weight of bad.ckpt are not finite" in message
 
 
-def test_network_early_stop_and_other_log_folder_are_named(run: Run) -> None:
+def test_network_early_stop_and_other_log_folder_are_named(run):
     stop = ("--trainer.callbacks", "EarlyStopping", "--trainer.callbacks.monitor", "val/loss")
     logger = ("--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", "elsewhere")
     options = ("--trainer.callbacks.stopping_threshold", "9.0", *logger)
@@ -131,9 +128,7 @@ def test_network_early_stop_and_other_log_folder_are_named(run: Run) -> None:
         ("test --ckpt_path text.ckpt", "text.ckpt is not a checkpoint"),
     ],
 )
-def test_invalid_command_line_gives_one_error_line(
-    args: str, message: str, refused: Callable[..., str]
-) -> None:
+def test_invalid_command_line_gives_one_error_line(args, message, refused):
     Path("broken.yaml").write_text("trainer: [")
     Path("unknown.yaml").write_text("trainer:\n  nonsense: 1\n")
     Path("text.ckpt").write_text("hello")
@@ -141,18 +136,18 @@ def test_invalid_command_line_gives_one_error_line(
     assert message in refused(*args.split())
 
 
-def test_missing_gpu_is_reported(refused: Callable[..., str]) -> None:
+def test_missing_gpu_is_reported(refused):
     message = refused("fit", "--trainer.accelerator", "gpu")
     assert "finds no GPU" in message
     assert "leave the option out" in message
 
 
-def test_foreign_best_ckpt_stops_fit_before_training(refused: Callable[..., str]) -> None:
+def test_foreign_best_ckpt_stops_fit_before_training(refused):
     Path("best.ckpt").write_text("precious")
     assert "best.ckpt is not from a fit in this folder" in refused("fit", *TINY)
 
 
-def test_missing_dataset_is_reported(run: Run, data_dir: Path) -> None:
+def test_missing_dataset_is_reported(run, data_dir):
     shutil.rmtree(data_dir)
     code, _, err = run("fit", *TINY)
     assert code == 1
@@ -166,7 +161,7 @@ def test_missing_dataset_is_reported(run: Run, data_dir: Path) -> None:
 
 
 @pytest.fixture(params=["module", pytest.param("script", marks=pytest.mark.slow)])
-def program(request: pytest.FixtureRequest) -> list[str]:
+def program(request):
     """Both ways to start the program."""
     if request.param == "module":
         return [sys.executable, "-m", "fmnist_lightning"]
@@ -176,9 +171,7 @@ def program(request: pytest.FixtureRequest) -> list[str]:
     return [str(script)]
 
 
-def test_process_finds_classes_of_the_current_folder_and_ends_with_one_line(
-    program: list[str],
-) -> None:
+def test_process_finds_classes_of_the_current_folder_and_ends_with_one_line(program):
     Path("third_party_d.py").write_text(THIRD_PARTY)
     options = ("--model.network", "third_party_d.Net", "--model.network.width", "wide")
     environment = os.environ | {"PYTHONPATH": str(Path(__main__.__file__).parent.parent)}

@@ -2,20 +2,16 @@
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import yaml
-from conftest import TINY, PrintConfig, Run
+from conftest import TINY
 from samples import tiny_data
 
 from fmnist_lightning import MLP, FashionClassifier, create_trainer
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import read_checkpoint
-
-Fit = Callable[..., Path]
-
 
 STOP = """
 from lightning.pytorch import Callback
@@ -27,7 +23,7 @@ class Stop(Callback):
 """
 
 
-def test_options_of_a_resume_are_kept_by_the_next_one_if_it_begins(fit: Fit, run: Run) -> None:
+def test_options_of_a_resume_are_kept_by_the_next_one_if_it_begins(fit, run):
     Path("late_stop.py").write_text(STOP)
     folder = fit("--model.lr_schedule=constant", "--trainer.max_epochs=1")
     config = (folder / "config.yaml").read_bytes()
@@ -49,7 +45,7 @@ def test_options_of_a_resume_are_kept_by_the_next_one_if_it_begins(fit: Fit, run
     assert os.readlink("best.ckpt") == str(folder / "checkpoints" / "best.ckpt")
 
 
-def test_callback_that_a_resume_gives_again_is_not_doubled(fit: Fit, run: Run) -> None:
+def test_callback_that_a_resume_gives_again_is_not_doubled(fit, run):
     stop = ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss")
     folder = fit("--model.lr_schedule=constant", "--trainer.max_epochs=1", *stop)
     code, _, err = run("fit", "--ckpt_path=last", "--trainer.max_epochs=2", *stop)
@@ -57,7 +53,7 @@ def test_callback_that_a_resume_gives_again_is_not_doubled(fit: Fit, run: Run) -
     assert len(yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["callbacks"]) == 1
 
 
-def test_early_stop_is_kept_by_a_resume(fit: Fit, run: Run) -> None:
+def test_early_stop_is_kept_by_a_resume(fit, run):
     stop = ("EarlyStopping", "--trainer.callbacks.monitor=val/loss")
     no_gain = ("--trainer.callbacks.min_delta=9", "--trainer.callbacks.patience=1")
     folder = fit("--trainer.max_epochs=9", f"--trainer.callbacks={stop[0]}", stop[1], *no_gain)
@@ -68,7 +64,7 @@ def test_early_stop_is_kept_by_a_resume(fit: Fit, run: Run) -> None:
     assert "The run is already complete" in run("fit", "--ckpt_path", "last")[1]
 
 
-def test_stop_by_a_timer_is_not_kept(fit: Fit, run: Run) -> None:
+def test_stop_by_a_timer_is_not_kept(fit, run):
     folder = fit(
         *("--model.lr_schedule=constant", "--trainer.max_epochs=-1"),
         *("--trainer.max_time.milliseconds=200", "--trainer.logger=false"),
@@ -78,7 +74,7 @@ def test_stop_by_a_timer_is_not_kept(fit: Fit, run: Run) -> None:
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] > before + 10
 
 
-def test_run_without_validation_names_its_last_checkpoint(run: Run) -> None:
+def test_run_without_validation_names_its_last_checkpoint(run):
     _, out, err = run("fit", *TINY, "--trainer.max_epochs=1", "--trainer.limit_val_batches=0")
     assert err == ""
     (path,) = Path().glob("runs/*/checkpoints/last.ckpt")
@@ -86,9 +82,7 @@ def test_run_without_validation_names_its_last_checkpoint(run: Run) -> None:
     assert f"test --ckpt_path {path}" in out
 
 
-def test_last_checkpoint_of_a_run_resumes_that_run_when_no_other_process_trains_it(
-    fit: Fit, run: Run
-) -> None:
+def test_last_checkpoint_of_a_run_resumes_that_run_when_no_other_process_trains_it(fit, run):
     first = fit("--model.lr_schedule", "constant")
     second = fit("--model.lr_schedule", "constant")
     last = first / "checkpoints" / "last.ckpt"
@@ -109,9 +103,7 @@ def test_last_checkpoint_of_a_run_resumes_that_run_when_no_other_process_trains_
     assert not leftover.exists()
 
 
-def test_fit_from_a_checkpoint_of_the_package_begins_with_its_settings(
-    print_config: PrintConfig,
-) -> None:
+def test_fit_from_a_checkpoint_of_the_package_begins_with_its_settings(print_config):
     model = print_config("--ckpt_path", "fast", "--model.optimizer.lr", "0.002")["model"]
     assert model["network"]["class_path"] == "fmnist_lightning.SmallResNet"
     assert model["optimizer"]["class_path"] == "torch.optim.SGD"
@@ -120,7 +112,7 @@ def test_fit_from_a_checkpoint_of_the_package_begins_with_its_settings(
     assert model["hflip_tta"] is True
 
 
-def test_fit_from_a_checkpoint_begins_a_new_run_from_its_weights(fit: Fit, run: Run) -> None:
+def test_fit_from_a_checkpoint_begins_a_new_run_from_its_weights(fit, run):
     options = ("--model.lr_schedule=constant", "--data.split_seed=3", "--trainer.max_epochs=1")
     first = fit(*options)
     code, out, err = run("fit", "--ckpt_path", "best.ckpt", "--model.optimizer.lr=0")
@@ -136,7 +128,7 @@ def test_fit_from_a_checkpoint_begins_a_new_run_from_its_weights(fit: Fit, run: 
     assert saved["model"]["lr_schedule"] == "constant"
 
 
-def test_other_split_than_that_of_the_checkpoint_is_refused(fit: Fit, run: Run) -> None:
+def test_other_split_than_that_of_the_checkpoint_is_refused(fit, run):
     folder = fit("--trainer.max_epochs=1")
     for command in ("validate", "fit"):
         for name in ("split_seed", "val_size"):
@@ -148,9 +140,7 @@ def test_other_split_than_that_of_the_checkpoint_is_refused(fit: Fit, run: Run) 
         assert code == 0, err  # leaves the validation images as they are
 
 
-def test_config_must_agree_with_the_checkpoint(
-    fit: Fit, run: Run, refused: Callable[..., str]
-) -> None:
+def test_config_must_agree_with_the_checkpoint(fit, run, refused):
     folder = fit("--data.eval_batch_size=50", "--model.network=MLP", "--data.split_seed=2")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     Path("same.yaml").write_text(yaml.safe_dump(config))
@@ -163,7 +153,7 @@ def test_config_must_agree_with_the_checkpoint(
     assert (folder / "test.json").exists()
 
 
-def test_run_of_a_script_is_tested_in_its_folder_and_resumed_by_the_script(run: Run) -> None:
+def test_run_of_a_script_is_tested_in_its_folder_and_resumed_by_the_script(run):
     trainer = create_trainer(
         run_dir=Path("runs/mine"), max_epochs=1, accelerator="cpu", devices=1, logger=False
     )
@@ -178,7 +168,7 @@ def test_run_of_a_script_is_tested_in_its_folder_and_resumed_by_the_script(run: 
     assert out.startswith("A new run from the weights of best.ckpt (runs/mine), step 10 with ")
 
 
-def test_moved_run_keeps_its_best_checkpoint(fit: Fit, run: Run) -> None:
+def test_moved_run_keeps_its_best_checkpoint(fit, run):
     folder = fit("--model.lr_schedule=constant", "--trainer.max_epochs=1")
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     (key,) = (key for key in last["callbacks"] if key.startswith("RunCheckpoint"))
@@ -194,7 +184,7 @@ def test_moved_run_keeps_its_best_checkpoint(fit: Fit, run: Run) -> None:
     assert Path("moved", folder.name, "checkpoints", "best.ckpt").read_bytes() == best
 
 
-def test_own_model_checkpoint_changes_nothing_else(fit: Fit, run: Run) -> None:
+def test_own_model_checkpoint_changes_nothing_else(fit, run):
     own = ("--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.filename=own")
     folder = fit("--model.lr_schedule=constant", "--trainer.max_epochs=1", *own)
     code, out, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs=2")

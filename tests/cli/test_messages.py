@@ -3,11 +3,10 @@
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, Run
+from conftest import TINY
 from lightning.pytorch import Callback
 
 
@@ -17,7 +16,7 @@ class Crash(Callback):
     def __init__(self, step: int = 15) -> None:
         self.step = step
 
-    def on_train_batch_start(self, trainer: Any, *_: object) -> None:
+    def on_train_batch_start(self, trainer, *_):
         if trainer.global_step == self.step:
             raise KeyError("a fault of ours")
 
@@ -25,7 +24,7 @@ class Crash(Callback):
 class TakeLink(Callback):
     """Stands for another run that improves last."""
 
-    def on_train_end(self, trainer: Any, *_: object) -> None:
+    def on_train_end(self, trainer, *_):
         Path("best.ckpt").unlink()
         Path("best.ckpt").write_bytes(b"that of another run")
 
@@ -39,9 +38,7 @@ class TakeLink(Callback):
         ("--trainer.callbacks LearningRateFinder", "AttributeError: When using the learning rate"),
     ],
 )
-def test_setting_that_cannot_work_is_one_line_and_leaves_no_run(
-    options: str, message: str, run: Run
-) -> None:
+def test_setting_that_cannot_work_is_one_line_and_leaves_no_run(options, message, run):
     code, _, err = run("fit", *TINY, "--trainer.max_epochs", "2", *options.split())
     assert code == 1
     (line,) = (each for each in err.splitlines() if each.startswith("error: "))
@@ -51,13 +48,13 @@ def test_setting_that_cannot_work_is_one_line_and_leaves_no_run(
     assert not Path("runs").exists()
 
 
-def test_debug_shows_the_traceback_of_a_setting(run: Run) -> None:
+def test_debug_shows_the_traceback_of_a_setting(run):
     with pytest.raises(TypeError, match=r"Dropout\.forward\(\)"):
         run("fit", *TINY, "--debug", "--model.augmentation", "torch.nn.Dropout")
 
 
 @pytest.mark.skipif(bool(importlib.util.find_spec("wandb")), reason="wandb is installed")
-def test_missing_package_of_a_logger_is_named_in_one_line(run: Run) -> None:
+def test_missing_package_of_a_logger_is_named_in_one_line(run):
     code, _, err = run("fit", *TINY, "--trainer.logger", "WandbLogger")
     assert code == 1
     last = err.splitlines()[-1]
@@ -65,7 +62,7 @@ def test_missing_package_of_a_logger_is_named_in_one_line(run: Run) -> None:
     assert last.endswith("HINT: Try running `pip install -U 'wandb>=0.12.10'`")
 
 
-def test_error_in_mid_training_keeps_its_traceback_in_the_run(run: Run) -> None:
+def test_error_in_mid_training_keeps_its_traceback_in_the_run(run):
     code, out, err = run("fit", *TINY, "--trainer.callbacks", "test_messages.Crash")
     assert code == 1
     (run_dir,) = Path("runs").iterdir()
@@ -76,7 +73,7 @@ def test_error_in_mid_training_keeps_its_traceback_in_the_run(run: Run) -> None:
     assert "error: KeyError: 'a fault of ours' (--debug shows the traceback)" in err
 
 
-def test_error_in_a_dry_run_writes_nothing(run: Run) -> None:
+def test_error_in_a_dry_run_writes_nothing(run):
     Path("runs").mkdir()
     before = sorted(Path().rglob("*"))
     crash = ("--trainer.callbacks", "test_messages.Crash", "--trainer.callbacks.step", "1")
@@ -86,9 +83,7 @@ def test_error_in_a_dry_run_writes_nothing(run: Run) -> None:
     assert sorted(Path().rglob("*")) == before
 
 
-def test_home_folder_and_null_stand_for_folders_of_runs(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_home_folder_and_null_stand_for_folders_of_runs(run, tmp_path, monkeypatch):
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME" if sys.platform != "win32" else "USERPROFILE", str(home))
@@ -108,7 +103,7 @@ def test_home_folder_and_null_stand_for_folders_of_runs(
     assert len(list(Path("runs").iterdir())) == 1
 
 
-def test_best_checkpoint_is_named_where_another_run_has_the_link(run: Run) -> None:
+def test_best_checkpoint_is_named_where_another_run_has_the_link(run):
     _, out, err = run(
         "fit", *TINY, "--trainer.max_epochs", "1", "--trainer.callbacks", "test_messages.TakeLink"
     )

@@ -4,22 +4,19 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, Run
+from conftest import TINY
 from samples import THIRD_PARTY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning.cli.options import HELP
 from fmnist_lightning.runs.checkpoint import checkpoint_names, read_checkpoint
 
-Fit = Callable[..., Path]
 
-
-def test_network_from_the_current_folder(run: Run) -> None:
+def test_network_from_the_current_folder(run):
     Path("third_party_c.py").write_text(THIRD_PARTY)
     options = ("--model.network", "third_party_c.Net", "--model.network.width", "5")
     code, out, _ = run("fit", *TINY, "--trainer.max_epochs=2", *options)
@@ -37,7 +34,7 @@ def test_network_from_the_current_folder(run: Run) -> None:
     assert (folder / "test.json").exists()
 
 
-def test_fast_dev_run_writes_no_files(fit: Fit, run: Run) -> None:
+def test_fast_dev_run_writes_no_files(fit, run):
     fit()
     before = sorted(Path().rglob("*"))
     assert run("fit", *TINY, "--trainer.fast_dev_run", "true")[0] == 0
@@ -47,14 +44,14 @@ def test_fast_dev_run_writes_no_files(fit: Fit, run: Run) -> None:
     assert sorted(Path().rglob("*")) == before
 
 
-def test_disabled_checkpointing_leaves_best_ckpt_alone(fit: Fit) -> None:
+def test_disabled_checkpointing_leaves_best_ckpt_alone(fit):
     Path("best.ckpt").write_text("not touched")
     folder = fit("--trainer.enable_checkpointing", "false")
     assert not (folder / "checkpoints").exists()
     assert Path("best.ckpt").read_text() == "not touched"
 
 
-def test_disabled_logger_and_progress_bar_write_nothing(run: Run) -> None:
+def test_disabled_logger_and_progress_bar_write_nothing(run):
     off = ("--trainer.logger", "false", "--trainer.enable_progress_bar", "false")
     code, out, err = run("fit", *TINY, "--trainer.max_epochs", "1", *off)
     assert code == 0
@@ -65,7 +62,7 @@ def test_disabled_logger_and_progress_bar_write_nothing(run: Run) -> None:
     assert run("test", "--ckpt_path", "best.ckpt", "--trainer.logger", "false")[0] == 0
 
 
-def test_csv_logger_replaces_tensorboard(fit: Fit) -> None:
+def test_csv_logger_replaces_tensorboard(fit):
     folder = fit("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs")
     with next(Path("logs").rglob("metrics.csv")).open() as stream:
         assert {"train/loss", "val/acc", "lr"} <= set(next(csv.reader(stream)))
@@ -73,7 +70,7 @@ def test_csv_logger_replaces_tensorboard(fit: Fit) -> None:
     assert (folder / "checkpoints" / "last.ckpt").exists()
 
 
-def test_callbacks_are_added_by_options(fit: Fit) -> None:
+def test_callbacks_are_added_by_options(fit):
     folder = fit(
         "--trainer.callbacks+=EarlyStopping",
         "--trainer.callbacks.monitor=val/loss",
@@ -88,7 +85,7 @@ def test_callbacks_are_added_by_options(fit: Fit) -> None:
     assert any(name.startswith("EarlyStopping") for name in callbacks)
 
 
-def test_averaged_weights_are_in_the_checkpoint(fit: Fit, run: Run) -> None:
+def test_averaged_weights_are_in_the_checkpoint(fit, run):
     folder = fit(
         "--trainer.callbacks+=EMAWeightAveraging",
         "--trainer.callbacks.decay=0.9",
@@ -107,7 +104,7 @@ def test_averaged_weights_are_in_the_checkpoint(fit: Fit, run: Run) -> None:
     assert code == 0, err
 
 
-def test_help_shows_commands_and_examples(run: Run) -> None:
+def test_help_shows_commands_and_examples(run):
     for args in ((), ("--help",)):
         code, out, _ = run(*args)
         assert code == 0
@@ -115,13 +112,13 @@ def test_help_shows_commands_and_examples(run: Run) -> None:
         assert all(re.search(rf"^  {command} ", out, re.MULTILINE) for command in HELP)
 
 
-def test_help_names_the_checkpoints_of_the_package() -> None:
+def test_help_names_the_checkpoints_of_the_package():
     for command in HELP.keys() - {"fit"}:
         assert all(name in HELP[command] for name in checkpoint_names())
 
 
 @pytest.mark.parametrize("command", HELP)
-def test_help_of_a_command_is_short_and_true(command: str, run: Run) -> None:
+def test_help_of_a_command_is_short_and_true(command, run):
     code, out, _ = run(command, "--help")
     assert code == 0
     assert len(out.splitlines()) < 40
@@ -133,7 +130,7 @@ def test_help_of_a_command_is_short_and_true(command: str, run: Run) -> None:
     assert ("--trainer.max_epochs" in all_options) == (command not in ("demo", "export"))
 
 
-def test_help_of_a_class_lists_its_arguments(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_class_lists_its_arguments(run, capsys):
     for name, option in (
         ("MLP", "model.network.hidden_dim"),
         ("SGD", "model.optimizer.momentum"),
@@ -145,7 +142,7 @@ def test_help_of_a_class_lists_its_arguments(run: Run, capsys: pytest.CaptureFix
         assert f"--{option} " in capsys.readouterr().out
 
 
-def test_overfit_batches_is_refused_with_an_alternative(run: Run) -> None:
+def test_overfit_batches_is_refused_with_an_alternative(run):
     code, _, err = run("fit", *TINY, "--trainer.overfit_batches", "2")
     assert code == 1
     assert "set --data.train_size to their number" in err

@@ -1,17 +1,13 @@
 """Configs, and classes that replace those of a config."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, PrintConfig, Run
-
-Fit = Callable[..., Path]
+from conftest import TINY
 
 
-def test_printed_config_can_be_loaded(fit: Fit, run: Run, print_config: PrintConfig) -> None:
+def test_printed_config_can_be_loaded(fit, run, print_config):
     options = (*TINY, "--trainer.max_epochs=2", "--model.warmup_fraction=0.2")
     printed = print_config(*options)
     Path("my.yaml").write_text(yaml.safe_dump(printed))
@@ -34,9 +30,7 @@ def test_printed_config_can_be_loaded(fit: Fit, run: Run, print_config: PrintCon
         ("--config fast --config sgd.yaml", ("SGD", 0.2, 0.0003, 0.5)),
     ],
 )
-def test_class_that_replaces_another_has_its_own_defaults(
-    options: str, optimizer: tuple[Any, ...], print_config: PrintConfig
-) -> None:
+def test_class_that_replaces_another_has_its_own_defaults(options, optimizer, print_config):
     for name, spec in (
         ("sgd", {"class_path": "torch.optim.SGD", "init_args": {"momentum": 0.5}}),
         ("adamw", {"class_path": "torch.optim.AdamW"}),
@@ -48,7 +42,7 @@ def test_class_that_replaces_another_has_its_own_defaults(
     assert (spec["class_path"], *values) == (f"torch.optim.{optimizer[0]}", *optimizer[1:])
 
 
-def test_options_beat_configs_wherever_they_stand(print_config: PrintConfig) -> None:
+def test_options_beat_configs_wherever_they_stand(print_config):
     for options in ("--trainer.max_epochs 1 --config fast", "--config fast --trainer.max_epochs 1"):
         assert print_config(*options.split())["trainer"]["max_epochs"] == 1
 
@@ -61,9 +55,7 @@ def test_options_beat_configs_wherever_they_stand(print_config: PrintConfig) -> 
         ("--config a.yaml --trainer.callbacks+=EarlyStopping", False),
     ],
 )
-def test_callback_of_a_config_is_not_replaced_without_a_line(
-    options: str, is_replaced: bool, run: Run
-) -> None:
+def test_callback_of_a_config_is_not_replaced_without_a_line(options, is_replaced, run):
     package, duration = "lightning.pytorch.callbacks", {"duration": "00:01:00:00"}
     timer = {"class_path": f"{package}.Timer", "init_args": duration}
     stop = {"class_path": f"{package}.EarlyStopping", "init_args": {"monitor": "val/loss"}}
@@ -76,7 +68,7 @@ def test_callback_of_a_config_is_not_replaced_without_a_line(
     assert ("Timer is replaced, with its settings" in out) == is_replaced
 
 
-def test_numbers_in_a_config_are_numbers(print_config: PrintConfig) -> None:
+def test_numbers_in_a_config_are_numbers(print_config):
     text = "model: {optimizer: {class_path: SGD, init_args: {lr: 1e-3}}}\ntrainer: {max_epochs: 3}"
     Path("my.yaml").write_text(text)
     printed = print_config("--config", "my.yaml")

@@ -1,7 +1,6 @@
 """What people type, and the line they get."""
 
 import shlex
-from collections.abc import Callable
 
 import pytest
 from conftest import TINY
@@ -43,14 +42,12 @@ TYPOS = {
 
 
 @pytest.mark.parametrize("command", TYPOS)
-def test_typo_gives_one_line_with_what_was_meant(command: str, refused: Callable[..., str]) -> None:
+def test_typo_gives_one_line_with_what_was_meant(command, refused):
     assert TYPOS[command] in refused(*shlex.split(command))
 
 
 @pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
-def test_metric_that_does_not_exist_is_refused_before_training(
-    callback: str, refused: Callable[..., str]
-) -> None:
+def test_metric_that_does_not_exist_is_refused_before_training(callback, refused):
     options = ("--trainer.callbacks", callback, "--trainer.callbacks.monitor", "val_loss")
     message = refused("fit", *TINY, *options)
     assert "val_loss, which is not logged; did you mean val/loss?" in message

@@ -1,14 +1,11 @@
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from fmnist_lightning import RandomAugmentation
 
 
-def padded_images(num: int = 400) -> Tensor:
+def padded_images(num=400):
     """Images whose pixels all differ from one another and from the margin of zeros."""
     image = 1 + torch.randperm(252)[:196].view(14, 14)
     return F.pad(image, [7] * 4).to(torch.uint8).repeat(num, 1, 1)
@@ -29,9 +26,7 @@ TRANSLATED = [[0, 0, 0, 0], [0, 13, 14, 15], [0, 17, 18, 19]]
         (0.0, 0, 0.75, [[[1, 2, 3, 4], [5, 216, 7, 8], [9, 10, 11, 12]], UNCHANGED]),
     ],
 )
-def test_draws_for_a_seed_stay_the_same(
-    hflip_prob: float, max_translation: int, erase_prob: float, expected: list[Any]
-) -> None:
+def test_draws_for_a_seed_stay_the_same(hflip_prob, max_translation, erase_prob, expected):
     """Published results depend on them."""
     images = torch.arange(1, 25, dtype=torch.uint8).view(2, 3, 4)
     torch.manual_seed(0)
@@ -39,7 +34,7 @@ def test_draws_for_a_seed_stay_the_same(
     assert augmented.tolist() == expected
 
 
-def test_flips_half_of_the_images() -> None:
+def test_flips_half_of_the_images():
     torch.manual_seed(0)
     images = padded_images()
     augmented = RandomAugmentation(max_translation=0)(images)
@@ -49,7 +44,7 @@ def test_flips_half_of_the_images() -> None:
     assert 150 < flipped.sum() < 250
 
 
-def test_translates_each_image_independently() -> None:
+def test_translates_each_image_independently():
     torch.manual_seed(0)
     images = padded_images()
     augmented = RandomAugmentation(hflip_prob=0.0, max_translation=2)(images)
@@ -63,7 +58,7 @@ def test_translates_each_image_independently() -> None:
     assert counts.min() > 0
 
 
-def test_erases_rectangles_of_noise() -> None:
+def test_erases_rectangles_of_noise():
     torch.manual_seed(0)
     images = torch.zeros(2000, 28, 28, dtype=torch.uint8)
     augmented = RandomAugmentation(hflip_prob=0.0, max_translation=0, erase_prob=0.5)(images)
@@ -83,7 +78,7 @@ def test_erases_rectangles_of_noise() -> None:
     assert augmented[augmented > 0].float().std() > 60
 
 
-def test_eval_mode_returns_the_input_and_training_leaves_it_unchanged() -> None:
+def test_eval_mode_returns_the_input_and_training_leaves_it_unchanged():
     images = padded_images(50)
     before = images.clone()
     augmentation = RandomAugmentation(erase_prob=1.0)
@@ -101,6 +96,6 @@ def test_eval_mode_returns_the_input_and_training_leaves_it_unchanged() -> None:
         ({"erase_prob": 1.5}, "erase_prob must be a probability, 0 to 1, not 1.5"),
     ],
 )
-def test_numbers_out_of_range_are_refused(kwargs: dict[str, Any], message: str) -> None:
+def test_numbers_out_of_range_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         RandomAugmentation(**kwargs)

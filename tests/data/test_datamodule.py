@@ -1,24 +1,18 @@
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from conftest import tiny_labels
 from lightning.pytorch import seed_everything
-from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
 
 from fmnist_lightning import FashionMNISTDataModule
 
 
-def make(
-    stage: str = "fit", world: tuple[int, int] = (0, 1), device: str = "cpu", **kwargs: Any
-) -> Any:
+def make(stage="fit", world=(0, 1), device="cpu", **kwargs):
     """A data module set up for a stage, on rank ``world[0]`` of ``world[1]``."""
     arguments = {"train_size": 480, "val_size": 120, "batch_size": 50} | kwargs
     data = FashionMNISTDataModule(**arguments)
-    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(
         global_rank=world[0],
         world_size=world[1],
         lightning_module=None,
@@ -29,13 +23,12 @@ def make(
     return data
 
 
-def order(loader: DataLoader[Any], epoch: int = 0) -> list[Tensor]:
-    assert isinstance(loader.sampler, DistributedSampler)
+def order(loader, epoch=0):
     loader.sampler.set_epoch(epoch)
     return [images.flatten(1) for images, _ in loader]
 
 
-def test_loaders_give_uint8_batches_of_the_split(data_dir: Path) -> None:
+def test_loaders_give_uint8_batches_of_the_split(data_dir):
     data = make()
     images, labels = next(iter(data.train_dataloader()))
     assert (images.shape, images.dtype) == ((50, 28, 28), torch.uint8)
@@ -47,7 +40,7 @@ def test_loaders_give_uint8_batches_of_the_split(data_dir: Path) -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_order_depends_only_on_seed_and_epoch() -> None:
+def test_order_depends_only_on_seed_and_epoch():
     seed_everything(3)
     first = torch.cat(order(make().train_dataloader()))
     torch.rand(7)  # the state of the global generator must not matter
@@ -58,7 +51,7 @@ def test_order_depends_only_on_seed_and_epoch() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_two_ranks_split_the_batches_of_one() -> None:
+def test_two_ranks_split_the_batches_of_one():
     full = order(make().train_dataloader())
     parts = [order(make(world=(rank, 2)).train_dataloader()) for rank in (0, 1)]
     for batch, part0, part1 in zip(full, *parts, strict=True):
@@ -67,13 +60,13 @@ def test_two_ranks_split_the_batches_of_one() -> None:
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_batch_size_not_divisible_by_the_ranks_is_refused() -> None:
+def test_batch_size_not_divisible_by_the_ranks_is_refused():
     with pytest.raises(ValueError, match=r"batch_size 50 .* choose a multiple of 3"):
         make(world=(0, 3)).train_dataloader()
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_loaders_slice_batches_on_the_device() -> None:
+def test_loaders_slice_batches_on_the_device():
     data = make(device="meta")  # stands for a GPU
     images, labels = next(iter(data.train_dataloader()))
     assert (images.device.type, images.dtype, images.shape) == ("meta", torch.uint8, (50, 28, 28))
@@ -88,13 +81,13 @@ def test_loaders_slice_batches_on_the_device() -> None:
     ("argument", "value"),
     [("batch_size", 0), ("batch_size", None), ("eval_batch_size", -1), ("split_seed", -1)],
 )
-def test_arguments_out_of_range_are_refused_by_name(argument: str, value: Any) -> None:
+def test_arguments_out_of_range_are_refused_by_name(argument, value):
     with pytest.raises(ValueError, match=f"{argument} must be at least ., not {value}"):
         FashionMNISTDataModule(**{argument: value})
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_fewer_images_than_devices_are_refused() -> None:
+def test_fewer_images_than_devices_are_refused():
     data = make(world=(0, 50), val_size=20)
     with pytest.raises(ValueError, match="20 val images are fewer than 50 devices"):
         data.val_dataloader()

@@ -1,15 +1,12 @@
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from torch.utils.data import DistributedSampler
 from torchvision.datasets import FashionMNIST
 
 from fmnist_lightning.data.dataset import (
     CLASSES,
-    Batch,
     DistributedBatchSampler,
     TensorImageDataset,
     read_dataset,
@@ -20,7 +17,7 @@ from fmnist_lightning.data.download import raw_folder
 U8 = torch.zeros(3, 28, 28, dtype=torch.uint8)
 
 
-def test_images_labels_and_classes_equal_torchvision(data_dir: Path) -> None:
+def test_images_labels_and_classes_equal_torchvision(data_dir):
     for train in (True, False):
         ours = read_dataset(raw_folder(data_dir), train=train)
         theirs = FashionMNIST(str(data_dir), train=train)
@@ -30,13 +27,13 @@ def test_images_labels_and_classes_equal_torchvision(data_dir: Path) -> None:
         assert list(CLASSES) == theirs.classes
 
 
-def make_dataset(num: int) -> TensorImageDataset:
+def make_dataset(num):
     """Images whose pixels are all their own index."""
     images = torch.arange(num, dtype=torch.uint8).view(num, 1, 1).expand(num, 28, 28)
     return TensorImageDataset(images, torch.arange(num) % 10)
 
 
-def test_index_of_one_image_or_of_a_batch() -> None:
+def test_index_of_one_image_or_of_a_batch():
     dataset = make_dataset(10)
     image, label = dataset[4]
     assert (image.shape, int(image[0, 0]), int(label)) == ((28, 28), 4, 4)
@@ -46,13 +43,11 @@ def test_index_of_one_image_or_of_a_batch() -> None:
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 16])
-def test_shuffled_order_equals_torch_on_each_rank(num_replicas: int) -> None:
+def test_shuffled_order_equals_torch_on_each_rank(num_replicas):
     dataset = make_dataset(7)
     for rank in range(num_replicas):
         ours = DistributedBatchSampler(dataset, 2, True, 5, num_replicas, rank)
-        theirs: DistributedSampler[Batch] = DistributedSampler(
-            dataset, num_replicas, rank, shuffle=True, seed=5
-        )
+        theirs = DistributedSampler(dataset, num_replicas, rank, shuffle=True, seed=5)
         for epoch in (0, 3):
             ours.set_epoch(epoch)
             theirs.set_epoch(epoch)
@@ -64,7 +59,7 @@ def test_shuffled_order_equals_torch_on_each_rank(num_replicas: int) -> None:
 
 
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 16])
-def test_ranks_see_each_image_once_without_shuffling(num_replicas: int) -> None:
+def test_ranks_see_each_image_once_without_shuffling(num_replicas):
     dataset, seen = make_dataset(7), []
     for rank in range(num_replicas):
         indices = torch.cat(list(DistributedBatchSampler(dataset, 2, False, 0, num_replicas, rank)))
@@ -73,7 +68,7 @@ def test_ranks_see_each_image_once_without_shuffling(num_replicas: int) -> None:
     assert sorted(seen) == list(range(7))
 
 
-def test_order_is_that_of_the_epoch_set_before_the_first_batch() -> None:
+def test_order_is_that_of_the_epoch_set_before_the_first_batch():
     """Lightning resumes a run so."""
     sampler = DistributedBatchSampler(make_dataset(100), batch_size=100, shuffle=True)
     (first,) = sampler
@@ -93,14 +88,12 @@ def test_order_is_that_of_the_epoch_set_before_the_first_batch() -> None:
         (U8, torch.arange(3.0), "and torch.float32 (3,)"),
     ],
 )
-def test_images_and_labels_of_other_types_are_refused(
-    images: Tensor, labels: Tensor, got: str
-) -> None:
+def test_images_and_labels_of_other_types_are_refused(images, labels, got):
     with pytest.raises(ValueError, match=re.escape(got)):
         TensorImageDataset(images, labels)
 
 
-def test_split_is_disjoint_complete_and_depends_only_on_its_seed() -> None:
+def test_split_is_disjoint_complete_and_depends_only_on_its_seed():
     train, val = split_indices(60_000, 48_000, 12_000, split_seed=0)
     assert (len(train), len(val)) == (48_000, 12_000)
     assert torch.equal(torch.cat([train, val]).sort().values, torch.arange(60_000))
@@ -109,13 +102,13 @@ def test_split_is_disjoint_complete_and_depends_only_on_its_seed() -> None:
     assert not torch.equal(train, split_indices(60_000, 48_000, 12_000, split_seed=2)[0])
 
 
-def test_validation_part_is_independent_of_train_size() -> None:
+def test_validation_part_is_independent_of_train_size():
     full, few = split_indices(100, 80, 20, split_seed=1), split_indices(100, 30, 20, split_seed=1)
     assert torch.equal(full[1], few[1])
     assert torch.equal(full[0][:30], few[0])
 
 
 @pytest.mark.parametrize(("train", "val"), [(81, 20), (0, 20), (80, 0)])
-def test_split_with_impossible_sizes_is_refused(train: int, val: int) -> None:
+def test_split_with_impossible_sizes_is_refused(train, val):
     with pytest.raises(ValueError, match=f"train_size {train} and val_size {val}"):
         split_indices(100, train, val, split_seed=0)

@@ -2,8 +2,6 @@ import errno
 import fcntl
 import gzip
 import shutil
-from pathlib import Path
-from typing import Any
 
 import pytest
 from servers import Server, reset, speak_no_http, stall
@@ -15,11 +13,11 @@ IMAGES = "train-images-idx3-ubyte"
 LABELS = "train-labels-idx1-ubyte"
 
 
-def assert_valid(raw: Path, files: dict[str, bytes]) -> None:
+def assert_valid(raw, files):
     assert {name: (raw / name).read_bytes() for name in files} == files
 
 
-def test_valid_folder_is_not_written_to(data_dir: Path, tiny_files: dict[str, bytes]) -> None:
+def test_valid_folder_is_not_written_to(data_dir, tiny_files):
     raw = raw_folder(data_dir)
     before = {path: path.stat().st_mtime_ns for path in [raw, *raw.iterdir()]}
     assert download(data_dir) == raw
@@ -27,12 +25,7 @@ def test_valid_folder_is_not_written_to(data_dir: Path, tiny_files: dict[str, by
     assert {path: path.stat().st_mtime_ns for path in [raw, *raw.iterdir()]} == before
 
 
-def test_download_from_a_mirror(
-    packed: Path,
-    tiny_files: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_download_from_a_mirror(packed, tiny_files, monkeypatch, capsys):
     with Server(packed) as server:
         monkeypatch.setattr(module, "MIRRORS", (server.url,))
         raw = download("data")
@@ -42,9 +35,7 @@ def test_download_from_a_mirror(
     assert {path.name for path in raw.iterdir()} <= {*tiny_files, ".lock"}  # no temporary file
 
 
-def test_compressed_files_in_the_folder_are_used(
-    packed: Path, tiny_files: dict[str, bytes]
-) -> None:
+def test_compressed_files_in_the_folder_are_used(packed, tiny_files):
     raw = raw_folder("data")
     shutil.copytree(packed, raw)
     assert_valid(download("data"), tiny_files)
@@ -52,9 +43,7 @@ def test_compressed_files_in_the_folder_are_used(
 
 @pytest.mark.fault("bad_data")
 @pytest.mark.parametrize("content", ["other images", "one bit", "truncated"])
-def test_file_with_other_content_is_refused_and_left_alone(
-    content: str, data_dir: Path, tiny_files: dict[str, bytes]
-) -> None:
+def test_file_with_other_content_is_refused_and_left_alone(content, data_dir, tiny_files):
     raw, good = raw_folder(data_dir), tiny_files[IMAGES]
     bad = {
         "other images": tiny_files["t10k-images-idx3-ubyte"],
@@ -67,7 +56,7 @@ def test_file_with_other_content_is_refused_and_left_alone(
     assert_valid(raw, tiny_files | {IMAGES: bad[content]})
 
 
-def test_error_lists_all_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_lists_all_sources(monkeypatch):
     mirrors = ("http://127.0.0.1:9/", "http://no.such.host.invalid/")
     monkeypatch.setattr(module, "MIRRORS", mirrors)
     with pytest.raises(DataError) as caught:
@@ -77,7 +66,7 @@ def test_error_lists_all_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(raw_folder("data")) in text
 
 
-def test_error_names_the_folder_that_is_not_writable(tmp_path: Path) -> None:
+def test_error_names_the_folder_that_is_not_writable(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"cannot read or write .*--data\.data_dir"):
         download(tmp_path / "file")
@@ -98,14 +87,8 @@ def test_error_names_the_folder_that_is_not_writable(tmp_path: Path) -> None:
     ids=["page", "other data", "truncated", "no file", "stalls", "resets", "no HTTP"],
 )
 def test_faulty_mirror_is_skipped(
-    content: bytes | None,
-    fault: Any,
-    message: str,
-    packed: Path,
-    tiny_files: dict[str, bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+    content, fault, message, packed, tiny_files, monkeypatch, tmp_path
+):
     folder = tmp_path / "faulty"
     folder.mkdir()
     if content:
@@ -122,8 +105,8 @@ def test_faulty_mirror_is_skipped(
 
 @pytest.mark.fault("bad_data")
 def test_damaged_compressed_file_is_replaced_from_the_installed_package(
-    packed: Path, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    packed, tiny_files, monkeypatch
+):
     raw = raw_folder("data")
     raw.mkdir(parents=True)
     (raw / f"{LABELS}.gz").write_bytes((packed / f"{LABELS}.gz").read_bytes()[:100])
@@ -133,7 +116,7 @@ def test_damaged_compressed_file_is_replaced_from_the_installed_package(
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_debian_package_has_the_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debian_package_has_the_dataset(monkeypatch):
     monkeypatch.setattr(module, "MIRRORS", ())
     try:
         download("data")  # verifies them
@@ -141,10 +124,8 @@ def test_debian_package_has_the_dataset(monkeypatch: pytest.MonkeyPatch) -> None
         pytest.skip(str(error))
 
 
-def test_file_system_without_locks_stops_no_download(
-    packed: Path, tiny_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(descriptor: int, operation: int) -> None:
+def test_file_system_without_locks_stops_no_download(packed, tiny_files, monkeypatch):
+    def refuse(descriptor, operation):
         raise OSError(errno.ENOLCK, "no locks")
 
     monkeypatch.setattr(fcntl, "flock", refuse)

@@ -3,8 +3,6 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -18,17 +16,11 @@ from fmnist_lightning.data.download import DataError, download, raw_folder
 LABELS = "train-labels-idx1-ubyte"
 
 
-def assert_valid(raw: Path, files: dict[str, bytes]) -> None:
+def assert_valid(raw, files):
     assert {name: (raw / name).read_bytes() for name in files} == files
 
 
-def _download(
-    folder: Path,
-    files: dict[str, bytes],
-    source: str | Path,
-    setup: Callable[[], None] | None,
-    start: Barrier,
-) -> None:
+def _download(folder, files, source, setup, start):
     """The main function of the processes."""
     os.chdir(folder)
     module.FILES = hashes(files)
@@ -45,12 +37,7 @@ def _download(
         sys.exit(1)
 
 
-def download_in_processes(
-    num: int,
-    files: dict[str, bytes],
-    source: str | Path,
-    setup: Callable[[], None] | None = None,
-) -> list[int | None]:
+def download_in_processes(num, files, source, setup=None):
     """Downloads to ``data``, from a mirror or a folder, in several processes at the same time.
 
     Returns their exit codes; that of a signal is negative.
@@ -65,22 +52,20 @@ def download_in_processes(
 
 
 @pytest.mark.fault("concurrent_download")
-def test_four_processes_download_once(packed: Path, tiny_files: dict[str, bytes]) -> None:
+def test_four_processes_download_once(packed, tiny_files):
     with Server(packed, delay=0.1) as slow:
         assert download_in_processes(4, tiny_files, slow.url) == [0] * 4
         assert len(slow.requests) == 4  # by the first; the others waited
     assert_valid(raw_folder("data"), tiny_files)
 
 
-def is_labels(temporary: Path, target: Path) -> bool:
+def is_labels(temporary, target):
     """Whether ``Path.replace`` gives a complete file its name, with one file before it."""
     return target.name == LABELS
 
 
 @pytest.mark.fault("concurrent_download")
-def test_other_processes_finish_after_a_sigkill_between_two_files(
-    packed: Path, tiny_files: dict[str, bytes]
-) -> None:
+def test_other_processes_finish_after_a_sigkill_between_two_files(packed, tiny_files):
     fault = Fault("pathlib.Path.replace", is_labels)
     assert download_in_processes(1, tiny_files, packed, fault.inject) == [-signal.SIGKILL]
     assert download_in_processes(2, tiny_files, packed) == [0, 0]
@@ -88,7 +73,7 @@ def test_other_processes_finish_after_a_sigkill_between_two_files(
 
 
 @pytest.mark.fault("disk")
-def test_full_disk_leaves_no_half_written_file(packed: Path, tiny_files: dict[str, bytes]) -> None:
+def test_full_disk_leaves_no_half_written_file(packed, tiny_files):
     assert download_in_processes(1, tiny_files, packed, limit_file_size) == [1]
     assert Path("error.txt").read_text().startswith("cannot read or write the dataset in data/")
     raw = raw_folder("data")

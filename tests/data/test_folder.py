@@ -8,15 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import Run
 from PIL import Image
-from torch import Tensor
 
 from fmnist_lightning import (
     MLP,
@@ -34,7 +31,7 @@ FIT = ("fit", "--data", "ImageFolderDataModule", "--data.data_dir", "my_images")
 CONSTANT = ("--trainer.max_epochs=2", "--model.lr_schedule=constant")
 
 
-def write_images(split: str, num: int, classes: tuple[str, ...] = CLASSES) -> None:
+def write_images(split, num, classes=CLASSES):
     """Images of one gray value per class, with noise."""
     generator = np.random.default_rng(len(split))
     for label, name in enumerate(classes):
@@ -46,13 +43,13 @@ def write_images(split: str, num: int, classes: tuple[str, ...] = CLASSES) -> No
 
 
 @pytest.fixture
-def images() -> None:
+def images():
     write_images("train", 20)
     write_images("test", 4)
 
 
 @pytest.mark.usefixtures("images")
-def test_classes_split_and_order() -> None:
+def test_classes_split_and_order():
     data = ImageFolderDataModule("my_images")
     assert data.classes == list(CLASSES)
     data.setup("fit")
@@ -65,7 +62,7 @@ def test_classes_split_and_order() -> None:
     assert data.test_files[0] == "dark/0.png"
 
 
-def test_folder_of_validation_images_whatever_its_name() -> None:
+def test_folder_of_validation_images_whatever_its_name():
     for name, num in (("Training", 20), ("valid", 2), ("TEST", 4)):
         write_images(name, num)
     data = ImageFolderDataModule("my_images")
@@ -79,7 +76,7 @@ def test_folder_of_validation_images_whatever_its_name() -> None:
 
 
 @pytest.mark.usefixtures("images")
-def test_every_image_counts_and_other_files_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_image_counts_and_other_files_are_named(capsys):
     shutil.rmtree("my_images/test")
     for name in ("train/.ipynb_checkpoints", "train/__MACOSX", "train/@eaDir", "train/dark/deep"):
         Path("my_images", name).mkdir()
@@ -100,7 +97,7 @@ def test_every_image_counts_and_other_files_are_named(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.usefixtures("images")
-def test_all_damaged_images_are_named_at_once() -> None:
+def test_all_damaged_images_are_named_at_once():
     for name in ("dark/3.png", "light/3.png"):
         path = Path("my_images/train", name)
         path.write_bytes(path.read_bytes()[:60])
@@ -110,13 +107,13 @@ def test_all_damaged_images_are_named_at_once() -> None:
 
 
 @pytest.mark.usefixtures("images")
-def test_other_layouts_are_described(tmp_path: Path) -> None:
-    def load(folder: str, stage: str) -> None:
+def test_other_layouts_are_described(tmp_path):
+    def load(folder, stage):
         data = ImageFolderDataModule(folder)
         data.setup(stage)
         data.train_dataloader()
 
-    def message(folder: str, stage: str = "fit") -> str:
+    def message(folder, stage="fit"):
         with pytest.raises(DataError) as caught:
             load(folder, stage)
         return str(caught.value)
@@ -134,7 +131,7 @@ def test_other_layouts_are_described(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("images")
-def test_class_names_of_linux_and_macos_are_the_same() -> None:
+def test_class_names_of_linux_and_macos_are_the_same():
     for split, name in (("train", "caf\u00e9"), ("test", "cafe\u0301")):
         shutil.copytree("my_images/train/dark", f"my_images/{split}/{name}")
     data = ImageFolderDataModule("my_images")
@@ -143,7 +140,7 @@ def test_class_names_of_linux_and_macos_are_the_same() -> None:
     assert data.test_dataset.labels.bincount().tolist() == [20, 4, 4, 4]
 
 
-def test_termination_is_heard_while_images_are_read() -> None:
+def test_termination_is_heard_while_images_are_read():
     for name in ("dark", "light"):
         Path("my_images/train", name).mkdir(parents=True)
         image = Image.effect_noise((1500, 1500), 50)
@@ -161,7 +158,7 @@ def test_termination_is_heard_while_images_are_read() -> None:
 
 
 @pytest.mark.usefixtures("images")
-def test_labels_are_matched_by_name(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_are_matched_by_name(run, capsys):
     code, out, err = run(*FIT, *CONSTANT)
     assert code == 0, err
     assert re.search(r"\d\d training and \d+ validation images, 3 classes: dark, light, mixed", out)
@@ -191,7 +188,7 @@ def test_labels_are_matched_by_name(run: Run, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.usefixtures("images")
-def test_new_images_are_prepared_as_those_of_training(run: Run) -> None:
+def test_new_images_are_prepared_as_those_of_training(run):
     """Of all sizes, 16 bits, or transparent: by every command and function."""
     folder = Path("my_images/test/dark")
     Image.fromarray(np.full((40, 20), 20 * 256, np.uint16)).save(folder / "16.png")
@@ -223,7 +220,7 @@ def test_new_images_are_prepared_as_those_of_training(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("images")
-def test_commands_find_the_folder_in_the_checkpoint(run: Run) -> None:
+def test_commands_find_the_folder_in_the_checkpoint(run):
     code, out, err = run(*FIT, *CONSTANT)
     assert code == 0, err
     assert read_checkpoint("best.ckpt")["hyper_parameters"]["classes"] == list(CLASSES)
@@ -247,7 +244,7 @@ def test_commands_find_the_folder_in_the_checkpoint(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("images")
-def test_augmentation_for_fashion_mnist_is_refused(run: Run) -> None:
+def test_augmentation_for_fashion_mnist_is_refused(run):
     code, _, err = run(*FIT, "--model.augmentation", "PhotoAugmentation")
     assert code == 1
     assert "PhotoAugmentation is for the classes T-shirt/top, " in err
@@ -255,8 +252,8 @@ def test_augmentation_for_fashion_mnist_is_refused(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("images")
-def test_data_dir_may_be_a_path_and_a_data_module_serve_two_networks() -> None:
-    data = ImageFolderDataModule(Path("my_images"))  # type: ignore[arg-type]
+def test_data_dir_may_be_a_path_and_a_data_module_serve_two_networks():
+    data = ImageFolderDataModule(Path("my_images"))
     losses = []
     for classes in (CLASSES, CLASSES[::-1]):
         trainer = create_trainer(max_epochs=1, logger=False, enable_progress_bar=False)
@@ -267,7 +264,7 @@ def test_data_dir_may_be_a_path_and_a_data_module_serve_two_networks() -> None:
 
 
 @pytest.mark.usefixtures("images")
-def test_folder_of_own_images_is_not_filled_with_fashion_mnist(refused: Callable[..., str]) -> None:
+def test_folder_of_own_images_is_not_filled_with_fashion_mnist(refused):
     message = refused("fit", "--data.data_dir", "my_images")
     assert "my_images holds other images ['my_images/t" in message
     assert "train on them with --config own-images or --data ImageFolderDataModule, or " in message
@@ -275,13 +272,13 @@ def test_folder_of_own_images_is_not_filled_with_fashion_mnist(refused: Callable
     assert "flat holds other images ['flat/dark'" in refused("fit", "--data.data_dir=flat")
 
 
-def idx(content: Tensor) -> bytes:
+def idx(content):
     sizes = b"".join(size.to_bytes(4, "big") for size in content.shape)
     return bytes([0, 0, 8, content.dim()]) + sizes + content.to(torch.uint8).numpy().tobytes()
 
 
 @pytest.fixture
-def letters() -> Path:
+def letters():
     """IDX files as those of EMNIST: a prefix, labels from 1, transposed: its row 0 is a column."""
     folder = Path("letters")
     folder.mkdir()
@@ -295,7 +292,7 @@ def letters() -> Path:
     return folder
 
 
-def test_idx_files_of_other_data(letters: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_idx_files_of_other_data(letters, capsys):
     data = ImageFolderDataModule(str(letters))
     assert data.classes == ["1", "2", "3"]
     data.setup("fit")
@@ -306,7 +303,7 @@ def test_idx_files_of_other_data(letters: Path, capsys: pytest.CaptureFixture[st
     assert "holds transposed images, as all of EMNIST: turning them" in capsys.readouterr().out
 
 
-def test_idx_files_without_some_labels_keep_the_others(letters: Path) -> None:
+def test_idx_files_without_some_labels_keep_the_others(letters):
     name = "emnist-letters-train-labels-idx1-ubyte"
     (letters / name).write_bytes(idx(torch.arange(90) % 2 + 2))
     data = ImageFolderDataModule(str(letters))
@@ -315,7 +312,7 @@ def test_idx_files_without_some_labels_keep_the_others(letters: Path) -> None:
     assert data.test_dataset.labels.tolist() == [0, 1, 2, 0, 1, 2]
 
 
-def test_idx_files_of_two_datasets_are_refused(letters: Path) -> None:
+def test_idx_files_of_two_datasets_are_refused(letters):
     name = "train-labels-idx1-ubyte"
     shutil.copy(letters / f"emnist-letters-{name}", letters / f"emnist-digits-{name}")
     with pytest.raises(DataError, match=r"has 2 train files of labels.idx1; expected one"):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Run
 from PIL import Image
 
 from fmnist_lightning import MLP, FashionClassifier, ImageFolderDataModule, create_trainer
@@ -18,7 +17,7 @@ FIT = ("fit", "--data", "ImageFolderDataModule", "--data.data_dir", "my_images")
 CONSTANT = ("--trainer.max_epochs=2", "--model.lr_schedule=constant")
 
 
-def write(split: str, name: str, values: range) -> None:
+def write(split, name, values):
     """Images of one gray value each; their hashes differ."""
     folder = Path("my_images", split, name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,14 +26,14 @@ def write(split: str, name: str, values: range) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _images() -> None:
+def _images():
     write("train", "dark", range(100))
     write("train", "light", range(150, 250))
     write("test", "dark", range(120, 125))
     write("test", "light", range(140, 145))
 
 
-def split(**kwargs: float) -> tuple[list[int], list[int]]:
+def split(**kwargs):
     """The gray values of the images for training and for validation."""
     data = ImageFolderDataModule("my_images", **kwargs)
     data.setup("fit")
@@ -44,7 +43,7 @@ def split(**kwargs: float) -> tuple[list[int], list[int]]:
     return train, val
 
 
-def test_split_depends_on_images_and_seed_alone() -> None:
+def test_split_depends_on_images_and_seed_alone():
     train, val = split()
     assert len(train) + len(val) == 200
     assert 20 < len(val) < 60
@@ -64,12 +63,12 @@ def test_split_depends_on_images_and_seed_alone() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 1000])
-def test_val_size_is_a_fraction(value: float) -> None:
+def test_val_size_is_a_fraction(value):
     with pytest.raises(ValueError, match=f"val_size must be a fraction, .* not {value}"):
         ImageFolderDataModule("my_images", val_size=value)
 
 
-def test_resume_needs_the_same_training_images(run: Run) -> None:
+def test_resume_needs_the_same_training_images(run):
     code, _, err = run(*FIT, *CONSTANT)
     assert code == 0, err
     resume = ("fit", "--ckpt_path", "last", "--trainer.max_epochs")
@@ -110,7 +109,7 @@ def test_resume_needs_the_same_training_images(run: Run) -> None:
     assert fresh.val_metrics.compute()["confusion"].sum() < len(split(split_seed=2)[1])
 
 
-def test_validate_and_test_know_the_training_images(run: Run) -> None:
+def test_validate_and_test_know_the_training_images(run):
     code, _, err = run(*FIT, *CONSTANT)
     assert code == 0, err
     train, val = split()
@@ -134,7 +133,7 @@ def test_validate_and_test_know_the_training_images(run: Run) -> None:
     assert run("validate", "--ckpt_path", "best.ckpt")[0] == 0
 
 
-def test_too_few_images_are_refused() -> None:
+def test_too_few_images_are_refused():
     shutil.rmtree("my_images/train")
     write("train", "dark", range(1))
     write("train", "light", range(150, 152))
@@ -153,14 +152,14 @@ def test_too_few_images_are_refused() -> None:
 class OwnImages(HashSplitDataModule):
     classes = ("light", "dark")
 
-    def read(self, split: str) -> TensorImageDataset | None:
+    def read(self, split):
         if split == "val":
             return None
         images = torch.arange(100, dtype=torch.uint8)[:, None, None].repeat(1, 28, 28)
         return TensorImageDataset(images, torch.arange(100) % 2)
 
 
-def test_own_data_module_is_split_by_pixels() -> None:
+def test_own_data_module_is_split_by_pixels():
     data = OwnImages()
     data.setup("fit")
     assert len(data.train_dataset) + len(data.val_dataset) == 100

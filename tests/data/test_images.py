@@ -1,6 +1,3 @@
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +8,7 @@ from fmnist_lightning.data.images import ImageError, load_image, resize_to_grays
 from fmnist_lightning.photos.preprocessing import preprocess_photo
 
 
-def view_difference(path: Path, other: Image.Image) -> float:
+def view_difference(path, other):
     """Mean absolute difference, 0 to 255, between the last views of a file and of a photo."""
     view, other_view = (
         preprocess_photo(image).views[-1].float() for image in (load_image(path), load_image(other))
@@ -19,7 +16,7 @@ def view_difference(path: Path, other: Image.Image) -> float:
     return float((view - other_view).abs().mean())
 
 
-MODES: dict[str, tuple[str, dict[str, Any]]] = {
+MODES = {
     "gray.png": ("L", {}),
     "gray with alpha.png": ("LA", {}),
     "palette.gif": ("P", {}),
@@ -31,7 +28,7 @@ MODES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_load_image_reads_any_mode_and_format(name: str, tmp_path: Path) -> None:
+def test_load_image_reads_any_mode_and_format(name, tmp_path):
     mode, options = MODES[name]
     photo().convert(mode).save(tmp_path / name, **options)
     image = load_image(tmp_path / name)
@@ -41,7 +38,7 @@ def test_load_image_reads_any_mode_and_format(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
-def test_load_image_scales_16_bits_to_8(dtype: Any) -> None:
+def test_load_image_scales_16_bits_to_8(dtype):
     values = np.array([[0, 257, 65535], [32768, 4, 1000]], dtype)
     image = load_image(Image.fromarray(values))
     assert np.asarray(image)[..., 0].tolist() == [[0, 1, 255], [128, 0, 4]]
@@ -60,19 +57,19 @@ def test_load_image_scales_16_bits_to_8(dtype: Any) -> None:
     ],
     ids=["gray", "RGB", "palette", "RGBA", "1 bit"],
 )
-def test_resize_to_grayscale(image: Image.Image, value: int) -> None:
+def test_resize_to_grayscale(image, value):
     pixels = resize_to_grayscale(load_image(image))
     assert (pixels.shape, pixels.dtype) == ((28, 28), torch.uint8)
     assert (pixels.int() - value).abs().max() <= 1
 
 
-def test_large_photos_are_decoded_at_a_reduced_size(tmp_path: Path) -> None:
+def test_large_photos_are_decoded_at_a_reduced_size(tmp_path):
     Image.effect_noise((4000, 3000), 50).save(tmp_path / "large.jpg")
     assert load_image(tmp_path / "large.jpg").size == (1000, 750)
 
 
 @pytest.mark.filterwarnings("ignore:.*Corrupt EXIF data")
-def test_load_image_applies_the_exif_orientation(tmp_path: Path) -> None:
+def test_load_image_applies_the_exif_orientation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees to show it
     photo().rotate(90, expand=True).save(tmp_path / "rotated.jpg", exif=exif, quality=95)
@@ -81,7 +78,7 @@ def test_load_image_applies_the_exif_orientation(tmp_path: Path) -> None:
     assert view_difference(tmp_path / "broken.jpg", photo()) < 10
 
 
-def test_load_image_takes_arrays_and_pillow_images() -> None:
+def test_load_image_takes_arrays_and_pillow_images():
     image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
     for source in (image, image.numpy(), Image.fromarray(image.numpy())):
         assert np.array_equal(np.asarray(load_image(source).convert("L")), image)
@@ -89,7 +86,7 @@ def test_load_image_takes_arrays_and_pillow_images() -> None:
 
 
 @pytest.mark.fault("bad_photo")
-def test_load_image_error_says_what_is_wrong_with_the_file(tmp_path: Path) -> None:
+def test_load_image_error_says_what_is_wrong_with_the_file(tmp_path):
     photo().save(tmp_path / "cut.jpg")
     content = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
@@ -112,7 +109,7 @@ BOMB = b"P6 60000 60000 255 " + bytes(9)  # 3.6 billion pixels
 
 
 @pytest.mark.fault("bad_photo")
-def test_load_image_does_not_decompress_bombs(tmp_path: Path) -> None:
+def test_load_image_does_not_decompress_bombs(tmp_path):
     (tmp_path / "bomb.ppm").write_bytes(BOMB)
     with pytest.raises(ImageError, match=r"exceeds limit of .* pixels"):
         load_image(tmp_path / "bomb.ppm")
@@ -122,6 +119,6 @@ def test_load_image_does_not_decompress_bombs(tmp_path: Path) -> None:
     "array",
     [np.zeros((28, 28)), *(np.zeros(shape, np.uint8) for shape in (28, (4, 4, 2)))],
 )
-def test_load_image_refuses_other_arrays(array: Any) -> None:
+def test_load_image_refuses_other_arrays(array):
     with pytest.raises(ImageError, match=r"an image must be uint8, shape .* not (float64|uint8)"):
         load_image(array)

@@ -4,16 +4,14 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from processes import start
 from samples import photo
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[demo]'")
-playwright: Any = pytest.importorskip(
+playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: make browser"
 )
 CHROMIUM = next(
@@ -26,19 +24,18 @@ expect.set_options(timeout=40_000)
 
 
 @pytest.fixture
-def address(fit: Callable[..., Path]) -> Iterator[str]:
+def address(fit):
     """Where ``demo`` serves a network until Ctrl+C."""
     fit("--trainer.max_epochs", "1")
     server = start("demo", "--ckpt_path", "best.ckpt")
     server.wait_for("Running on local URL")
     yield re.findall(r"http://127.0.0.1:\d+", server.output.read_text())[0]
-    assert server.process.pid is not None
     os.kill(server.process.pid, signal.SIGINT)
     assert server.wait() in (0, 130)  # 130 where it is still starting
 
 
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
-def test_photo_is_classified_on_the_page(address: str, width: int, tmp_path: Path) -> None:
+def test_photo_is_classified_on_the_page(address, width, tmp_path):
     photo().save(tmp_path / "photo.jpg")
     (tmp_path / "text.jpg").write_text("hello")
     with playwright.sync_playwright() as browsers:
@@ -46,7 +43,7 @@ def test_photo_is_classified_on_the_page(address: str, width: int, tmp_path: Pat
         args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = browsers.chromium.launch(executable_path=CHROMIUM, args=args)
         page = browser.new_page(viewport={"width": width, "height": 900})
-        requests: list[str] = []
+        requests = []
         page.on("request", lambda request: requests.append(request.url))
         page.goto(address)
         expect(page.get_by_text("was not trained for photos")).to_be_visible()
@@ -73,7 +70,7 @@ def test_photo_is_classified_on_the_page(address: str, width: int, tmp_path: Pat
         assert all(url.startswith((address, "blob:", "data:")) for url in requests)
 
 
-def test_page_is_served_to_this_machine_only(address: str) -> None:
+def test_page_is_served_to_this_machine_only(address):
     port = f":{int(address.rpartition(':')[2]):04X}"
     addresses = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()]
     listening = [each.partition(":")[0] for each in addresses if each.endswith(port)]

@@ -15,7 +15,7 @@ from fmnist_lightning.demo.page import classify, serve  # noqa: E402
 
 
 @pytest.fixture
-def upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def upload(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     path = tmp_path / "uploads" / "photo.jpg"
     path.parent.mkdir()
@@ -24,7 +24,7 @@ def upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("classes", [CLASSES, ("hat", "glove")], ids=["Fashion-MNIST", "own"])
-def test_probabilities_are_those_of_predict(classes: tuple[str, ...], upload: str) -> None:
+def test_probabilities_are_those_of_predict(classes, upload):
     classifier = FashionClassifier(classes=classes).eval()
     first, last = classify(classifier, upload)
     assert first == (*last[:4], None)  # the feature maps come later
@@ -37,16 +37,16 @@ def test_probabilities_are_those_of_predict(classes: tuple[str, ...], upload: st
     assert len(maps.axes) == 4  # two convolutions and two poolings
 
 
-def test_network_without_convolutions_has_no_maps(upload: str) -> None:
+def test_network_without_convolutions_has_no_maps(upload):
     *_, last = classify(FashionClassifier(network=MLP).eval(), upload)
     assert last[4] is None
 
 
-def test_removed_photo_clears_the_page() -> None:
+def test_removed_photo_clears_the_page():
     assert list(classify(FashionClassifier().eval(), None)) == [(None, "", None, None, None)]
 
 
-def test_file_that_was_not_uploaded_is_not_read(upload: str, tmp_path: Path) -> None:
+def test_file_that_was_not_uploaded_is_not_read(upload, tmp_path):
     photo().save(tmp_path / "photo.jpg")
     link = Path(upload).with_name("link.jpg")
     link.symlink_to(tmp_path / "photo.jpg")
@@ -55,6 +55,6 @@ def test_file_that_was_not_uploaded_is_not_read(upload: str, tmp_path: Path) -> 
             next(classify(FashionClassifier().eval(), str(path)))
 
 
-def test_wrong_address_is_an_error() -> None:
+def test_wrong_address_is_an_error():
     with pytest.raises(OSError, match=r"not known|assign"):
         serve(FashionClassifier(), "", "300.1.2.3", None)

@@ -1,7 +1,6 @@
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import lightning_cli
 import minimal_lightning
@@ -14,15 +13,13 @@ from fmnist_lightning.runs.checkpoint import read_checkpoint
 from fmnist_lightning.training.module import DEFAULT_OPTIMIZER
 
 
-def run(example: ModuleType, monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
+def run(example, monkeypatch, *options):
     monkeypatch.setattr(sys, "argv", ["example", "--epochs", "2", *options])
     example.main()
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_plain_pytorch_trains_the_network_of_the_package_tests_and_predicts(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plain_pytorch_trains_the_network_of_the_package_tests_and_predicts(monkeypatch, capsys):
     run(plain_pytorch, monkeypatch)
     out = capsys.readouterr().out
     val_losses = [float(loss) for loss in re.findall(r"val loss (\d+\.\d{4})\n", out)]
@@ -42,9 +39,7 @@ def test_plain_pytorch_trains_the_network_of_the_package_tests_and_predicts(
 
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
-def test_minimal_lightning_trains_and_tests_its_best_checkpoint(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_minimal_lightning_trains_and_tests_its_best_checkpoint(monkeypatch, capsys):
     run(minimal_lightning, monkeypatch, "--batch-size", "40")
     assert re.search(r"test/acc\W+0\.\d+", capsys.readouterr().out)
     (log_dir,) = Path("lightning_logs").iterdir()
@@ -57,9 +52,7 @@ def test_minimal_lightning_trains_and_tests_its_best_checkpoint(
 @pytest.mark.usefixtures("data_dir")
 @pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_lightning_cli_trains_and_tests_its_checkpoint(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_lightning_cli_trains_and_tests_its_checkpoint(monkeypatch, capsys):
     sizes = ("--data.train_size=480", "--data.val_size=120", "--trainer.accelerator=cpu")
     fit = ("fit", *sizes, "--trainer.max_steps=1", "--model.network=fmnist_lightning.MLP")
     monkeypatch.setattr(sys, "argv", ["example", *fit])
@@ -75,19 +68,18 @@ def test_lightning_cli_trains_and_tests_its_checkpoint(
     assert re.search(r"test/acc\W+0\.\d+", capsys.readouterr().out)
 
 
-def test_both_examples_split_the_images_alike(data_dir: Path) -> None:
+def test_both_examples_split_the_images_alike(data_dir):
     data = minimal_lightning.FashionMNISTData(str(data_dir))
     data.setup("fit")
     for sets in (plain_pytorch.load_datasets(str(data_dir)), (data.train, data.val, data.test)):
-        assert [len(each) for each in sets] == [480, 120, 105]  # type: ignore[arg-type]
+        assert [len(each) for each in sets] == [480, 120, 105]
 
 
-def test_examples_stand_alone() -> None:
+def test_examples_stand_alone():
     for example, foreign in (
         (plain_pytorch, {"fmnist_lightning", "lightning"}),
         (minimal_lightning, {"fmnist_lightning"}),
     ):
-        assert example.__file__ is not None
         text = Path(example.__file__).read_text()
         imports = set(re.findall(r"^(?:from|import) (\w+)", text, flags=re.M))
         assert "torch" in imports

@@ -1,19 +1,16 @@
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import Run
 
 from fmnist_lightning import FashionClassifier, load_classifier
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.export.onnx import export_and_compare, export_onnx, max_abs_diff
 
-Fit = Callable[..., Path]
 IMAGES = torch.randint(
     0, 256, (105, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
 )
@@ -35,9 +32,7 @@ IMAGES = torch.randint(
     ],
     ids=["article", "ensemble"],
 )
-def test_onnxruntime_predicts_the_same_as_pytorch(
-    options: tuple[str, ...], fit: Fit, run: Run
-) -> None:
+def test_onnxruntime_predicts_the_same_as_pytorch(options, fit, run):
     fit(*options)
     code, out, err = run("export", "--ckpt_path", "best.ckpt", "--output", "new/model.onnx")
     assert code == 0, err
@@ -55,7 +50,7 @@ def test_onnxruntime_predicts_the_same_as_pytorch(
         assert (torch.from_numpy(probabilities) - expected).abs().max() < 1e-5
 
 
-def test_class_names_are_those_of_the_classifier() -> None:
+def test_class_names_are_those_of_the_classifier():
     names = ["Süß", "靴", *"abcdefgh"]
     export_onnx(FashionClassifier(classes=names), Path("model.onnx"))
     entries = {entry.key: entry.value for entry in onnx.load("model.onnx").metadata_props}
@@ -63,7 +58,7 @@ def test_class_names_are_those_of_the_classifier() -> None:
     assert "stretched" in entries["preparation"]  # as own images
 
 
-def test_comparison_finds_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparison_finds_a_difference(monkeypatch):
     classifier, path = FashionClassifier(), Path("model.onnx")
     export_onnx(classifier, path)
     assert max_abs_diff(classifier, path, IMAGES) < 1e-5
@@ -79,9 +74,7 @@ def test_comparison_finds_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
             export_and_compare(classifier, path)
 
 
-def test_wrong_options_give_one_error_line(
-    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_options_give_one_error_line(fit, run, monkeypatch):
     fit()
     Path("mine.onnx").write_text("precious")
     code, _, err = run("export", "--ckpt_path", "best.ckpt", "--output", "mine.onnx")

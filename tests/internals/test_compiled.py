@@ -1,12 +1,10 @@
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, seed_everything
 from samples import OwnStep, tiny_data
-from torch import Tensor, nn
+from torch import nn
 
 from fmnist_lightning import ArticleCNN, FashionClassifier, create_trainer
 from fmnist_lightning.internals.compiled import CompiledStep
@@ -15,29 +13,29 @@ from fmnist_lightning.internals.compiled import CompiledStep
 class PartlyFrozen(ArticleCNN):
     """A network with a parameter that is frozen, and one that is not used."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.features[0].weight.requires_grad_(False)
         self.unused = nn.Parameter(torch.ones(3))
 
 
 class OwnLoss(FashionClassifier):
-    def compute_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logits: Tensor = self(images)
+    def compute_loss(self, images, targets):
+        logits = self(images)
         return nn.functional.cross_entropy(logits, targets, label_smoothing=0.1), logits
 
 
 class Probe(Callback):
     """Whether the step was compiled."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer, pl_module):
         self.has_compiled_step = isinstance(pl_module.compute_loss, CompiledStep)
 
 
-def train(classifier: FashionClassifier, **kwargs: Any) -> tuple[Trainer, bool]:
+def train(classifier, **kwargs):
     """Two epochs of 10 steps; whether the step was compiled."""
     probe = Probe()
-    options: dict[str, Any] = {"accelerator": "cpu", "max_epochs": 2, "logger": False}
+    options = {"accelerator": "cpu", "max_epochs": 2, "logger": False}
     trainer = create_trainer(callbacks=probe, **options, **kwargs)
     trainer.fit(classifier, datamodule=tiny_data())
     assert "compute_loss" not in vars(classifier)  # a later fit is not compiled
@@ -48,9 +46,7 @@ def train(classifier: FashionClassifier, **kwargs: Any) -> tuple[Trainer, bool]:
 @pytest.mark.parametrize("network", [ArticleCNN, PartlyFrozen])
 @pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 4, "gradient_clip_val": 0.5}])
 @pytest.mark.usefixtures("data_dir")
-def test_compile_changes_weights_by_rounding_only(
-    network: Callable[[], nn.Module], options: dict[str, Any]
-) -> None:
+def test_compile_changes_weights_by_rounding_only(network, options):
     """All of the weights, with SGD: AdamW makes steps of the same size from tiny gradients."""
     weights = []
     for compile in (False, True):
@@ -66,7 +62,7 @@ def test_compile_changes_weights_by_rounding_only(
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [OwnStep, OwnLoss])
 @pytest.mark.usefixtures("data_dir")
-def test_compile_with_an_own_step_or_loss(module: type[FashionClassifier]) -> None:
+def test_compile_with_an_own_step_or_loss(module):
     """With a step of one's own, the network is compiled; with a loss of one's own, the step."""
     losses = []
     for compile in (False, True):
@@ -82,7 +78,7 @@ def test_compile_with_an_own_step_or_loss(module: type[FashionClassifier]) -> No
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("data_dir")
-def test_wrong_label_is_an_error_of_a_compiled_step() -> None:
+def test_wrong_label_is_an_error_of_a_compiled_step():
     data = tiny_data()
     data.setup("fit")
     data.train_dataset.labels[5] = 10
@@ -95,7 +91,7 @@ def test_wrong_label_is_an_error_of_a_compiled_step() -> None:
 
 @pytest.mark.parametrize("module", [FashionClassifier, OwnStep])
 @pytest.mark.usefixtures("data_dir")
-def test_compile_without_a_compiler_is_an_error(module: type[FashionClassifier]) -> None:
+def test_compile_without_a_compiler_is_an_error(module):
     with (
         torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),
         pytest.raises(ValueError, match=r"compile needs a C\+\+ compiler"),

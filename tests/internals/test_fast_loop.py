@@ -2,23 +2,19 @@ import contextlib
 import functools
 import gc
 import weakref
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning
 import psutil
 import pytest
 import torch
 from comparing import assert_same_run
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from samples import tiny_data
-from torch import Tensor
-from torch.optim import LBFGS, SGD, Optimizer
+from torch.optim import LBFGS, SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -26,35 +22,31 @@ from fmnist_lightning import FashionClassifier, create_trainer
 from fmnist_lightning.internals.fast_loop import FastEpochLoop, to_device
 
 pytestmark = pytest.mark.usefixtures("data_dir")
-CPU: dict[str, Any] = {"accelerator": "cpu", "num_threads": 1, "log_every_n_steps": 5}
+CPU = {"accelerator": "cpu", "num_threads": 1, "log_every_n_steps": 5}
 
 
 class Steps(Callback):
     """Records what the hooks of each step get, and logs a value in each of them."""
 
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
+    def __init__(self):
+        self.calls = []
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.calls.append(("start", batch_idx, trainer.global_step, len(batch[1]), rate))
         pl_module.log("mine", float(batch_idx))
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         numbers = {key: float(value) for key, value in outputs.items()}
         self.calls.append(("end", batch_idx, trainer.global_step, numbers))
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, trainer, pl_module):
         self.calls.append(("validation", trainer.global_step, trainer.sanity_checking))
 
 
 class ClosureWithoutLoss(SGD):
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure=None):
         closure()
         super().step()
 
@@ -62,11 +54,11 @@ class ClosureWithoutLoss(SGD):
 class EpochSchedules(FashionClassifier):
     """Halves the learning rate in each epoch, or where the validation loss does not improve."""
 
-    def __init__(self, plateau: bool = False) -> None:
+    def __init__(self, plateau=False):
         super().__init__()
         self.plateau = plateau
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self):
         optimizer = SGD(self.parameters(), lr=0.1)
         if not self.plateau:
             return [optimizer], [StepLR(optimizer, step_size=1, gamma=0.5)]
@@ -80,43 +72,40 @@ class EpochSchedules(FashionClassifier):
 class DictOrNothing(FashionClassifier):
     """Returns a dict from each training step, or None to skip it."""
 
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
+    def training_step(self, batch, batch_idx):
         loss = super().training_step(batch, batch_idx)
         return {"loss": loss, "mine": batch_idx} if batch_idx % 3 else None
 
 
 class BatchOnly(FashionClassifier):
-    def training_step(self, batch: Any) -> Tensor:  # type: ignore[override]
+    def training_step(self, batch):
         return super().training_step(batch, 0)
 
 
 class ManualOptimization(FashionClassifier):
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.automatic_optimization = False
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
-        optimizer: Any = self.optimizers()
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
         optimizer.zero_grad()
         self.manual_backward(super().training_step(batch, batch_idx))
         optimizer.step()
 
 
 class OwnClipping(FashionClassifier):
-    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+    def configure_gradient_clipping(self, *args, **kwargs):
         for parameter in self.parameters():
-            assert parameter.grad is not None
             parameter.grad.clamp_(-1e-3, 1e-3)
 
 
 class OwnZeroGrad(SGD):
-    def zero_grad(self, set_to_none: bool = True) -> None:
+    def zero_grad(self, set_to_none=True):
         super().zero_grad(set_to_none=False)
 
 
-def train(
-    module: Callable[[], FashionClassifier] = FashionClassifier, **kwargs: Any
-) -> tuple[Trainer, Path]:
+def train(module=FashionClassifier, **kwargs):
     """A fit of 10 steps an epoch; returns the trainer and the folder of the run."""
     seed_everything(0)
     trainer = create_trainer(**{"max_epochs": 2, **CPU, **kwargs})
@@ -124,14 +113,12 @@ def train(
     return trainer, Path(trainer.default_root_dir)
 
 
-def uses_fast_path(trainer: Trainer) -> bool:
+def uses_fast_path(trainer):
     loop = trainer.fit_loop.epoch_loop
     return isinstance(loop, FastEpochLoop) and loop.use_fast_path
 
 
-def optimized_by(
-    optimizer: Callable[..., Optimizer], lr: float = 0.1, **kwargs: Any
-) -> Callable[[], FashionClassifier]:
+def optimized_by(optimizer, lr=0.1, **kwargs):
     optimizer_with_rate = functools.partial(optimizer, lr=lr)
     return functools.partial(FashionClassifier, optimizer=optimizer_with_rate, **kwargs)
 
@@ -158,9 +145,7 @@ def optimized_by(
         *("max_steps", "limit", "every 2 epochs", "closure", "LBFGS"),
     ],
 )
-def test_results_and_hooks_equal_those_of_lightnings_steps(
-    module: Callable[[], FashionClassifier], options: dict[str, Any]
-) -> None:
+def test_results_and_hooks_equal_those_of_lightnings_steps(module, options):
     runs, calls = [], []
     for fast_loop in (True, False):
         steps = Steps()
@@ -186,18 +171,14 @@ def test_results_and_hooks_equal_those_of_lightnings_steps(
     ],
     ids=["batch only", "manual", "clipping", "zero_grad", "hook", "accumulate", "profiler"],
 )
-def test_what_the_fast_loop_does_not_know_runs_lightnings_steps(
-    module: Callable[[], FashionClassifier], options: dict[str, Any]
-) -> None:
+def test_what_the_fast_loop_does_not_know_runs_lightnings_steps(module, options):
     trainer, _ = train(module, **options)
     assert isinstance(trainer.fit_loop.epoch_loop, FastEpochLoop)
     assert not uses_fast_path(trainer)
     assert trainer.global_step == 20 // options.get("accumulate_grad_batches", 1)
 
 
-def test_unknown_lightning_uses_its_own_loop(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_lightning_uses_its_own_loop(monkeypatch, capsys):
     monkeypatch.setattr(lightning, "__version__", "2.7.0")
     trainer, _ = train(max_epochs=1)
     assert type(trainer.fit_loop) is _FitLoop
@@ -205,11 +186,11 @@ def test_unknown_lightning_uses_its_own_loop(
 
 
 class Failure(Callback):
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, trainer, pl_module):
         raise OSError("failure")
 
 
-def fit_briefly(fails: bool) -> list[weakref.ref[Any]]:
+def fit_briefly(fails):
     """References to all large objects of a fit."""
     trainer = create_trainer(
         **CPU, max_epochs=1, limit_train_batches=2, logger=False, enable_checkpointing=False,
@@ -222,7 +203,7 @@ def fit_briefly(fails: bool) -> list[weakref.ref[Any]]:
 
 
 @pytest.mark.slow
-def test_thirty_fits_need_no_more_memory_than_five() -> None:
+def test_thirty_fits_need_no_more_memory_than_five():
     process, sizes = psutil.Process(), []
     for _ in range(30):
         fit_briefly(fails=False)
@@ -230,16 +211,16 @@ def test_thirty_fits_need_no_more_memory_than_five() -> None:
     assert sizes[-1] - sizes[4] < 50  # MiB; what Lightning caches grows by 10
 
 
-def test_fits_of_a_process_are_freed() -> None:
+def test_fits_of_a_process_are_freed():
     """Also one that fails."""
-    references: list[weakref.ref[Any]] = []
+    references = []
     for fails in (False, True, False, True, False):
         references += fit_briefly(fails)
     gc.collect()
     assert not any(reference() for reference in references)
 
 
-def test_batches_from_another_device_are_moved() -> None:
+def test_batches_from_another_device_are_moved():
     strategy = SingleDeviceStrategy(device=torch.device("meta"))  # stands for a GPU
     batch = (torch.ones(2), torch.ones(2))
     moved = to_device(batch, strategy)
@@ -248,8 +229,8 @@ def test_batches_from_another_device_are_moved() -> None:
     assert to_device({"images": batch[0]}, strategy)["images"].device.type == "meta"
 
 
-def test_batches_have_the_precision_of_the_trainer() -> None:
-    types: list[torch.dtype] = []
+def test_batches_have_the_precision_of_the_trainer():
+    types = []
     callback = LambdaCallback(on_train_batch_start=lambda *args: types.append(args[2][0].dtype))
     images, labels = torch.rand(100, 28, 28), torch.arange(100) % 10
     trainer = create_trainer(precision="64-true", max_epochs=1, logger=False, callbacks=callback)

@@ -8,7 +8,7 @@ from processes import limit_file_size, start
 from fmnist_lightning.internals.files import atomic_write
 
 
-def test_atomic_write_replaces_the_file_only_when_complete() -> None:
+def test_atomic_write_replaces_the_file_only_when_complete():
     target = Path("file")
     target.write_bytes(b"old")
     with atomic_write(target) as stream:
@@ -16,16 +16,14 @@ def test_atomic_write_replaces_the_file_only_when_complete() -> None:
         assert target.read_bytes() == b"old"
     assert target.read_bytes() == b"new"
     with pytest.raises(TypeError), atomic_write(target) as stream:
-        stream.writelines([b"half", None])  # type: ignore[list-item]
+        stream.writelines([b"half", None])
     assert [(path.name, path.read_bytes()) for path in Path().iterdir()] == [("file", b"new")]
 
 
-def test_rename_that_windows_refuses_for_a_moment_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_rename_that_windows_refuses_for_a_moment_is_tried_again(monkeypatch):
     original, refusals = Path.replace, [PermissionError("a virus scanner has it open")]
 
-    def replace(self: Path, target: Path) -> Path:
+    def replace(self, target):
         if refusals:
             raise refusals.pop()
         return original(self, target)
@@ -39,7 +37,7 @@ def test_rename_that_windows_refuses_for_a_moment_is_tried_again(
 
 @pytest.mark.fault("disk")
 @pytest.mark.usefixtures("data_dir")
-def test_full_disk_is_reported_at_the_start() -> None:
+def test_full_disk_is_reported_at_the_start():
     process = start("fit", *TINY, first=functools.partial(limit_file_size, 50_000))
     assert process.wait() == 1
     output = process.output.read_text()
@@ -50,7 +48,7 @@ def test_full_disk_is_reported_at_the_start() -> None:
 
 @pytest.mark.fault("disk")
 @pytest.mark.usefixtures("data_dir")
-def test_unwritable_folder_is_reported_at_the_start() -> None:
+def test_unwritable_folder_is_reported_at_the_start():
     # Not even root can write there.
     process = start("fit", *TINY, "--trainer.default_root_dir", "/proc/runs")
     assert process.wait() == 1

@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lightning.pytorch import seed_everything
@@ -22,10 +21,8 @@ pytestmark = pytest.mark.usefixtures("data_dir")
     ],
     ids=["epochs", "steps", "no validation"],
 )
-def test_run_ends_with_a_validation(
-    options: dict[str, Any], expected: list[int], fast_loop: bool
-) -> None:
-    steps: list[int] = []
+def test_run_ends_with_a_validation(options, expected, fast_loop):
+    steps = []
     callback = LambdaCallback(
         on_validation_start=lambda trainer, _: steps.append(trainer.global_step)
     )
@@ -39,9 +36,9 @@ def test_run_ends_with_a_validation(
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize("fast_loop", [True, False])
-def test_resume_after_max_steps_at_the_end_of_an_epoch(fast_loop: bool) -> None:
+def test_resume_after_max_steps_at_the_end_of_an_epoch(fast_loop):
     """The epoch of the checkpoint has ended, and does not end again."""
-    epochs: list[tuple[int, int]] = []
+    epochs = []
     last = None
     for max_steps in (10, 30):
         seed_everything(0)

@@ -21,7 +21,7 @@ print(count())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
-def test_freed_memory_is_used_again_without_page_faults() -> None:
+def test_freed_memory_is_used_again_without_page_faults():
     output = subprocess.check_output([sys.executable, "-c", FAULTS])
     before, after = map(int, output.split())
     assert after < 100 < before

@@ -1,11 +1,10 @@
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import TINY, Run
-from lightning.pytorch import Callback, Trainer
-from torch import Tensor, nn
+from conftest import TINY
+from lightning.pytorch import Callback
+from torch import nn
 
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
@@ -19,19 +18,19 @@ class UnstableNetwork(nn.Module):
         self.step, self.logit_factor, self.gradient_factor = step, logit_factor, gradient_factor
         self.calls = 0
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        logits: Tensor = self.layer(inputs.flatten(1))
+    def forward(self, inputs):
+        logits = self.layer(inputs.flatten(1))
         self.calls += self.training
         if self.training and self.calls == self.step:
             logits = logits * self.logit_factor
-            logits.register_hook(lambda gradient: gradient * self.gradient_factor)  # type: ignore[no-untyped-call]
+            logits.register_hook(lambda gradient: gradient * self.gradient_factor)
         return logits
 
 
 class StepCounter(Callback):
     """Writes to a file how many steps were done."""
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer, *_):
         Path("steps").write_text(str(trainer.global_step))
 
 
@@ -43,9 +42,7 @@ class StepCounter(Callback):
     ids=["logging step", "validation", "checkpoint"],  # where the losses are checked
 )
 @pytest.mark.parametrize("fast_loop", ["true", "false"])
-def test_non_finite_loss_stops_the_run(
-    value: str, log_every: str, validate_every: str, last_step: str, fast_loop: str, run: Run
-) -> None:
+def test_non_finite_loss_stops_the_run(value, log_every, validate_every, last_step, fast_loop, run):
     code, out, err = run(
         *("fit", *TINY, "--trainer.max_epochs=3", f"--trainer.log_every_n_steps={log_every}"),
         f"--trainer.check_val_every_n_epoch={validate_every}",
@@ -70,7 +67,7 @@ def test_non_finite_loss_stops_the_run(
 
 
 @pytest.mark.fault("non_finite")
-def test_non_finite_weights_are_not_saved(run: Run) -> None:
+def test_non_finite_weights_are_not_saved(run):
     code, _, err = run(
         *("fit", *TINY, "--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=3"),
         *("--model.network=test_non_finite.UnstableNetwork", "--model.network.step=20"),

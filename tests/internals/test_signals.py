@@ -2,11 +2,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Run
+from conftest import TINY
 from processes import Fault, at_step, start
 
 from fmnist_lightning.internals.signals import raise_on_signals
@@ -17,7 +16,7 @@ from fmnist_lightning.runs.checkpoint import read_checkpoint
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl+C", "SIGTERM"]
 )
-def test_signal_ends_fit_with_the_command_to_resume(number: int, code: int, run: Run) -> None:
+def test_signal_ends_fit_with_the_command_to_resume(number, code, run):
     fault = at_step(14, signal=number)
     process = start("fit", *TINY, "--trainer.max_epochs=3", fault=fault)
     assert process.wait() == code
@@ -42,7 +41,7 @@ PREPARE = "fmnist_lightning.data.datamodule.FashionMNISTDataModule.prepare_data"
     [Fault(PREPARE, signal=signal.SIGINT), at_step(0, signal=signal.SIGINT)],
     ids=["setup", "first step"],
 )
-def test_signal_before_the_first_step_is_done_leaves_no_run(fault: Fault) -> None:
+def test_signal_before_the_first_step_is_done_leaves_no_run(fault):
     process = start("fit", *TINY, fault=fault)
     assert process.wait() == 130
     assert "Resume" not in process.output.read_text()
@@ -52,9 +51,7 @@ def test_signal_before_the_first_step_is_done_leaves_no_run(fault: Fault) -> Non
 @pytest.mark.fault("signal")
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])
-def test_signal_ends_other_commands_without_a_traceback(
-    command: str, fit: Callable[..., Path]
-) -> None:
+def test_signal_ends_other_commands_without_a_traceback(command, fit):
     fit()
     forward = "fmnist_lightning.training.module.FashionClassifier.forward"
     fault = Fault(forward, signal=signal.SIGTERM)
@@ -63,21 +60,21 @@ def test_signal_ends_other_commands_without_a_traceback(
     assert "Traceback" not in process.output.read_text()
 
 
-def close_reader() -> None:
+def close_reader():
     """Makes stdout a pipe whose reader has ended, as after ``| head -1``."""
     reader, writer = os.pipe()
     os.close(reader)
     os.dup2(writer, sys.stdout.fileno())
 
 
-def test_closed_pipe_ends_test_without_an_error(fit: Callable[..., Path]) -> None:
+def test_closed_pipe_ends_test_without_an_error(fit):
     fit()
     process = start("test", "--ckpt_path", "best.ckpt", first=close_reader)
     assert process.wait() == 141
     assert "error" not in process.output.read_text().lower()
 
 
-def test_signals_that_are_ignored_stay_ignored_and_threads_change_none() -> None:
+def test_signals_that_are_ignored_stay_ignored_and_threads_change_none():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
     try:
         with raise_on_signals():
@@ -85,11 +82,11 @@ def test_signals_that_are_ignored_stay_ignored_and_threads_change_none() -> None
     finally:
         signal.signal(signal.SIGINT, before)
 
-    def run() -> None:
+    def run():
         with raise_on_signals():
             handlers.append(signal.getsignal(signal.SIGTERM))
 
-    handlers: list[object] = []
+    handlers = []
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()

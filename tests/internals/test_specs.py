@@ -1,5 +1,4 @@
 import functools
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from fmnist_lightning import MLP
 from fmnist_lightning.internals.specs import find_untrusted, from_spec, resolve, to_spec
 
 
-def test_spec_round_trip() -> None:
+def test_spec_round_trip():
     spec = to_spec(functools.partial(MLP, hidden_dim=5))
     init_args = {"hidden_dim": 5, "num_classes": 10}  # with defaults, as the command line has them
     assert spec == {"class_path": "fmnist_lightning.MLP", "init_args": init_args}
@@ -23,13 +22,13 @@ def test_spec_round_trip() -> None:
 class Picky(nn.Module):
     """Takes text where a class could be meant."""
 
-    def __init__(self, activation: object = "relu") -> None:
+    def __init__(self, activation="relu"):
         super().__init__()
         self.activation = activation
 
 
 @pytest.mark.parametrize("value", ["gelu", "os.abort", ["os.abort"], {"a": "os.abort"}, 1.5])
-def test_argument_is_passed_as_data_and_never_imported(value: object) -> None:
+def test_argument_is_passed_as_data_and_never_imported(value):
     spec = to_spec(functools.partial(Picky, activation=value))
     assert from_spec(spec, [spec["class_path"]])().activation == value
 
@@ -51,7 +50,7 @@ def test_argument_is_passed_as_data_and_never_imported(value: object) -> None:
     ],
     ids=["class", "function", "partial", "list", "dict"],
 )
-def test_argument_that_is_a_class_or_function(value: object, stored: object) -> None:
+def test_argument_that_is_a_class_or_function(value, stored):
     spec = to_spec(functools.partial(Picky, activation=value))
     assert spec["init_args"] == {"activation": stored}
     restored = from_spec(spec, [spec["class_path"]])
@@ -63,13 +62,13 @@ def test_argument_that_is_a_class_or_function(value: object, stored: object) -> 
         assert activation == value
 
 
-def test_what_cannot_be_rebuilt_is_refused() -> None:
+def test_what_cannot_be_rebuilt_is_refused():
     class Local(nn.Module):
         pass
 
     partial = functools.partial
     values = [lambda x: x, nn.LeakyReLU(0.2), {"class_path": "torch.nn.ReLU"}, torch.tensor(0.5)]
-    factories: list[Any] = [lambda: MLP(), Local, partial(Local)]
+    factories = [lambda: MLP(), Local, partial(Local)]
     for factory in factories + [partial(Picky, activation=value) for value in values]:
         with pytest.raises(ValueError, match=r"a checkpoint can't store .*; it can store numbers"):
             to_spec(factory)
@@ -89,7 +88,7 @@ def test_what_cannot_be_rebuilt_is_refused() -> None:
         (["os.abort"], "names the class .'os.abort'.*trust"),
     ],
 )
-def test_class_outside_the_allow_list_is_refused_at_any_depth(path: object, message: str) -> None:
+def test_class_outside_the_allow_list_is_refused_at_any_depth(path, message):
     spec = {"class_path": path, "init_args": {}}
     transformer = {"class_path": "torch.nn.Transformer", "init_args": {"custom_encoder": spec}}
     for data in (spec, {"class_path": path}, [{"x": spec}], transformer):
@@ -97,18 +96,18 @@ def test_class_outside_the_allow_list_is_refused_at_any_depth(path: object, mess
             from_spec(data)
 
 
-def test_classes_that_need_trust_are_named() -> None:
+def test_classes_that_need_trust_are_named():
     gelu, other = {"class_path": "torch.nn.GELU"}, {"class_path": "d.E"}
     arguments = {"a": [{"class_path": "b.C", "init_args": {"x": gelu}}], "y": ({"z": other},)}
     spec = {"class_path": "f.G", "init_args": arguments}
     assert list(find_untrusted(spec)) == ["f.G", "b.C", "d.E"]
 
 
-def make_network(width: int, depth: int = 1, **others: bool) -> nn.Module:
+def make_network(width, depth=1, **others):
     return nn.Linear(width, depth, **others)
 
 
-def test_function_that_builds_a_network() -> None:
+def test_function_that_builds_a_network():
     spec = to_spec(functools.partial(make_network, 3, bias=False))
     path = f"{__name__}.make_network"
     assert spec == {"class_path": path, "init_args": {"width": 3, "depth": 1, "bias": False}}
@@ -118,7 +117,7 @@ def test_function_that_builds_a_network() -> None:
 
 
 @pytest.mark.parametrize("factory", [MLP, functools.partial(MLP, num_classes=10), to_spec(MLP)])
-def test_resolve_sets_the_number_of_classes(factory: Any) -> None:
+def test_resolve_sets_the_number_of_classes(factory):
     network, spec = resolve(factory, num_classes=3)
     init_args = {"hidden_dim": 128, "num_classes": 3}
     assert spec == {"class_path": "fmnist_lightning.MLP", "init_args": init_args}
@@ -127,6 +126,6 @@ def test_resolve_sets_the_number_of_classes(factory: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["dict_kwargs", "_instantiator", "args"])
-def test_spec_with_other_keys_is_refused(key: str) -> None:
+def test_spec_with_other_keys_is_refused(key):
     with pytest.raises(ValueError, match="expected a class_path with init_args"):
         from_spec({"class_path": "torch.nn.Flatten", "init_args": {}, key: {}})

@@ -2,14 +2,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 import yaml
-from conftest import TINY, Run
+from conftest import TINY
 
 from fmnist_lightning import create_trainer
 from fmnist_lightning.internals import threads
@@ -18,7 +17,7 @@ max_num_threads = threads.max_num_threads.__wrapped__  # without its cache
 
 
 @pytest.fixture(autouse=True)
-def _default(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _default(monkeypatch):
     """Two threads are allowed, and PyTorch has its own number again after the test."""
     before = torch.get_num_threads()
     monkeypatch.setattr(threads, "max_num_threads", lambda: 2)
@@ -27,7 +26,7 @@ def _default(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_busy_program_takes_a_cpu() -> None:
+def test_busy_program_takes_a_cpu():
     num_cpus = os.cpu_count() or 1
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
@@ -49,9 +48,7 @@ def test_busy_program_takes_a_cpu() -> None:
     ],
     ids=["idle", "nearly idle", "one busy", "all busy", "a burst"],
 )
-def test_threads_are_those_that_are_free(
-    percents: list[tuple[int, ...]], num_free: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_are_those_that_are_free(percents, num_free, monkeypatch):
     windows = iter(percents)
     # The idle CPU between the two is not one of this process.
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2}, raising=False)
@@ -63,10 +60,8 @@ def test_threads_are_those_that_are_free(
 
 
 @pytest.mark.parametrize("percents", [None, [0.0]], ids=["nothing is known", "fewer CPUs"])
-def test_container_that_hides_cpus_stops_nobody(
-    percents: list[float] | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def cpu_percent(interval: float, percpu: bool) -> list[float]:
+def test_container_that_hides_cpus_stops_nobody(percents, monkeypatch):
+    def cpu_percent(interval, percpu):
         if percents is None:
             raise PermissionError("/proc/stat")
         return percents
@@ -76,9 +71,7 @@ def test_container_that_hides_cpus_stops_nobody(
     assert threads.set_num_threads() == 2
 
 
-def test_run_records_its_threads_and_a_resumed_run_keeps_them(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_records_its_threads_and_a_resumed_run_keeps_them(run, monkeypatch):
     monkeypatch.setattr(threads, "num_free_cpus", lambda enough: 1)
     fit = ("fit", *TINY, "--model.lr_schedule", "constant")
     code, out, err = run(*fit, "--trainer.max_epochs", "1")
@@ -104,7 +97,7 @@ def test_run_records_its_threads_and_a_resumed_run_keeps_them(
     assert "num_threads must be at least 1, not 0" in err
 
 
-def test_script_and_environment_choose_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_script_and_environment_choose_the_threads(monkeypatch):
     monkeypatch.setattr(threads, "num_free_cpus", lambda enough: 1)
     create_trainer(fast_dev_run=True, accelerator="cpu", num_threads=2)
     assert torch.get_num_threads() == 2
@@ -119,9 +112,7 @@ def test_script_and_environment_choose_the_threads(monkeypatch: pytest.MonkeyPat
     [("250000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", 4), (None, 4)],
     ids=["docker --cpus 2.5", "docker --cpus 0.5", "no limit", "no container"],
 )
-def test_quota_of_a_container_limits_the_threads(
-    text: str | None, num: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_quota_of_a_container_limits_the_threads(text, num, monkeypatch, tmp_path):
     monkeypatch.setattr(threads, "CPU_MAX", tmp_path / "cpu.max")
     torch.set_num_threads(4)
     if text is not None:

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import nn
@@ -22,9 +20,7 @@ from fmnist_lightning import (
         (lambda: ResNetEnsemble(num_members=2), 2 * 491_322, -0.3304910, 1442.852),
     ],
 )
-def test_initial_weights_for_a_seed_stay_the_same(
-    build: Callable[[], nn.Module], num: int, first: float, total: float
-) -> None:
+def test_initial_weights_for_a_seed_stay_the_same(build, num, first, total):
     """Published results depend on them."""
     torch.manual_seed(3)
     weights = nn.utils.parameters_to_vector(build().parameters()).detach().double()
@@ -40,13 +36,13 @@ def test_initial_weights_for_a_seed_stay_the_same(
         lambda num_classes: PretrainedNetwork("test_efficientnet", None, num_classes=num_classes),
     ],
 )
-def test_any_number_of_classes(build: Callable[..., nn.Module]) -> None:
+def test_any_number_of_classes(build):
     network = build(num_classes=4)
     assert network(torch.rand(6, 1, 28, 28)).shape == (6, 4)
     assert isinstance(network, ResNetEnsemble) or network.get_submodule("head")
 
 
-def test_article_cnn_ends_in_a_sigmoid_only_on_request() -> None:
+def test_article_cnn_ends_in_a_sigmoid_only_on_request():
     images = torch.rand(50, 1, 28, 28)
     without, with_sigmoid = ArticleCNN(), ArticleCNN(sigmoid=True)
     with_sigmoid.load_state_dict(without.state_dict())

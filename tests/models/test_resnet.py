@@ -4,11 +4,11 @@ import torch
 from fmnist_lightning import ResNetEnsemble, SmallResNet
 
 
-def tiny_ensemble() -> ResNetEnsemble:
+def tiny_ensemble():
     return ResNetEnsemble(num_members=3, stem_channels=4, channels=[6], stem_block=False)
 
 
-def test_stages_are_as_requested() -> None:
+def test_stages_are_as_requested():
     network = SmallResNet()
     assert network.features(torch.rand(2, 1, 28, 28)).shape == (2, 128, 3, 3)
     network = SmallResNet(stem_channels=4, channels=[6, 8])
@@ -16,7 +16,7 @@ def test_stages_are_as_requested() -> None:
     assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
 
-def test_residual_block_adds_to_its_input() -> None:
+def test_residual_block_adds_to_its_input():
     network = SmallResNet(stem_channels=4, channels=[6]).eval()
     images = torch.rand(2, 1, 28, 28)
     with torch.no_grad():
@@ -28,19 +28,19 @@ def test_residual_block_adds_to_its_input() -> None:
 
 
 @pytest.mark.parametrize(("stem", "channels"), [(0, [8]), (8, []), (8, [8, 0]), (8, [8] * 5)])
-def test_stages_without_channels_or_pixels_are_refused(stem: int, channels: list[int]) -> None:
+def test_stages_without_channels_or_pixels_are_refused(stem, channels):
     with pytest.raises(ValueError, match=f"1 to 4 stages.* stem_channels {stem} and channels"):
         SmallResNet(stem, channels)
 
 
-def test_dropout_changes_outputs_in_training_only() -> None:
+def test_dropout_changes_outputs_in_training_only():
     network, images = SmallResNet(channels=[8], dropout=0.5), torch.rand(4, 1, 28, 28)
     assert not torch.equal(network(images), network(images))
     network.eval()
     assert torch.equal(network(images), network(images))
 
 
-def test_ensemble_members_train_independently() -> None:
+def test_ensemble_members_train_independently():
     network = tiny_ensemble()
     network(torch.rand(12, 1, 28, 28))[4:8].sum().backward()  # the part of the second member
     grads = [[p.grad for p in member.parameters()] for member in network.members]
@@ -48,7 +48,7 @@ def test_ensemble_members_train_independently() -> None:
     assert has_grad == [False, True, False]
 
 
-def test_ensemble_averages_probabilities_in_eval_mode() -> None:
+def test_ensemble_averages_probabilities_in_eval_mode():
     torch.manual_seed(0)
     network, images = tiny_ensemble().eval(), torch.rand(12, 1, 28, 28)
     probabilities = torch.stack([member(images).softmax(dim=1) for member in network.members])
@@ -56,7 +56,7 @@ def test_ensemble_averages_probabilities_in_eval_mode() -> None:
     assert not torch.allclose(probabilities[0], probabilities[1])
 
 
-def test_number_of_ensemble_members_may_exceed_the_batch() -> None:
+def test_number_of_ensemble_members_may_exceed_the_batch():
     for batch_size in (1, 2, 4):
         assert tiny_ensemble()(torch.rand(batch_size, 1, 28, 28)).shape == (batch_size, 10)
     for num_members in (0, 101):

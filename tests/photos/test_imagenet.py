@@ -4,7 +4,7 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 from samples import photo
 from timm.data.imagenet_info import ImageNetInfo
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from fmnist_lightning import FashionClassifier
@@ -18,7 +18,7 @@ from fmnist_lightning.photos.imagenet import (
 from fmnist_lightning.photos.preprocessing import preprocess_photo
 
 
-def test_classes_are_those_that_imagenet_has_for_garments() -> None:
+def test_classes_are_those_that_imagenet_has_for_garments():
     info = ImageNetInfo()
     names = {
         name: [info.index_to_description(index).split(",")[0] for index in indices]
@@ -30,7 +30,7 @@ def test_classes_are_those_that_imagenet_has_for_garments() -> None:
     assert list(names) == list(CLASSES)
 
 
-def test_imagenet_class_of_two_classes_counts_half_for_each() -> None:
+def test_imagenet_class_of_two_classes_counts_half_for_each():
     matrix = imagenet_to_class_matrix()
     assert matrix.shape == (1000, 10)
     suit = {CLASSES[index]: float(matrix[834, index]) for index in matrix[834].nonzero().flatten()}
@@ -38,7 +38,7 @@ def test_imagenet_class_of_two_classes_counts_half_for_each() -> None:
     assert set(matrix.sum(dim=1).tolist()) == {0.0, 1.0}
 
 
-def test_a_portrait_in_uniform_is_a_suit() -> None:
+def test_a_portrait_in_uniform_is_a_suit():
     with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as portrait:
         crops = preprocess_photo(portrait.convert("RGB")).crops
     probabilities = class_probabilities(crops)[0]
@@ -49,17 +49,15 @@ def test_a_portrait_in_uniform_is_a_suit() -> None:
     assert shirt > 2 * float(probabilities[CLASSES.index("Trouser")])
 
 
-def test_two_certain_networks_that_disagree_have_a_prediction(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_two_certain_networks_that_disagree_have_a_prediction(monkeypatch):
     class Certain(nn.Module):
-        def __init__(self, num_classes: int, index: int) -> None:
+        def __init__(self, num_classes, index):
             super().__init__()
             self.logits = nn.Parameter(
                 1e4 * functional.one_hot(torch.tensor(index), num_classes).float()
             )
 
-        def forward(self, images: Tensor) -> Tensor:
+        def forward(self, images):
             return self.logits.expand(len(images), -1)
 
     jeans = Certain(1000, 608)

@@ -1,19 +1,18 @@
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.photos import PhotoAugmentation
 
 
-def bags() -> tuple[Tensor, Tensor]:
+def bags():
     """300 images of a bright rectangle, 24 pixels wide and 10 high, on black; labels."""
     image = F.pad(torch.full((10, 24), 180, dtype=torch.uint8), (2, 2, 9, 9))
     return image.repeat(300, 1, 1), torch.full((300,), CLASSES.index("Bag"))
 
 
-def test_object_fills_the_image_and_is_centered() -> None:
+def test_object_fills_the_image_and_is_centered():
     torch.manual_seed(0)
     out = PhotoAugmentation(prob=1.0)(*bags())
     assert out.dtype == torch.uint8
@@ -35,9 +34,7 @@ def test_object_fills_the_image_and_is_centered() -> None:
         (1.0, [64610, 79852, 62972, 84633, 45988, 58805, 76487, 42914, 35142, 30104], 0.1652905),
     ],
 )
-def test_seed_gives_the_same_images_as_ever(
-    prob: float, sums: list[int], next_number: float
-) -> None:
+def test_seed_gives_the_same_images_as_ever(prob, sums, next_number):
     images = torch.zeros(10, 28, 28, dtype=torch.uint8)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, images.shape, generator=generator, dtype=torch.uint8)
@@ -48,7 +45,7 @@ def test_seed_gives_the_same_images_as_ever(
     assert float(torch.rand(())) == pytest.approx(next_number, abs=1e-6)
 
 
-def test_input_stays_and_evaluation_changes_nothing() -> None:
+def test_input_stays_and_evaluation_changes_nothing():
     augmentation = PhotoAugmentation()
     images, labels = bags()
     augmentation(images, labels)
@@ -56,7 +53,7 @@ def test_input_stays_and_evaluation_changes_nothing() -> None:
     assert augmentation.eval()(images, labels) is images
 
 
-def test_black_images_and_small_batches() -> None:
+def test_black_images_and_small_batches():
     augmentation = PhotoAugmentation(prob=1.0)
     black = torch.zeros(10, 28, 28, dtype=torch.uint8)
     assert not augmentation(black, torch.arange(10)).any()
@@ -64,6 +61,6 @@ def test_black_images_and_small_batches() -> None:
     assert augmentation(black[:0], torch.arange(0)).shape == (0, 28, 28)
 
 
-def test_refuses_a_prob_out_of_range() -> None:
+def test_refuses_a_prob_out_of_range():
     with pytest.raises(ValueError, match=r"prob must be 0 to 1, not 1\.1"):
         PhotoAugmentation(1.1)

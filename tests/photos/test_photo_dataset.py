@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 from PIL import Image
@@ -15,7 +13,7 @@ from fmnist_lightning.photos.dataset import (
 from fmnist_lightning.photos.preprocessing import preprocess_photo
 
 
-def test_find_photos_takes_files_folders_and_patterns(tmp_path: Path) -> None:
+def test_find_photos_takes_files_folders_and_patterns(tmp_path):
     photos = ["a/1.png", "a/2.JPG", "a/deep/3.jpeg"]
     others = ["a/deep/paper.pdf", "a/notes.txt"]
     for name in (*photos, *others, "a/.hidden.jpg", "a/.git/4.jpg", "b/x.jpg", "b/y.gif", "b/z"):
@@ -34,7 +32,7 @@ def test_find_photos_takes_files_folders_and_patterns(tmp_path: Path) -> None:
         find_photos(["empty"])
 
 
-def test_label_from_folder_is_the_class_that_it_is_named_after() -> None:
+def test_label_from_folder_is_the_class_that_it_is_named_after():
     assert label_from_folder("dress", CLASSES) == "Dress"
     assert label_from_folder("Ankle-Boot", CLASSES) == "Ankle boot"
     assert label_from_folder("ankle_boot", CLASSES) == "Ankle boot"
@@ -42,7 +40,7 @@ def test_label_from_folder_is_the_class_that_it_is_named_after() -> None:
     assert label_from_folder("a", ("a", "A")) == "a"
 
 
-def test_photo_loader_gives_views_and_errors(tmp_path: Path) -> None:
+def test_photo_loader_gives_views_and_errors(tmp_path):
     photo().save(tmp_path / "1.png")
     (tmp_path / "2.png").touch()
     image = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
@@ -57,9 +55,7 @@ def test_photo_loader_gives_views_and_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("num_photos", "num_workers"), [(15, 0), (40, 1)])
-def test_photo_loader_has_workers_for_many_photos(
-    num_photos: int, num_workers: int, tmp_path: Path
-) -> None:
+def test_photo_loader_has_workers_for_many_photos(num_photos, num_workers, tmp_path):
     for index in range(num_photos):
         (tmp_path / f"{index}.png").touch()
     loader = photo_loader(PhotoDataset([str(tmp_path)], CLASSES))  # tests run with one thread

@@ -2,13 +2,9 @@ import csv
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Run
-from matplotlib.figure import Figure
 from PIL import Image
 from samples import photo
 
@@ -18,16 +14,13 @@ from fmnist_lightning.photos import predict_images
 from fmnist_lightning.photos.imagenet import imagenet_network
 from fmnist_lightning.photos.report import format_accuracy
 
-Fit = Callable[..., Path]
-Sheets = list[tuple[Any, ...]]
-
 
 @pytest.fixture
-def sheets(monkeypatch: pytest.MonkeyPatch) -> Sheets:
+def sheets(monkeypatch):
     """The arguments of each grid that is drawn."""
-    drawn: Sheets = []
+    drawn = []
 
-    def plot(*args: Any) -> Figure:
+    def plot(*args):
         drawn.append(args)
         return plot_image_grid(*args)
 
@@ -36,7 +29,7 @@ def sheets(monkeypatch: pytest.MonkeyPatch) -> Sheets:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def photos(tmp_path):
     """Photos in folders of two classes and of none, and files that are not photos."""
     folder = tmp_path / "photos"
     for name in ("dress/a b.png", "dress/c.jpg", "sandal/d.png", "holidays/e.png"):
@@ -47,14 +40,12 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
+def rows(folder):
     with (folder / "photos.csv").open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
-def test_predict_classifies_photos_and_skips_other_files(
-    fit: Fit, run: Run, photos: Path, sheets: Sheets
-) -> None:
+def test_predict_classifies_photos_and_skips_other_files(fit, run, photos, sheets):
     run_dir = fit()
     code, out, err = run("predict", "--ckpt_path", "best.ckpt", "--photos", "photos")
     assert code == 1  # for the damaged photo
@@ -103,7 +94,7 @@ def test_predict_classifies_photos_and_skips_other_files(
     assert red == green == blue > 150
 
 
-def test_photos_of_phones_and_other_files(fit: Fit, run: Run, tmp_path: Path) -> None:
+def test_photos_of_phones_and_other_files(fit, run, tmp_path):
     fit("--model.augmentation", "fmnist_lightning.photos.PhotoAugmentation")
     (tmp_path / "phone").mkdir()
     for suffix, name in (("HEIC", "heif"), ("AVIF", "avif"), ("JPG", "jpeg")):
@@ -119,9 +110,7 @@ def test_photos_of_phones_and_other_files(fit: Fit, run: Run, tmp_path: Path) ->
     assert "error: skipped 1 of 1 photos" in err
 
 
-def test_contact_sheet_has_40_photos_and_each_run_a_folder(
-    fit: Fit, run: Run, tmp_path: Path, sheets: Sheets
-) -> None:
+def test_contact_sheet_has_40_photos_and_each_run_a_folder(fit, run, tmp_path, sheets):
     run_dir = fit()
     for number in range(41):
         Image.new("L", (28, 28), number).save(tmp_path / f"{number:02}.png")
@@ -142,7 +131,7 @@ HOSTILE = (
 
 
 @pytest.mark.fault("bad_photo")
-def test_photos_with_any_file_name_are_read(fit: Fit, run: Run, tmp_path: Path) -> None:
+def test_photos_with_any_file_name_are_read(fit, run, tmp_path):
     run_dir = fit()
     (tmp_path / "odd").mkdir()
     for name in HOSTILE:
@@ -158,9 +147,7 @@ def test_photos_with_any_file_name_are_read(fit: Fit, run: Run, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("photos")
-def test_wrong_options_give_one_error_line(
-    fit: Fit, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_options_give_one_error_line(fit, run, monkeypatch):
     run_dir = fit()
     Path("nothing").mkdir()
     for args, message in (
@@ -187,7 +174,7 @@ def test_wrong_options_give_one_error_line(
         assert not (run_dir / "photos").exists()
 
 
-def test_format_accuracy_gives_the_mean_of_classes() -> None:
+def test_format_accuracy_gives_the_mean_of_classes():
     are_correct = {"Sandal": [True, True, False, True], "Dress": [True, False]}
     assert format_accuracy(are_correct).splitlines() == [
         "balanced accuracy 62.50 % (mean of classes)",

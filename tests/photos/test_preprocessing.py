@@ -12,13 +12,13 @@ from fmnist_lightning.photos.preprocessing import (
 )
 
 
-def test_segment_foreground_finds_the_object() -> None:
+def test_segment_foreground_finds_the_object():
     mask = segment_foreground(np.asarray(photo()))
     expected = np.asarray(photo("#000000", "#ffffff").convert("L")) < 128
     assert (mask & expected).sum() / (mask | expected).sum() > 0.95
 
 
-def test_segment_foreground_ignores_objects_that_are_too_small() -> None:
+def test_segment_foreground_ignores_objects_that_are_too_small():
     image = Image.new("RGB", (200, 200), "#c8b090")
     draw = ImageDraw.Draw(image)
     draw.rectangle((92, 92, 108, 108), fill="#203050")  # 0.7 % of the photo
@@ -27,7 +27,7 @@ def test_segment_foreground_ignores_objects_that_are_too_small() -> None:
     assert segment_foreground(np.asarray(image)).mean() == pytest.approx(0.093, abs=0.01)
 
 
-def test_preprocess_photo_gives_views_like_images_of_the_dataset() -> None:
+def test_preprocess_photo_gives_views_like_images_of_the_dataset():
     views, crops = preprocess_photo(photo())
     assert views.shape == (len(WORKING_SIZES) * len(ASPECT_SCALES), 28, 28)
     assert views.dtype == crops.dtype == torch.uint8
@@ -41,7 +41,7 @@ def test_preprocess_photo_gives_views_like_images_of_the_dataset() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 2), (7, 9), (28, 29), (3000, 10)])
-def test_preprocess_photo_takes_any_size_also_without_an_object(size: tuple[int, int]) -> None:
+def test_preprocess_photo_takes_any_size_also_without_an_object(size):
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     for image in (Image.fromarray(noise), Image.new("RGB", size, "gray")):
         views, crops = preprocess_photo(image)

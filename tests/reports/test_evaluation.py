@@ -1,18 +1,14 @@
 import io
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from comparing import curves
-from conftest import Run
 from lightning.pytorch import Trainer
-from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_lightning import FashionClassifier, figures, load_classifier
@@ -20,10 +16,8 @@ from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.reports import EvaluationFigures, RunTensorBoardLogger
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
-Fit = Callable[..., Path]
 
-
-def read(folder: Path) -> Any:
+def read(folder):
     return EventAccumulator(str(folder)).Reload()
 
 
@@ -31,7 +25,7 @@ TAGS = {"confusion matrix", "reliability diagram", "first-layer filters", "featu
 GRIDS = {"most confident misclassified", "least confident correct"}
 
 
-def image_steps(folder: Path, stage: str) -> dict[str, list[int]]:
+def image_steps(folder, stage):
     """The steps at which each image of a stage was written."""
     events = read(folder)
     return {
@@ -41,9 +35,7 @@ def image_steps(folder: Path, stage: str) -> dict[str, list[int]]:
     }
 
 
-def test_charts_are_written_at_the_end_of_fit_and_training_images_at_its_start(
-    fit: Fit, run: Run
-) -> None:
+def test_charts_are_written_at_the_end_of_fit_and_training_images_at_its_start(fit, run):
     every_two = ("--trainer.check_val_every_n_epoch", "2")
     folder = fit("--trainer.max_epochs", "3", *every_two, "--model.lr_schedule", "constant")
     assert [scalar.step for scalar in read(folder).Scalars("val/acc")] == [19, 29]
@@ -60,12 +52,12 @@ def test_charts_are_written_at_the_end_of_fit_and_training_images_at_its_start(
 class BrightnessNetwork(nn.Module):
     """Predicts class 0 for black images, 1 for gray and 2 for white ones, of four."""
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs):
         brightness = inputs.mean(dim=(1, 2, 3)) * 2
         return -(brightness[:, None] - torch.arange(4)).square()
 
 
-def test_precision_and_recall_of_each_class_and_charts_without_convolutions() -> None:
+def test_precision_and_recall_of_each_class_and_charts_without_convolutions():
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 3, 0])
     predictions = torch.tensor([0, 0, 1, 0, 1, 0, 1, 1])
     images = (predictions * 127).to(torch.uint8)[:, None, None].expand(-1, 28, 28)
@@ -88,12 +80,10 @@ def test_precision_and_recall_of_each_class_and_charts_without_convolutions() ->
     assert not {"feature maps", "first-layer filters"} & steps_by_tag.keys()
 
 
-def test_images_are_misclassified_and_correct_in_order_of_confidence(
-    fit: Fit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    grids: dict[str, tuple[Tensor, list[str]]] = {}
+def test_images_are_misclassified_and_correct_in_order_of_confidence(fit, monkeypatch):
+    grids = {}
 
-    def record(images: Tensor, captions: list[str], title: str, columns: int = 5) -> Figure:
+    def record(images, captions, title, columns=5):
         grids[title] = images, captions
         return plot_image_grid(images, captions, title, columns)
 
@@ -116,7 +106,7 @@ def test_images_are_misclassified_and_correct_in_order_of_confidence(
             assert (second == f"label {CLASSES[index]}") == (sign == 1)
 
 
-def test_test_and_validate_write_charts_at_the_step_of_the_checkpoint(fit: Fit, run: Run) -> None:
+def test_test_and_validate_write_charts_at_the_step_of_the_checkpoint(fit, run):
     folder = fit()
     step = read_checkpoint("best.ckpt")["global_step"] - 1
     run("test", "--ckpt_path", "best.ckpt")

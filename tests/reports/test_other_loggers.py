@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import TINY
@@ -23,9 +22,7 @@ FIGURES = {"training images", "confusion matrix", "reliability diagram", "featur
         ("mlflow", "MLFlowLogger", {"MLFLOW_ALLOW_FILE_STORE": "true"}),
     ],
 )
-def test_logger_gets_figures(
-    package: str, logger: str, variable: dict[str, str], data_dir: Path
-) -> None:
+def test_logger_gets_figures(package, logger, variable, data_dir):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install -e '.[loggers]'")
     options = ("--trainer.max_epochs=2", "--trainer.logger", logger)
     process = start("fit", *TINY, *options, environment=variable, draws=True)
@@ -37,16 +34,14 @@ def test_logger_gets_figures(
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize(("base", "given"), [(MLFlowLogger, None), (WandbLogger, "mine")])
-def test_resumed_fit_goes_on_with_the_run_of_its_logger(
-    base: Any, given: str | None, data_dir: Path
-) -> None:
+def test_resumed_fit_goes_on_with_the_run_of_its_logger(base, given, data_dir):
     # Stands for a logger whose package may not be installed.
-    logger: Any = type(base.__name__, (CSVLogger,), {"version": "first"})("logs")
+    logger = type(base.__name__, (CSVLogger,), {"version": "first"})("logs")
     trainer = create_trainer(
         run_dir=Path("runs/a"), logger=logger, max_epochs=1, accelerator="cpu", log_every_n_steps=5
     )
     trainer.fit(FashionClassifier(), datamodule=tiny_data())
-    resumed: Any = base.__new__(base)  # whose __init__ needs its package
+    resumed = base.__new__(base)  # whose __init__ needs its package
     resumed._run_id, resumed._wandb_init = given, {"id": given}
     create_trainer(run_dir=Path("runs/a"), logger=resumed, max_epochs=1, accelerator="cpu")
     assert (resumed._run_id if base is MLFlowLogger else resumed._wandb_init["id"]) == (

@@ -1,12 +1,8 @@
 import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from comparing import curves
-from conftest import Run
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
@@ -14,7 +10,6 @@ from samples import tiny_data
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
-from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_lightning import FashionClassifier, create_trainer, figures
@@ -22,14 +17,12 @@ from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.reports import EvaluationFigures, RunTensorBoardLogger, TensorBoardSetup
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
-Fit = Callable[..., Path]
 
-
-def read(folder: Path) -> Any:
+def read(folder):
     return EventAccumulator(str(folder)).Reload()
 
 
-def test_curves_and_charts_of_several(fit: Fit) -> None:
+def test_curves_and_charts_of_several(fit):
     folder = fit()
     steps = {tag: [step for step, _ in points] for tag, points in curves(folder).items()}
     tags = ["train/loss", "train/acc", "val/loss", "val/acc", "val/ece"]
@@ -53,13 +46,11 @@ def test_curves_and_charts_of_several(fit: Fit) -> None:
     }
 
 
-def test_captions_of_training_images_are_the_classes_of_the_data(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_captions_of_training_images_are_the_classes_of_the_data(data_dir, monkeypatch):
     """The network may have them in another order."""
-    shown: list[str] = []
+    shown = []
 
-    def plot(images: Tensor, captions: list[str], title: str) -> Figure:
+    def plot(images, captions, title):
         shown.extend(captions)
         return Figure()
 
@@ -69,7 +60,7 @@ def test_captions_of_training_images_are_the_classes_of_the_data(
     assert shown == [CLASSES[label] for label in data.train_dataset.labels[:20]]
 
 
-def session(folder: Path) -> tuple[dict[str, Any], set[str]]:
+def session(folder):
     """The hyperparameters of a run, and the names of the metrics to show next to them."""
     metadata = read(folder).summary_metadata
     start, experiment = (
@@ -87,7 +78,7 @@ def session(folder: Path) -> tuple[dict[str, Any], set[str]]:
     return values, {info.name.tag for info in experiment.experiment.metric_infos}
 
 
-def test_hyperparameters_next_to_the_final_metrics(fit: Fit, run: Run) -> None:
+def test_hyperparameters_next_to_the_final_metrics(fit, run):
     folder = fit("--model.optimizer.lr", "0.05", "--model.optimizer.betas", "[0.8,0.9]")
     values, metrics = session(folder)
     assert values["lr"] == pytest.approx(0.05)
@@ -114,14 +105,14 @@ def test_hyperparameters_next_to_the_final_metrics(fit: Fit, run: Run) -> None:
 class OwnData(LightningDataModule):
     """A data module that has none of the attributes of this package's own."""
 
-    def train_dataloader(self) -> Any:
+    def train_dataloader(self):
         images = torch.randint(0, 256, (8, 28, 28), dtype=torch.uint8)
         return DataLoader(TensorDataset(images, torch.arange(8)), batch_size=4)
 
     val_dataloader = train_dataloader
 
 
-def test_other_data_modules_and_loggers(tmp_path: Path) -> None:
+def test_other_data_modules_and_loggers(tmp_path):
     classifier = FashionClassifier(classes=["Süß", "靴", *"abcdefgh"])
     trainer = Trainer(
         max_epochs=1,

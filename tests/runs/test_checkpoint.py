@@ -2,13 +2,10 @@ import functools
 import pickle
 import shutil
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from conftest import Run
 from lightning.pytorch import Trainer
 from samples import Payload, tiny_data
 from torch import nn
@@ -17,7 +14,7 @@ from fmnist_lightning import MLP, FashionClassifier, load_classifier
 from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO, Checkpoint, read_checkpoint
 
 
-def checkpoint_of(classifier: FashionClassifier) -> dict[str, Any]:
+def checkpoint_of(classifier):
     return {
         "state_dict": classifier.state_dict(),
         "hyper_parameters": dict(classifier.hparams),
@@ -25,13 +22,13 @@ def checkpoint_of(classifier: FashionClassifier) -> dict[str, Any]:
 
 
 @pytest.fixture
-def checkpoint() -> Path:
+def checkpoint():
     path = Path("some.ckpt")
     torch.save(checkpoint_of(FashionClassifier(network=functools.partial(MLP, hidden_dim=4))), path)
     return path
 
 
-def test_load_classifier_restores_network_and_weights(fit: Callable[..., Path]) -> None:
+def test_load_classifier_restores_network_and_weights(fit):
     folder = fit("--model.network", "fmnist_lightning.MLP", "--model.network.hidden_dim", "9")
     classifier = load_classifier("best.ckpt")
     assert isinstance(classifier.network, MLP)
@@ -44,13 +41,13 @@ def test_load_classifier_restores_network_and_weights(fit: Callable[..., Path]) 
         assert torch.equal(value, lightnings_own.state_dict()[name])
 
 
-def test_script_and_command_line_save_the_same_hyperparameters(fit: Callable[..., Path]) -> None:
+def test_script_and_command_line_save_the_same_hyperparameters(fit):
     fit("--trainer.max_epochs=1")
     saved = read_checkpoint("best.ckpt")["hyper_parameters"]
     assert saved == dict(FashionClassifier().hparams)  # so that a script can resume the run
 
 
-def test_bf16_checkpoint_loads_as_float32() -> None:
+def test_bf16_checkpoint_loads_as_float32():
     torch.save(checkpoint_of(FashionClassifier().bfloat16()), "some.ckpt")
     assert {weight.dtype for weight in load_classifier("some.ckpt").parameters()} == {torch.float32}
 
@@ -61,22 +58,20 @@ def test_bf16_checkpoint_loads_as_float32() -> None:
     "name",
     ["gone.ckpt", "http://127.0.0.1:9/x.ckpt", "../weights/fast"],
 )
-def test_missing_file_is_refused(name: str) -> None:
+def test_missing_file_is_refused(name):
     with pytest.raises(ValueError, match=f"no checkpoint file {name}"):
         read_checkpoint(name)
 
 
 @pytest.mark.fault("bad_checkpoint")
 @pytest.mark.parametrize("text", ["export A=1", "test", "a", "R", ".", "\x80", ""])
-def test_file_of_another_format_is_refused(text: str) -> None:
+def test_file_of_another_format_is_refused(text):
     Path("some.ckpt").write_text(text)  # some are instructions to unpickle
     with pytest.raises(ValueError, match=r"some\.ckpt is not a checkpoint"):
         read_checkpoint("some.ckpt")
 
 
-def test_file_of_the_name_of_a_checkpoint_of_the_package_wins(
-    fit: Callable[..., Path], run: Run
-) -> None:
+def test_file_of_the_name_of_a_checkpoint_of_the_package_wins(fit, run):
     Path("fast").mkdir()  # but no folder
     assert type(load_classifier("fast").network).__name__ == "SmallResNet"
     assert "fast: of this package, SmallResNet" in run("test", "--ckpt_path", "fast")[1]
@@ -87,14 +82,14 @@ def test_file_of_the_name_of_a_checkpoint_of_the_package_wins(
     assert "fast: runs/" in run("test", "--ckpt_path", "fast")[1]
 
 
-def test_broken_symlink_is_refused() -> None:
+def test_broken_symlink_is_refused():
     Path("best.ckpt").symlink_to("runs/deleted/checkpoints/best.ckpt")
     with pytest.raises(ValueError, match=r"best\.ckpt is a broken symlink to runs/deleted"):
         read_checkpoint("best.ckpt")
 
 
 @pytest.mark.fault("bad_checkpoint")
-def test_damaged_or_compressed_file_is_refused(checkpoint: Path) -> None:
+def test_damaged_or_compressed_file_is_refused(checkpoint):
     content = checkpoint.read_bytes()
     middle = len(content) // 2
     one_bit = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -109,7 +104,7 @@ def test_damaged_or_compressed_file_is_refused(checkpoint: Path) -> None:
 
 @pytest.mark.fault("bad_checkpoint")
 @pytest.mark.parametrize("is_zip", [True, False])
-def test_code_in_a_file_is_not_run(is_zip: bool, checkpoint: Path) -> None:
+def test_code_in_a_file_is_not_run(is_zip, checkpoint):
     if is_zip:
         torch.save(torch.load(checkpoint) | {"extra": Payload()}, checkpoint)
     else:
@@ -137,14 +132,14 @@ def test_code_in_a_file_is_not_run(is_zip: bool, checkpoint: Path) -> None:
         torch.zeros(3),
     ],
 )
-def test_checkpoint_of_another_program_is_refused(other: object) -> None:
+def test_checkpoint_of_another_program_is_refused(other):
     torch.save(other, "other.ckpt")
     with pytest.raises(ValueError, match=r"other\.ckpt is not a checkpoint of fmnist_lightning"):
         read_checkpoint("other.ckpt")
 
 
 @pytest.mark.fault("bad_checkpoint")
-def test_weights_that_do_not_fit_are_refused(checkpoint: Path) -> None:
+def test_weights_that_do_not_fit_are_refused(checkpoint):
     saved = torch.load(checkpoint)
     bias = saved["state_dict"].pop("network.features.1.bias")
     for weights in ({}, {"network.features.1.bias": bias[:1]}):
@@ -163,9 +158,7 @@ def test_weights_that_do_not_fit_are_refused(checkpoint: Path) -> None:
         ("hidden_dim", 10**12, "do not fit the network"),  # which would fill the memory
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(
-    argument: str, value: int, message: str, checkpoint: Path
-) -> None:
+def test_arguments_that_do_not_fit_are_refused(argument, value, message, checkpoint):
     saved = torch.load(checkpoint)
     saved["hyper_parameters"]["network"]["init_args"][argument] = value
     torch.save(saved, checkpoint)
@@ -174,7 +167,7 @@ def test_arguments_that_do_not_fit_are_refused(
 
 
 @pytest.mark.slow
-def test_plain_trainer_resumes_from_a_checkpoint_and_saves_others(fit: Callable[..., Path]) -> None:
+def test_plain_trainer_resumes_from_a_checkpoint_and_saves_others(fit):
     last = fit("--model.lr_schedule", "constant") / "checkpoints" / "last.ckpt"
     trainer = Trainer(max_epochs=3, logger=False, enable_progress_bar=False, accelerator="cpu")
     hparams = read_checkpoint(last)["hyper_parameters"]

@@ -4,10 +4,8 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from comparing import assert_same_run
@@ -21,7 +19,7 @@ CALLBACK = "--trainer.callbacks+=lightning.pytorch.callbacks."
 STOP = (CALLBACK + "EarlyStopping", "--trainer.callbacks.monitor=val/loss")
 OPTIMIZER = "--model.optimizer=torch.optim."
 # 10 steps are an epoch.
-SETTINGS: dict[str, tuple[str, ...]] = {
+SETTINGS = {
     "max_steps": ("--trainer.max_epochs=-1", "--trainer.max_steps=27"),
     "max_steps, two validations an epoch": (
         *("--trainer.max_epochs=-1", "--trainer.max_steps=27", "--trainer.val_check_interval=0.5"),
@@ -101,28 +99,28 @@ class Kill(NamedTuple):
     call: int | None = None
     signal: int = signal.SIGKILL
 
-    def inject(self) -> None:
+    def inject(self):
         """Counts the calls of this process; writes their number to ``calls``."""
         calls, fit = 0, Trainer.fit
         # Drawing would be half of all calls.
-        EvaluationFigures.log_figures = lambda *args: None  # type: ignore[method-assign]
+        EvaluationFigures.log_figures = lambda *args: None
 
-        def count(frame: FrameType, event: str, argument: Any) -> None:
+        def count(frame, event, argument):
             nonlocal calls
             calls += event == "call"
             if calls == self.call and event == "call":
                 os.kill(os.getpid(), self.signal)
 
-        def counting_fit(*args: Any, **kwargs: Any) -> None:
+        def counting_fit(*args, **kwargs):
             sys.setprofile(count)
             fit(*args, **kwargs)
             sys.setprofile(None)
             Path("calls").write_text(str(calls))
 
-        Trainer.fit = counting_fit  # type: ignore[method-assign]
+        Trainer.fit = counting_fit
 
 
-def fit(command: Sequence[str], kill: Kill) -> bool:
+def fit(command, kill):
     """Runs a command; returns whether it reached its end."""
     process = start(*command, first=kill.inject)
     code = process.wait()
@@ -130,7 +128,7 @@ def fit(command: Sequence[str], kill: Kill) -> bool:
     return code == 0
 
 
-def fit_with_kills(command: Sequence[str], kills: Sequence[Kill]) -> Path:
+def fit_with_kills(command, kills):
     """Runs a command, killed and resumed until its end; returns the run folder."""
     earlier = set(Path("runs").iterdir())
     remaining = [*kills, Kill()]
@@ -153,9 +151,7 @@ def fit_with_kills(command: Sequence[str], kills: Sequence[Kill]) -> Path:
         *(pytest.param(setting, NUM_SEEDS, marks=pytest.mark.slow) for setting in SETTINGS),
     ],
 )
-def test_resume_after_random_kills_is_bit_identical(
-    setting: str, num_seeds: int, data_dir: Path
-) -> None:
+def test_resume_after_random_kills_is_bit_identical(setting, num_seeds, data_dir):
     command = ("fit", *TINY, "--trainer.max_epochs=3", *SETTINGS[setting])
     assert fit(command, Kill())
     (uninterrupted,) = Path("runs").iterdir()

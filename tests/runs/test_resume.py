@@ -1,16 +1,12 @@
 """Runs that are killed, resumed, and compared with an uninterrupted run."""
 
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from comparing import assert_same_run
-from conftest import TINY, Run
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import Logger
+from conftest import TINY
 from processes import (
     Fault,
     at_step,
@@ -27,22 +23,22 @@ from fmnist_lightning.runs.checkpoint import read_checkpoint
 PACKAGE = "fmnist_lightning"
 
 
-def is_best_of(step: int, checkpoint: Path) -> bool:
+def is_best_of(step, checkpoint):
     """Whether ``link_best`` gets the checkpoint of a step."""
     return bool(read_checkpoint(checkpoint)["global_step"] == step)
 
 
-def is_last_of(step: int, trainer: Trainer, path: str, *args: Any, **kwargs: Any) -> bool:
+def is_last_of(step, trainer, path, *args, **kwargs):
     """Whether ``Trainer.save_checkpoint`` saves ``last.ckpt`` of a step."""
     return trainer.global_step == step and Path(path).name == "last.ckpt"
 
 
-def is_validation_of(after: int, logger: Logger, metrics: dict[str, Any], step: int) -> bool:
+def is_validation_of(after, logger, metrics, step):
     """Whether ``log_metrics`` gets the metrics of the validation after a step."""
     return step == after - 1 and "val/loss" in metrics
 
 
-def is_removed_after(step: int, path: Path, **kwargs: Any) -> bool:
+def is_removed_after(step, path, **kwargs):
     """Whether ``Path.unlink`` tidies up after ``last.ckpt`` of a step was replaced."""
     last = path.with_name("last.ckpt")
     return path.name.startswith(".last.ckpt.") and is_best_of(step, last)
@@ -83,18 +79,18 @@ RANDOM = (
 )
 
 
-def delay_event_writer() -> None:
+def delay_event_writer():
     """Slows TensorBoard's writer thread down, as a slow disk does."""
     original = RecordWriter.write
 
-    def delayed_write(self: RecordWriter, data: bytes) -> None:
+    def delayed_write(self, data):
         time.sleep(0.01)
         original(self, data)
 
     RecordWriter.write = delayed_write
 
 
-def interrupt_and_resume(faults: list[Fault], options: tuple[str, ...], run: Run) -> Path:
+def interrupt_and_resume(faults, options, run):
     """Interrupts a run by each fault in turn, resumes it to its end, and returns its folder."""
     before = set(Path("runs").iterdir())
     command = ("fit", *TINY, *options)
@@ -114,15 +110,13 @@ def interrupt_and_resume(faults: list[Fault], options: tuple[str, ...], run: Run
     "moment",
     [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in MOMENTS],
 )
-def test_resume_after_sigkill_is_bit_identical(
-    moment: str, fit: Callable[..., Path], run: Run
-) -> None:
+def test_resume_after_sigkill_is_bit_identical(moment, fit, run):
     uninterrupted = fit(*RANDOM)
     assert_same_run(uninterrupted, interrupt_and_resume(MOMENTS[moment], RANDOM, run))
 
 
 @pytest.mark.slow
-def test_resume_of_a_compiled_run_is_bit_identical(fit: Callable[..., Path], run: Run) -> None:
+def test_resume_of_a_compiled_run_is_bit_identical(fit, run):
     options = (*RANDOM, "--trainer.compile", "true")
     uninterrupted = fit(*options)
     faults = [at_step(6), at_step(23)]
@@ -132,9 +126,7 @@ def test_resume_of_a_compiled_run_is_bit_identical(fit: Callable[..., Path], run
 @pytest.mark.fault("sigkill")
 @pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_resume_of_every_config_is_bit_identical(
-    path: Path, fit: Callable[..., Path], run: Run
-) -> None:
+def test_resume_of_every_config_is_bit_identical(path, fit, run):
     options = (
         *("--config", str(path), *TINY_OPTIONS),
         *("--trainer.max_epochs", "3", "--data.batch_size", "150"),

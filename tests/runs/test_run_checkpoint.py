@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -7,20 +6,18 @@ import torch
 from fmnist_lightning.runs.run_checkpoint import check_best, link_best
 
 
-def make_best(name: str) -> Path:
+def make_best(name):
     """The best checkpoint of a run in ``runs``."""
     path = Path("runs", name, "checkpoints", "best.ckpt")
     path.parent.mkdir(parents=True)
-    hparams: dict[str, Any] = {"network": {}, "optimizer": {}}
+    hparams = {"network": {}, "optimizer": {}}
     torch.save({"state_dict": {}, "hyper_parameters": hparams, "run": name}, path)
     return path
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_best_ckpt_is_that_of_the_latest_run(
-    has_links: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(self: Path, target: str) -> None:
+def test_best_ckpt_is_that_of_the_latest_run(has_links, monkeypatch):
+    def refuse(self, target):
         raise OSError("A required privilege is not held by the client")
 
     if not has_links:
@@ -34,10 +31,8 @@ def test_best_ckpt_is_that_of_the_latest_run(
     assert sorted(path.name for path in Path().iterdir()) == ["best.ckpt", "runs"]
 
 
-def test_folder_without_write_permission_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(self: Path, target: Path) -> None:
+def test_folder_without_write_permission_is_one_line(monkeypatch, capsys):
+    def refuse(self, target):
         raise PermissionError("Permission denied")
 
     best = make_best("a")
@@ -49,7 +44,7 @@ def test_folder_without_write_permission_is_one_line(
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
-def test_foreign_best_ckpt_is_never_replaced(kind: str) -> None:
+def test_foreign_best_ckpt_is_never_replaced(kind):
     make_best("a")
     if kind == "file":
         Path("best.ckpt").write_text("precious")

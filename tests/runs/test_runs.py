@@ -8,7 +8,7 @@ import pytest
 from fmnist_lightning.runs import runs
 
 
-def make_run(name: str) -> Path:
+def make_run(name):
     run_dir = Path("runs", name)
     (run_dir / "checkpoints").mkdir(parents=True)
     (run_dir / "config.yaml").touch()
@@ -17,13 +17,13 @@ def make_run(name: str) -> Path:
     return run_dir
 
 
-def test_create_run_dir_gives_a_new_run_dir_each_time() -> None:
+def test_create_run_dir_gives_a_new_run_dir_each_time():
     run_dirs = {runs.create_run_dir(Path("runs")) for _ in range(5)}
     assert len(run_dirs) == 5
     assert all(run_dir.is_dir() for run_dir in run_dirs)
 
 
-def test_latest_checkpoint_is_the_newest_last_ckpt() -> None:
+def test_latest_checkpoint_is_the_newest_last_ckpt():
     with pytest.raises(ValueError, match="no run to resume"):
         runs.find_latest(Path("runs"))
     make_run("b")
@@ -33,7 +33,7 @@ def test_latest_checkpoint_is_the_newest_last_ckpt() -> None:
     assert runs.find_latest(Path("runs")) == Path("runs/a/checkpoints/last.ckpt")
 
 
-def test_find_run_dir_uses_the_path_or_the_stored_name() -> None:
+def test_find_run_dir_uses_the_path_or_the_stored_name():
     run_dir = make_run("a").resolve()
     best, root = run_dir / "checkpoints" / "best.ckpt", Path("runs").resolve()
     Path("link.ckpt").symlink_to(best)
@@ -44,10 +44,8 @@ def test_find_run_dir_uses_the_path_or_the_stored_name() -> None:
         assert runs.find_run_dir(Path("copy.ckpt"), other, root) is None
 
 
-def test_file_system_without_locks_stops_nobody(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(descriptor: int, operation: int) -> None:
+def test_file_system_without_locks_stops_nobody(monkeypatch, capsys):
+    def refuse(descriptor, operation):
         raise OSError(errno.ENOSYS, "no locks")
 
     run_dir = make_run("a")

@@ -1,28 +1,25 @@
 import re
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
-from conftest import TINY, Run
+from conftest import TINY
 from lightning.pytorch import seed_everything
 
 from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.training.callbacks import SeedEachEpoch, compute_summary, format_metrics
 
 
-def random_number(epoch: int, batch_idx: int, rank: int = 0) -> float:
+def random_number(epoch, batch_idx, rank=0):
     """The first number that is drawn in a step."""
     seed_everything(0, verbose=False)
     torch.manual_seed(batch_idx)  # as if earlier steps had drawn numbers
-    trainer: Any = SimpleNamespace(current_epoch=epoch, global_rank=rank)
-    module: Any = None
+    trainer = SimpleNamespace(current_epoch=epoch, global_rank=rank)
+    module = None
     SeedEachEpoch().on_train_batch_start(trainer, module, None, batch_idx)
     return torch.rand(()).item()
 
 
-def test_random_numbers_depend_on_epoch_and_rank_and_go_on_within_an_epoch() -> None:
+def test_random_numbers_depend_on_epoch_and_rank_and_go_on_within_an_epoch():
     first = random_number(epoch=1, batch_idx=0)
     assert random_number(epoch=1, batch_idx=0) == first
     others = {random_number(epoch=2, batch_idx=0), random_number(epoch=1, batch_idx=0, rank=1)}
@@ -31,7 +28,7 @@ def test_random_numbers_depend_on_epoch_and_rank_and_go_on_within_an_epoch() -> 
     assert second == random_number(epoch=2, batch_idx=1) != random_number(epoch=1, batch_idx=2)
 
 
-def test_fit_prints_one_line_per_epoch(run: Run) -> None:
+def test_fit_prints_one_line_per_epoch(run):
     code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "3")
     assert code == 0
     number = r"(\d+\.\d+)"
@@ -46,7 +43,7 @@ def test_fit_prints_one_line_per_epoch(run: Run) -> None:
     assert f"(val loss {best:.4f})" in out
 
 
-def test_epoch_without_validation_prints_no_validation_metrics(run: Run) -> None:
+def test_epoch_without_validation_prints_no_validation_metrics(run):
     every_second = ("--trainer.check_val_every_n_epoch", "2")
     code, out, _ = run("fit", *TINY, "--trainer.max_epochs", "5", *every_second)
     assert code == 0
@@ -55,9 +52,7 @@ def test_epoch_without_validation_prints_no_validation_metrics(run: Run) -> None
     assert validated == [False, True, False, True, True]  # always in the last
 
 
-def test_resumed_run_compares_with_the_lowest_loss_of_the_run(
-    fit: Callable[..., Path], run: Run
-) -> None:
+def test_resumed_run_compares_with_the_lowest_loss_of_the_run(fit, run):
     fit("--model.lr_schedule", "constant", "--model.optimizer.lr", "0.001")
     validate = run("validate", "--ckpt_path", "best.ckpt")[1]
     (loss,) = re.findall(r"validate loss (\S+)", validate)
@@ -66,7 +61,7 @@ def test_resumed_run_compares_with_the_lowest_loss_of_the_run(
     assert f" %  improved from {loss}\n" in out
 
 
-def test_evaluation_summary_has_counts_per_class() -> None:
+def test_evaluation_summary_has_counts_per_class():
     confusion = torch.diag(torch.tensor([3] * 9 + [0]))
     confusion[0, 6] = 1  # a T-shirt predicted as a shirt
     summary = compute_summary(

@@ -2,21 +2,17 @@
 
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from comparing import assert_close, assert_same_run, curves, free_port
-from conftest import DEVICES, MLP, TINY, Run
-from processes import Fault, Process, at_step, start, wait_for_next_second
-from torch import Tensor, nn
+from conftest import DEVICES, MLP, TINY
+from processes import at_step, start, wait_for_next_second
+from torch import nn
 
 
-def start_two(
-    *args: str, faults: tuple[Fault | None, Fault | None] = (None, None)
-) -> list[Process]:
+def start_two(*args, faults=(None, None)):
     """Starts two processes as ``torchrun`` does; see :func:`processes.start`."""
     common = {
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2"},
@@ -32,14 +28,14 @@ def start_two(
     ]
 
 
-def run_two(*args: str) -> None:
+def run_two(*args):
     """Runs two processes to their end."""
     processes = start_two(*args)
     codes = [process.wait() for process in processes]
     assert codes == [0, 0], "\n".join(process.output.read_text() for process in processes)
 
 
-def fit_two(*args: str) -> Path:
+def fit_two(*args):
     """Fits with two processes, and returns the run folder."""
     before = set(Path("runs").glob("*"))
     run_two("fit", *TINY, "--trainer.max_epochs", "2", *args)
@@ -50,7 +46,7 @@ def fit_two(*args: str) -> Path:
 class ImageRecorder(nn.Module):
     """An augmentation that changes nothing, and records images and random numbers in a file."""
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, images, labels):
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else "alone"
         record = {"sums": images.sum(dim=(1, 2)).tolist(), "random": float(torch.rand(()))}
         with Path(f"images-{rank}.txt").open("a") as stream:
@@ -58,12 +54,12 @@ class ImageRecorder(nn.Module):
         return images
 
     @staticmethod
-    def read(rank: int | str) -> list[dict[str, Any]]:
+    def read(rank):
         return [json.loads(line) for line in Path(f"images-{rank}.txt").read_text().splitlines()]
 
 
 @pytest.mark.fault("two_processes")
-def test_two_processes_train_like_one(fit: Callable[..., Path]) -> None:
+def test_two_processes_train_like_one(fit):
     options = (*MLP, "--model.augmentation", "test_distributed.ImageRecorder")
     ours, theirs = fit(*options), fit_two(*options)
 
@@ -78,16 +74,14 @@ def test_two_processes_train_like_one(fit: Callable[..., Path]) -> None:
     assert _files(ours) == _files(theirs)
 
 
-def _files(folder: Path) -> list[str]:
+def _files(folder):
     """The file names of a run, without time and process in those of event files."""
     return sorted(path.name.split(".tfevents")[0] for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.fault("two_processes")
 @pytest.mark.parametrize("eval_batch_size", [pytest.param("8", marks=pytest.mark.slow), "104"])
-def test_each_image_is_counted_once(
-    eval_batch_size: str, fit: Callable[..., Path], run: Run
-) -> None:
+def test_each_image_is_counted_once(eval_batch_size, fit, run):
     # 105 test and 119 validation images; with batches of 104, one rank has one batch more.
     odd = (*TINY, "--data.val_size", "119")
     # It has batch normalisation.
@@ -106,7 +100,7 @@ def test_each_image_is_counted_once(
         assert both["ece"] == pytest.approx(alone["ece"], rel=1e-5)
 
 
-def test_fit_with_batch_norm_and_uneven_last_batches(data_dir: Path) -> None:
+def test_fit_with_batch_norm_and_uneven_last_batches(data_dir):
     network = ("--model.network=SmallResNet", "--model.network.channels=[4, 8, 8]")
     odd = ("--data.val_size", "105", "--data.eval_batch_size", "104", "--data.train_size", "481")
     folder = fit_two(*network, *odd)
@@ -116,7 +110,7 @@ def test_fit_with_batch_norm_and_uneven_last_batches(data_dir: Path) -> None:
 @pytest.mark.fault("dead_rank")
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_resume_after_a_dead_rank_is_bit_identical(victim: int, fit: Callable[..., Path]) -> None:
+def test_resume_after_a_dead_rank_is_bit_identical(victim, fit):
     options = (
         *("--model.network=fmnist_lightning.SmallResNet", "--model.network.channels=[8]"),
         "--model.network.dropout=0.3",

@@ -4,12 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from comparing import assert_close, free_port
-from conftest import MLP, TINY, Run
+from conftest import MLP, TINY
 
 from fmnist_lightning.data import download as sources
 
@@ -27,22 +26,22 @@ ON_EACH = "--trainer.accelerator cpu --trainer.devices 1 --trainer.num_nodes 2"
 Command = tuple[dict[str, str], str]  # environment variables, arguments of Python
 
 
-def on_one_machine(args: str) -> list[Command]:
+def on_one_machine(args):
     return [({}, f"{MODULE} {args} {ON_TWO}")]
 
 
-def by_torchrun(args: str) -> list[Command]:
+def by_torchrun(args):
     return [({}, f"{TORCHRUN} --nproc-per-node 2 --standalone {MODULE} {args} {ON_TWO}")]
 
 
-def by_torchrun_on_two_machines(args: str) -> list[Command]:
+def by_torchrun_on_two_machines(args):
     """Both machines are this one."""
     machines = f"--nnodes 2 --master-addr 127.0.0.1 --master-port {free_port()}"
     launcher = f"{TORCHRUN} --nproc-per-node 1 {machines}"
     return [({}, f"{launcher} --node-rank {rank} {MODULE} {args} {ON_EACH}") for rank in range(2)]
 
 
-def by_srun_on_two_machines(args: str) -> list[Command]:
+def by_srun_on_two_machines(args):
     """The variables that ``srun`` sets on two machines of a cluster; both are this one."""
     job = {"SLURM_JOB_ID": free_port(), "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "2"}
     job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1", "SLURM_LOCALID": "0"}
@@ -57,7 +56,7 @@ LAUNCHERS = (on_one_machine, by_torchrun, by_torchrun_on_two_machines, by_srun_o
 
 
 @pytest.fixture
-def launch(data_dir: Path) -> Callable[[list[Command]], str]:
+def launch(data_dir):
     """Runs commands at the same time, and returns their output."""
     Path("files.json").write_text(json.dumps(sources.FILES))
     Path("site").mkdir()
@@ -65,7 +64,7 @@ def launch(data_dir: Path) -> Callable[[list[Command]], str]:
     paths = os.pathsep.join(["site", *sys.path])
     common = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
-    def launch(commands: list[Command]) -> str:
+    def launch(commands):
         running = [
             subprocess.Popen(
                 [sys.executable, *line.split()],
@@ -86,12 +85,7 @@ def launch(data_dir: Path) -> Callable[[list[Command]], str]:
 @pytest.mark.fault("two_processes")
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda launcher: launcher.__name__)
-def test_each_launcher_gives_the_result_of_one_process(
-    launcher: Callable[[str], list[Command]],
-    launch: Callable[[list[Command]], str],
-    fit: Callable[..., Path],
-    run: Run,
-) -> None:
+def test_each_launcher_gives_the_result_of_one_process(launcher, launch, fit, run):
     constant = (*MLP, "--model.lr_schedule", "constant")
     ours = fit(*constant)
     output = launch(launcher(" ".join(["fit", *TINY, *constant, "--trainer.max_epochs=2"])))

@@ -1,5 +1,4 @@
 import functools
-from typing import Any
 
 import pytest
 from samples import tiny_data, train
@@ -10,14 +9,14 @@ from fmnist_lightning import FashionClassifier
 pytestmark = pytest.mark.usefixtures("data_dir")
 
 
-def learning_rates(epochs: int = 2, **options: Any) -> list[float]:
+def learning_rates(epochs=2, **options):
     """Those of a run with 10 steps in an epoch and the optimizer's learning rate 0.1."""
     classifier = FashionClassifier(optimizer=functools.partial(SGD, lr=0.1), **options)
     _, recorder = train(classifier, tiny_data(), epochs=epochs)
     return recorder.rates
 
 
-def test_one_cycle_changes_the_learning_rate_every_step() -> None:
+def test_one_cycle_changes_the_learning_rate_every_step():
     rates = learning_rates(warmup_fraction=0.25)
     assert len(set(rates)) == 20
     assert max(rates) == pytest.approx(0.1)
@@ -27,17 +26,17 @@ def test_one_cycle_changes_the_learning_rate_every_step() -> None:
 
 
 @pytest.mark.parametrize("warmup", [0, 0.05, 0.9])
-def test_one_cycle_reaches_its_peak_in_a_short_run(warmup: float) -> None:
+def test_one_cycle_reaches_its_peak_in_a_short_run(warmup):
     rates = learning_rates(epochs=1, warmup_fraction=warmup)
     assert len(rates) == 10
     assert 0.09 < max(rates) <= 0.1
     assert rates[-1] < 1e-5
 
 
-def test_constant_schedule_keeps_the_learning_rate() -> None:
+def test_constant_schedule_keeps_the_learning_rate():
     assert set(learning_rates(lr_schedule="constant")) == {0.1}
 
 
-def test_one_cycle_without_max_epochs_is_refused() -> None:
+def test_one_cycle_without_max_epochs_is_refused():
     with pytest.raises(ValueError, match=r"one_cycle .*max_epochs"):
         learning_rates(epochs=-1)

@@ -8,7 +8,7 @@ LOGITS = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(40) % 3
 
 
-def test_metrics_of_known_logits() -> None:
+def test_metrics_of_known_logits():
     metrics = ClassificationMetrics(3)
     metrics.update(LOGITS[:30], LABELS[:30])
     metrics.update(LOGITS[30:], LABELS[30:])
@@ -24,7 +24,7 @@ def test_metrics_of_known_logits() -> None:
     assert values["ece"].item() == pytest.approx(sum(abs(float(gap)) for gap in gaps) / 40)
 
 
-def test_wrong_labels_are_refused() -> None:
+def test_wrong_labels_are_refused():
     for labels in ([0, 7], [-100, 2]):  # PyTorch ignores the latter
         with pytest.raises(ValueError, match="labels must be 0 to 2 for 3 classes"):
             ClassificationMetrics(3).update(LOGITS[:2], torch.tensor(labels))

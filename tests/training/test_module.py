@@ -2,27 +2,26 @@ import csv
 import functools
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 from lightning.pytorch import seed_everything
 from lightning.pytorch.loggers import CSVLogger
-from samples import Recorder, tiny_data, train
-from torch import Tensor, nn
+from samples import tiny_data, train
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_lightning import MLP, FashionClassifier, create_trainer
-from fmnist_lightning.data.dataset import CLASSES, Batch
+from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.internals.specs import from_spec
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("data_dir")
 
 
-def test_article_config_equals_plain_pytorch() -> None:
+def test_article_config_equals_plain_pytorch():
     """The loss of every step, from the same weights and batches, to 1e-5."""
     config = yaml.safe_load((ROOT / "configs" / "article.yaml").read_text())
     seed_everything(0)
@@ -43,7 +42,7 @@ def test_article_config_equals_plain_pytorch() -> None:
 
     optimizer = torch.optim.SGD(network.parameters(), lr=0.04)
     losses = []
-    loader: Any = data.train_dataloader()
+    loader = data.train_dataloader()
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
         for images, labels in loader:
@@ -61,7 +60,7 @@ def test_article_config_equals_plain_pytorch() -> None:
         assert (ours - before).abs().max() > 1e-4  # the weights have been trained
 
 
-def test_metrics_of_a_stage_count_each_image_once() -> None:
+def test_metrics_of_a_stage_count_each_image_once():
     classifier, data = FashionClassifier(), tiny_data(eval_batch_size=50)  # some are smaller
     trainer, recorder = train(classifier, data)
     metrics = dict(trainer.callback_metrics)
@@ -74,7 +73,7 @@ def test_metrics_of_a_stage_count_each_image_once() -> None:
     images = torch.cat([images for images, _, _ in classifier.eval_outputs])
     assert torch.equal(images, data.test_dataset.images)
     metrics |= trainer.callback_metrics
-    datasets: dict[str, Any] = {"val": data.val_dataset, "test": data.test_dataset}
+    datasets = {"val": data.val_dataset, "test": data.test_dataset}
     for stage, dataset in datasets.items():
         with torch.no_grad():
             logits = classifier.eval()(dataset.images)
@@ -84,7 +83,7 @@ def test_metrics_of_a_stage_count_each_image_once() -> None:
         assert metrics[f"{stage}/loss"].item() == pytest.approx(loss, rel=1e-5)
 
 
-def test_logged_loss_and_learning_rate_are_those_of_their_step(tmp_path: Path) -> None:
+def test_logged_loss_and_learning_rate_are_those_of_their_step(tmp_path):
     logger = CSVLogger(tmp_path)
     _, recorder = train(FashionClassifier(), tiny_data(), epochs=1, logger=logger)
     with Path(logger.log_dir, "metrics.csv").open() as stream:
@@ -96,7 +95,7 @@ def test_logged_loss_and_learning_rate_are_those_of_their_step(tmp_path: Path) -
         assert float(row["lr"]) == pytest.approx(recorder.rates[step], rel=1e-6)
 
 
-def test_hyperparameters_are_builtin_types() -> None:
+def test_hyperparameters_are_builtin_types():
     classifier = FashionClassifier(
         network=functools.partial(MLP, hidden_dim=3),
         optimizer=functools.partial(torch.optim.ASGD, lr=0.5),
@@ -123,11 +122,11 @@ def test_hyperparameters_are_builtin_types() -> None:
 class Black(nn.Module):
     """An augmentation that leaves nothing of the images."""
 
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, images, labels):
         return torch.zeros_like(images)
 
 
-def test_augmentation_changes_only_training_images() -> None:
+def test_augmentation_changes_only_training_images():
     classifier = FashionClassifier(augmentation=Black)
     train(classifier, tiny_data(), epochs=1)
     _, logits = classifier.train_outputs[-1]
@@ -138,7 +137,7 @@ def test_augmentation_changes_only_training_images() -> None:
     assert not torch.allclose(logits, logits[0], atol=1e-2)
 
 
-def test_tta_averages_over_views_in_evaluation() -> None:
+def test_tta_averages_over_views_in_evaluation():
     torch.manual_seed(0)
     plain, images = FashionClassifier().eval(), torch.zeros(6, 28, 28, dtype=torch.uint8)
     images[:, 1:-1, 1:-1] = torch.randint(0, 256, (6, 26, 26))
@@ -156,8 +155,8 @@ def test_tta_averages_over_views_in_evaluation() -> None:
         assert torch.equal(classifier.train()(images), plain(images))
 
 
-def test_channels_last_does_not_change_the_losses() -> None:
-    runs: list[Recorder] = []
+def test_channels_last_does_not_change_the_losses():
+    runs = []
     for channels_last in (False, True):
         seed_everything(0)
         classifier = FashionClassifier(channels_last=channels_last)
@@ -167,7 +166,7 @@ def test_channels_last_does_not_change_the_losses() -> None:
     assert runs[1].losses == pytest.approx(runs[0].losses, abs=1e-4)
 
 
-def test_outputs_release_batches_from_workers() -> None:
+def test_outputs_release_batches_from_workers():
     """A tensor from a worker keeps a file open; an epoch of them is more than a system allows."""
     classifier, data = FashionClassifier(), tiny_data()
     data.setup("fit")
@@ -179,13 +178,13 @@ def test_outputs_release_batches_from_workers() -> None:
     assert recorder.was_shared == [True] * 8
     outputs = classifier.train_outputs + classifier.eval_outputs
     assert len(outputs) == 8 + 2
-    tensors: list[Any] = [tensor for output in outputs for tensor in output]
+    tensors = [tensor for output in outputs for tensor in output]
     assert not any(tensor.is_shared() for tensor in tensors)
 
 
-def test_training_step_that_keeps_no_outputs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_step_that_keeps_no_outputs(capsys):
     class Plain(FashionClassifier):
-        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        def training_step(self, batch, batch_idx):
             images, labels = batch
             return F.cross_entropy(self(images), labels)
 

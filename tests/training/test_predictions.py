@@ -1,24 +1,21 @@
 import csv
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from conftest import Run, tiny_labels
+from conftest import tiny_labels
 from PIL import Image
 
 from fmnist_lightning.data.dataset import CLASSES
 
-Fit = Callable[..., Path]
 UNTRAINED = ("--model.optimizer.lr", "0.0001")  # many predictions are wrong
 
 
-def read_rows(folder: Path) -> list[dict[str, str]]:
+def read_rows(folder):
     with (folder / "predictions.csv").open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
-def test_predict_writes_labels_predictions_and_probabilities(fit: Fit, run: Run) -> None:
+def test_predict_writes_labels_predictions_and_probabilities(fit, run):
     folder = fit(*UNTRAINED)
     code, out, _ = run("predict", "--ckpt_path", "best.ckpt")
     assert code == 0
@@ -37,7 +34,7 @@ def test_predict_writes_labels_predictions_and_probabilities(fit: Fit, run: Run)
     assert num_correct == json.loads((folder / "test.json").read_text())["correct"]
 
 
-def test_predict_index_shows_one_test_image(fit: Fit, run: Run) -> None:
+def test_predict_index_shows_one_test_image(fit, run):
     folder = fit(*UNTRAINED)
     run("predict", "--ckpt_path", "best.ckpt")
     row = next(row for row in read_rows(folder)[60:] if row["prediction"] != row["label"])
@@ -52,7 +49,7 @@ def test_predict_index_shows_one_test_image(fit: Fit, run: Run) -> None:
     assert err == "error: --index must be 0 to 104, not 105\n"
 
 
-def test_fast_dev_run_writes_no_predictions(fit: Fit, run: Run) -> None:
+def test_fast_dev_run_writes_no_predictions(fit, run):
     folder = fit()
     code, out, err = run(
         "predict", "--ckpt_path", "best.ckpt", "--index", "3", "--trainer.fast_dev_run", "1"
