@@ -1,4 +1,4 @@
-"""Run folders: ``runs/<time>`` holds ``config.yaml``, event files and ``checkpoints/``."""
+"""Run folders: ``runs/<time>_<network>`` holds ``config.yaml``, event files and ``checkpoints/``."""
 
 import contextlib
 import re
