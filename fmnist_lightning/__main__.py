@@ -44,7 +44,10 @@ def main(args: list[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     # Classes of the current folder can be named, with the console script as with `python -m`.
     sys.path.insert(0, "")
-    _configure_output()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("fmnist_lightning").setLevel(logging.INFO)
+    hide_messages()
+    threading.excepthook = _thread_excepthook
     try:
         with raise_on_signals():
             commands.run(args)
@@ -75,14 +78,6 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, CLEAR_ERRORS):
         return text
     return f"{type(error).__name__}: {text} (--debug shows the traceback)"
-
-
-def _configure_output() -> None:
-    """Shows the messages of this package, and hides those that nobody can act on."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("fmnist_lightning").setLevel(logging.INFO)
-    hide_messages()
-    threading.excepthook = _thread_excepthook
 
 
 def _thread_excepthook(args: threading.ExceptHookArgs) -> None:

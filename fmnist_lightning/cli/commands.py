@@ -19,9 +19,8 @@ from fmnist_lightning.internals.specs import find_difference, require_trust
 from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import Checkpoint, checkpoint_names
-from fmnist_lightning.runs.run_checkpoint import find_run_checkpoint
+from fmnist_lightning.runs.run_checkpoint import RunCheckpoint
 from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
-from fmnist_lightning.training.module import FashionClassifier
 from fmnist_lightning.training.predictions import PredictionWriter
 
 
@@ -42,7 +41,7 @@ def run(args: Sequence[str]) -> None:
     early, others = options.read_early(command, args)
     root = runs.find_root(early.get("trainer.default_root_dir"))
     path = runs.find_latest(root) if early.ckpt_path == "last" else early.ckpt_path
-    checkpoint = None if path is None else Checkpoint.read(path, root)
+    checkpoint = None if path is None else Checkpoint(path, root)
     trusted = [*early.trust, early.get("data")]  # a class that an option names is trusted
     start = starting_settings(command, checkpoint, trusted)
     sources = [start, *map(read_config, early.config), options.early_settings(early)]
@@ -63,10 +62,13 @@ def run(args: Sequence[str]) -> None:
     if used := as_list(config.get("trainer.callbacks")):  # a resumed run may have them already
         config["trainer.callbacks"] = [one for num, one in enumerate(used) if one not in used[:num]]
     objects = parser.instantiate_classes(config)
-    objects.trust = early.trust
     if command == "fit":
         objects.config_text = parser.dump(config, skip_none=False)
         messages.print_start(checkpoint, args, sources, objects.config_text)
+    else:
+        assert checkpoint is not None  # see check_evaluation
+        objects.model = checkpoint.build_classifier(early.trust)
+        print_line(checkpoint.describe(objects.model))
     COMMANDS[command](objects, checkpoint)
 
 
@@ -100,7 +102,7 @@ def starting_settings(
 def check_evaluation(
     command: str, checkpoint: Checkpoint | None, model: Settings, config: Namespace
 ) -> None:
-    """Raises ValueError if a network or data lack, or a config has another model."""
+    """Raises ValueError if a network or data lack, or options conflict."""
     if checkpoint is None:
         names = ", ".join(checkpoint_names())
         raise ValueError(
@@ -113,6 +115,8 @@ def check_evaluation(
             f"--{name.replace('.init_args', '')} {here} conflicts with the checkpoint "
             f"{checkpoint.path} ({in_checkpoint}); remove the option"
         )
+    if config.get("photos") and config.index is not None:
+        raise ValueError("--photos and --index are mutually exclusive")
     if "data" in config and config.data is None and not config.get("photos"):
         raise ValueError(
             "the checkpoint does not say which data module it was trained with: give --data CLASS"
@@ -134,17 +138,17 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> None:
             num_threads=args.num_threads,
             **args.trainer,
         )
-        saver = find_run_checkpoint(trainer)
+        callbacks = trainer.checkpoint_callbacks
+        saver = next((each for each in callbacks if isinstance(each, RunCheckpoint)), None)
         should_save = trainer.is_global_zero and saver is not None
         if saver:
             saver.config = args.config_text
             saver.data_spec = yaml.safe_load(args.config_text)["data"]
+        path = resumed.path if resumed else None
         with runs.lock(Path(trainer.default_root_dir)) if should_save else contextlib.nullcontext():
-            trainer.fit(args.model, datamodule=args.data, ckpt_path=resumed and resumed.path)
+            trainer.fit(args.model, datamodule=args.data, ckpt_path=path)
     except BaseException:
-        if trainer and trainer.global_step > first_step:
-            messages.explain_end(trainer)
-        else:
+        if trainer is None or trainer.global_step == first_step:
             runs.remove(new_dir)
         raise
     if resumed and trainer.global_step == first_step:
@@ -155,15 +159,11 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> None:
 
 
 @contextlib.contextmanager
-def evaluation(
-    args: Namespace, checkpoint: Checkpoint
-) -> Iterator[tuple[FashionClassifier, Trainer, Path | None]]:
-    """The classifier of a checkpoint, a trainer, and the folder for results: that of the run.
+def evaluation(args: Namespace, checkpoint: Checkpoint) -> Iterator[tuple[Trainer, Path | None]]:
+    """A trainer, and the folder for results: that of the run.
 
     A checkpoint without a run gets a new folder, a dry run (``fast_dev_run``) none.
     """
-    classifier = checkpoint.build_classifier(args.trust)
-    print_line(checkpoint.describe(classifier))
     new_dir = None if checkpoint.run_dir else _create_run_dir(args)
     run_dir = None if args.trainer.fast_dev_run else checkpoint.run_dir or new_dir
     kwargs = {**args.trainer, "enable_checkpointing": False}
@@ -174,7 +174,7 @@ def evaluation(
         kwargs["logger"] = RunTensorBoardLogger(run_dir, step=max(checkpoint.step - 1, 0))
     try:
         trainer = create_trainer(run_dir=run_dir, num_threads=args.num_threads, **kwargs)
-        yield classifier, trainer, run_dir
+        yield trainer, run_dir
     except BaseException:
         runs.remove(new_dir)
         raise
@@ -189,37 +189,35 @@ def _create_run_dir(args: Namespace, name: str | None = None) -> Path | None:
 
 def validate(args: Namespace, checkpoint: Checkpoint) -> None:
     """Evaluates on the validation images; a callback prints the metrics."""
-    with evaluation(args, checkpoint) as (classifier, trainer, _):
-        trainer.validate(classifier, datamodule=args.data, verbose=False)
+    with evaluation(args, checkpoint) as (trainer, _):
+        trainer.validate(args.model, datamodule=args.data, verbose=False)
 
 
 def test(args: Namespace, checkpoint: Checkpoint) -> None:
     """Evaluates on the test images; a callback prints the metrics."""
-    with evaluation(args, checkpoint) as (classifier, trainer, _):
-        trainer.test(classifier, datamodule=args.data, verbose=False)
+    with evaluation(args, checkpoint) as (trainer, _):
+        trainer.test(args.model, datamodule=args.data, verbose=False)
 
 
 def predict(args: Namespace, checkpoint: Checkpoint) -> None:
     """Predicts the test images, or photos; a callback writes the predictions."""
-    if args.photos and args.index is not None:
-        raise ValueError("--photos and --index are mutually exclusive")
     args.trainer.logger = args.trainer.logger or False
-    with evaluation(args, checkpoint) as (classifier, trainer, run_dir):
+    with evaluation(args, checkpoint) as (trainer, run_dir):
         if trainer.world_size > 1:
             raise ValueError(f"predict runs on one device, not on {trainer.world_size}")
         if args.photos is None:
             writer = PredictionWriter(run_dir, args.index)
             trainer.callbacks.append(writer)  # type: ignore[attr-defined]
-            trainer.predict(classifier, args.data, return_predictions=False)
+            trainer.predict(args.model, args.data, return_predictions=False)
             return
         from fmnist_lightning.photos import PhotoClassifier
         from fmnist_lightning.photos.dataset import PhotoDataset, photo_loader
         from fmnist_lightning.photos.report import PhotoReport
 
-        photos = PhotoDataset(args.photos, classifier.classes)
+        photos = PhotoDataset(args.photos, args.model.classes)
         report = PhotoReport(photos, run_dir, checkpoint.path)
         trainer.callbacks.append(report)  # type: ignore[attr-defined]
-        trainer.predict(PhotoClassifier(classifier), photo_loader(photos), return_predictions=False)
+        trainer.predict(PhotoClassifier(args.model), photo_loader(photos), return_predictions=False)
     if report.num_skipped:
         total = f"{report.num_skipped:,} of {len(photos):,}"
         raise ValueError(f"skipped {total} photos, see above")
@@ -229,19 +227,16 @@ def demo(args: Namespace, checkpoint: Checkpoint) -> None:
     """Serves a page in the browser to try the network."""
     from fmnist_lightning.demo.page import serve
 
-    classifier = checkpoint.build_classifier(args.trust)
-    print_line(about := checkpoint.describe(classifier))
     print_line(f"With --ckpt_path, also a file, or {', '.join(checkpoint_names())}")
-    serve(classifier, about, args.server_name, args.server_port)
+    about = checkpoint.describe(args.model)
+    serve(args.model, about, args.server_name, args.server_port)
 
 
 def export(args: Namespace, checkpoint: Checkpoint) -> None:
     """Writes the ONNX file, and compares it with PyTorch."""
     from fmnist_lightning.export.onnx import export_and_compare
 
-    classifier = checkpoint.build_classifier(args.trust)
-    print_line(checkpoint.describe(classifier))
-    export_and_compare(classifier, Path(args.output))
+    export_and_compare(args.model, Path(args.output))
 
 
 COMMANDS: dict[str, Callable[[Namespace, Any], None]] = {

@@ -1,8 +1,6 @@
 """What ``fit`` says at its start and at its end."""
 
-import contextlib
 import re
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +10,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from fmnist_lightning.cli.settings import Settings
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.internals.signals import signal_exit_code
 from fmnist_lightning.internals.specs import find_untrusted
 from fmnist_lightning.runs.checkpoint import Checkpoint, read_checkpoint
-from fmnist_lightning.runs.run_checkpoint import BEST, RunCheckpoint, find_run_checkpoint
+from fmnist_lightning.runs.run_checkpoint import BEST, RunCheckpoint
 
 
 def print_start(
@@ -36,19 +33,6 @@ def print_start(
             print_line(f"{name} is replaced, with its settings (--trainer.callbacks+= adds one)")
 
 
-def explain_end(trainer: Trainer) -> None:
-    """Keeps the traceback of the error that ends a fit, but not that of a signal."""
-    has_folder = trainer.is_global_zero and find_run_checkpoint(trainer)
-    if signal_exit_code() or not has_folder:
-        return
-    path = Path(trainer.default_root_dir) / "traceback.txt"
-    line = f"Stopped at step {trainer.global_step:,} by an error"
-    with contextlib.suppress(OSError):  # maybe the error itself is a full disk
-        path.write_text(traceback.format_exc(), encoding="utf-8")
-        line += f", whose traceback is in {path}"
-    print_line(line)
-
-
 def format_fit_summary(trainer: Trainer, checkpoint: RunCheckpoint, root: Path) -> str:
     """Where the results are, and the commands to run next; both checkpoints are read to be sure."""
     content = read_checkpoint(checkpoint.last_path)
@@ -63,8 +47,6 @@ def format_fit_summary(trainer: Trainer, checkpoint: RunCheckpoint, root: Path) 
             shown, path = f"{BEST} -> {path}", str(BEST)
         lines = [f"best checkpoint: {shown} (val loss {loss:.4f})"]
     command = f"python -m fmnist_lightning test --ckpt_path {path}"
-    if content["data"] is None:
-        command += " --data my_module.MyDataModule"
     if untrusted := set(find_untrusted([content["data"], content["hyper_parameters"]])):
         command += " --trust " + " ".join(sorted(untrusted))
     lines.append(f"Next:            {command}")

@@ -23,7 +23,8 @@ from fmnist_lightning.data.dataset import CLASSES
 from fmnist_lightning.internals.specs import to_spec
 from fmnist_lightning.models.cnn import ArticleCNN
 from fmnist_lightning.runs import runs
-from fmnist_lightning.trainer import as_list
+from fmnist_lightning.runs.checkpoint import checkpoint_names
+from fmnist_lightning.trainer import as_list, create_trainer
 from fmnist_lightning.training.module import DEFAULT_OPTIMIZER, FashionClassifier
 
 DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples:
@@ -40,14 +41,11 @@ DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples:
   fit --print_config             Print all settings, as a config to start from.
 
 "COMMAND --help" explains a command; "tensorboard --logdir runs" shows all runs."""
-CHECKPOINT_HELP = """
-  --ckpt_path PATH               The checkpoint; `last` is that of the latest run, and photos,
-                                 ensemble, regularized, fast, tiny, default, article come with
-                                 this package.
+CHECKPOINT_HELP = f"""
+  --ckpt_path PATH               The checkpoint. `last` is that of the latest run; this package has
+                                 {", ".join(checkpoint_names())}.
   --trust CLASS ...              Classes that the checkpoint may name besides this package's and
-                                 PyTorch's.
-  --num_threads N                CPU threads (default: those that other programs leave free).
-  --debug                        Show the traceback of an error."""
+                                 PyTorch's."""
 DATA_HELP = """
   --data.data_dir FOLDER         Where the images are now, if they have moved."""
 HELP = {
@@ -68,11 +66,8 @@ HELP = {
   --ckpt_path last               Resume the latest run where it stopped. Another checkpoint, or
                                  one of this package such as fast: a new run from its weights.
   --seed_everything 0            The same seed gives the same run.
-  --num_threads N                CPU threads (default: those that other programs leave free).
-                                 Another number changes the last digits of results.
   --name TEXT                    To tell its folder from others: runs/TIME_TEXT.
-  --print_config                 Print all settings, as a config to start from.
-  --debug                        Show the traceback of an error.""",
+  --print_config                 Print all settings, as a config to start from.""",
     "validate": f"""Evaluates a checkpoint on the validation images of its own split.
 {CHECKPOINT_HELP}{DATA_HELP}""",
     "test": f"""Evaluates a checkpoint on the test images.
@@ -91,6 +86,9 @@ HELP = {
   --output model.onnx            The file to write.""",
 }
 MORE_HELP = """
+  --num_threads N                CPU threads (default: those that other programs leave free).
+                                 Another number changes the last digits of results.
+  --debug                        Show the traceback of an error.
   --help all                     All options.
   --help CLASS                   The options of a class: FashionMNISTDataModule, AdamW, ..."""
 DEFAULTS: Settings = {
@@ -105,11 +103,6 @@ TRAINER_DEFAULTS = {
     "trainer.enable_model_summary": False,  # the line before the first epoch says enough
     "trainer.num_sanity_val_steps": 0,  # the first validation comes within seconds
     "trainer.default_root_dir": runs.ROOT,
-}
-CREATE_TRAINER_OPTIONS = {
-    "compile": (False, "Train with torch.compile: steps of small networks take a fifth less."),
-    "capture": (True, "Replay steps as a CUDA graph on a single GPU: several times faster."),
-    "fast_loop": (True, "Leave out Lightning's hooks that do nothing. Results are the same."),
 }
 
 
@@ -149,8 +142,12 @@ def build_parser(command: str, classes: Sequence[str] | None = None) -> Lightnin
         text = "By default Fashion-MNIST, or that of the checkpoint."
         parser.add_argument("--data", type=LightningDataModule, help=text)
         parser.add_lightning_class_args(Trainer, "trainer")
-        for name, (default, text) in CREATE_TRAINER_OPTIONS.items():
-            parser.add_argument(f"--trainer.{name}", type=bool, default=default, help=text)
+        parser.add_function_arguments(
+            create_trainer,
+            "trainer",
+            as_group=False,
+            skip={"run_dir", "default_root_dir", "logger", "callbacks", "num_threads"},
+        )
         parser.set_defaults(TRAINER_DEFAULTS)
     if command == "fit":
         parser.add_argument("--name", type=str | None)

@@ -56,11 +56,11 @@ def explain(error: str, names: Iterable[str]) -> str:
 
 def _suggest(name: str, names: Iterable[str]) -> str:
     """The error for an option that does not exist, with one that does."""
-    options = [each.replace(".init_args", "") for each in (*names, "ckpt_path", "trust")]
+    names = (each.replace(".init_args", "").removesuffix(".class_path") for each in names)
+    options = [*names, "ckpt_path", "trust"]
     group, _, last = name.replace("-", "_").rpartition(".")
     siblings = [option for option in options if option.startswith(group)] or options
-    by_last = {option.rpartition(".")[2]: option for option in siblings}
-    by_last.pop("class_path", None)
+    by_last = {option.rpartition(".")[2]: option for option in siblings if option != group}
     meant = SYNONYMS.get(last) or closest(last, by_last)
     hint = f"; known are {', '.join(by_last)}" if group else ""
     if meant:

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -86,27 +86,18 @@ def load_classifier(path: str | Path, trusted: Collection[str] = ()) -> FashionC
         ValueError: If there is no such file, it is not a checkpoint of this project, names a class
             that is not trusted, or its weights do not fit its network.
     """
-    return Checkpoint.read(path).build_classifier(trusted)
+    return Checkpoint(path).build_classifier(trusted)
 
 
-class Checkpoint(NamedTuple):
-    """A checkpoint, its content, and the folder of its run, or None if it stands alone.
+class Checkpoint:
+    """A checkpoint, a file or a name, with the folder of its run, or None if it stands alone."""
 
-    One that comes with this package is trusted as its code is.
-    """
-
-    path: str
-    content: dict[str, Any]
-    run_dir: Path | None
-    is_of_package: bool
-
-    @classmethod
-    def read(cls, path: str | Path, root: Path = Path(runs.ROOT)) -> "Checkpoint":
-        """Reads a file or a name; a copy of a file may be of a run below ``root``."""
-        content, file = read_checkpoint(path), Path(path)
-        is_file = file.is_file()  # else it is of this package
-        run_dir = runs.find_run_dir(file, content.get("run"), root) if is_file else None
-        return cls(str(path), content, run_dir, not is_file)
+    def __init__(self, path: str | Path, root: Path = Path(runs.ROOT)) -> None:
+        self.path = str(path)
+        self.content = read_checkpoint(path)
+        self.is_of_package = not Path(path).is_file()  # and so trusted as its code is
+        run_name = self.content.get("run")
+        self.run_dir = None if self.is_of_package else runs.find_run_dir(path, run_name, root)
 
     def build_classifier(self, trusted: Collection[str] = ()) -> FashionClassifier:
         """Builds its classifier, see :func:`load_classifier`."""

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import os
 import shutil
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,12 @@ class RunCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False,  # but at the end of each validation
         )
         self.last_path = str(dirpath / runs.LAST)
-        self.run_name = dirpath.parent.name
         # How evaluation builds the data module; by default by its saved hyperparameters.
         self.data_spec: dict[str, Any] | None = None
         self.config: str | None = None  # saved once it is known to fit the checkpoint
-        self.frozen: list[str] | None = None  # see `freezable_parts`, of the run that is resumed
+        # Of the run that is resumed.
+        self.first_step = 0
+        self.frozen: list[str] | None = None  # see `freezable_parts`
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -86,7 +88,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     @override
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        checkpoint["run"] = self.run_name  # by which a copy of the file finds its folder
+        checkpoint["run"] = Path(self.last_path).parents[1].name  # by which a copy finds it
         checkpoint["data"] = self._data_spec(trainer)
         parts = freezable_parts(pl_module)
         checkpoint["frozen"] = [name for name, part, flag in parts if not getattr(part, flag)]
@@ -99,6 +101,7 @@ class RunCheckpoint(ModelCheckpoint):
     @override
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Restores what Lightning forgets, and refuses another data module."""
+        self.first_step = checkpoint["global_step"]
         self.frozen = checkpoint.get("frozen") if trainer.state.fn == "fit" else None
         trainer.should_stop = checkpoint.get("should_stop", False)
         saved, current = checkpoint.get("data"), self._data_spec(trainer)
@@ -119,16 +122,25 @@ class RunCheckpoint(ModelCheckpoint):
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: object, exception: BaseException) -> None:
-        """Says how to resume a run that a signal ends, or another rank that died."""
-        is_signal = isinstance(exception, KeyboardInterrupt) or signal_exit_code()
+        """Says how to resume a run that has trained; keeps the traceback of an error."""
+        step = trainer.global_step
         is_fit = trainer.is_global_zero and trainer.state.fn == "fit"  # others know no run folder
-        step = trainer.global_step if is_fit else 0
-        if step and (is_signal or is_dead_rank_error(exception)):
+        if not is_fit or step == self.first_step:
+            return
+        is_signal = isinstance(exception, KeyboardInterrupt) or signal_exit_code()
+        if is_signal or is_dead_rank_error(exception):
             how = f'trainer.fit(..., ckpt_path="{self.last_path}")'
             if self.config:  # on the command line
                 how = f"python -m fmnist_lightning fit --ckpt_path {self.last_path}"
             last_step = read_checkpoint(self.last_path)["global_step"]
             print_line(f"Interrupted at step {step:,}. Resume from step {last_step:,} with: {how}")
+            return
+        path = Path(trainer.default_root_dir, "traceback.txt")
+        line = f"Stopped at step {step:,} by an error"
+        with contextlib.suppress(OSError):  # maybe the error itself is a full disk
+            path.write_text("".join(traceback.format_exception(exception)), encoding="utf-8")
+            line += f", whose traceback is in {path}"
+        print_line(line)
 
     def _data_spec(self, trainer: Any) -> dict[str, Any] | None:
         data = trainer.datamodule
@@ -137,12 +149,6 @@ class RunCheckpoint(ModelCheckpoint):
         if not data.hparams and inspect.signature(type(data)).parameters:
             return None  # its arguments are not known
         return {"class_path": class_path(type(data)), "init_args": dict(data.hparams)}
-
-
-def find_run_checkpoint(trainer: Trainer) -> RunCheckpoint | None:
-    """That of a trainer, which may have others beside it."""
-    callbacks = trainer.checkpoint_callbacks
-    return next((each for each in callbacks if isinstance(each, RunCheckpoint)), None)
 
 
 def freezable_parts(module: LightningModule) -> Iterator[tuple[str, Any, str]]:

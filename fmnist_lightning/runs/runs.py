@@ -1,4 +1,4 @@
-"""Run folders: ``runs/<time>_<network>`` holds ``config.yaml``, event files and ``checkpoints/``."""
+"""Run folders: ``runs/<time>_<network>`` has ``config.yaml``, event files and ``checkpoints/``."""
 
 import contextlib
 import re
@@ -59,19 +59,18 @@ def find_latest(root: Path) -> Path:
     return max(paths, key=lambda path: path.stat().st_mtime)
 
 
-def find_run_dir(path: Path, run_name: object, root: Path) -> Path | None:
+def find_run_dir(path: str | Path, run_name: object, root: Path) -> Path | None:
     """The run folder that a checkpoint belongs to, or None if it stands alone.
 
     The checkpoint is in its run folder, is a link to there, or is a copy that names the run.
     """
-    file = path.resolve()
+    file = Path(path).resolve()
     folder = file.parent.parent
     is_run = (folder / CONFIG).is_file() or folder.name == run_name  # a script saves no config
     if file.parent.name == CHECKPOINTS and is_run:
         return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    if not isinstance(run_name, str) or Path(run_name).name != run_name:
-        return None
-    return root / run_name if (root / run_name / CHECKPOINTS).is_dir() else None
+    run_dirs = (checkpoints.parent for checkpoints in root.glob(f"*/{CHECKPOINTS}"))
+    return next((run_dir for run_dir in run_dirs if run_dir.name == run_name), None)
 
 
 def lock(run_dir: Path) -> contextlib.AbstractContextManager[Any]:

@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import os
 import re
@@ -136,17 +137,6 @@ def test_invalid_command_line_gives_one_error_line(args, message, refused):
     assert message in refused(*args.split())
 
 
-def test_missing_gpu_is_reported(refused):
-    message = refused("fit", "--trainer.accelerator", "gpu")
-    assert "finds no GPU" in message
-    assert "leave the option out" in message
-
-
-def test_foreign_best_ckpt_stops_fit_before_training(refused):
-    Path("best.ckpt").write_text("precious")
-    assert "best.ckpt is not from a fit in this folder" in refused("fit", *TINY)
-
-
 def test_missing_dataset_is_reported(run, data_dir):
     shutil.rmtree(data_dir)
     code, _, err = run("fit", *TINY)
@@ -160,22 +150,16 @@ def test_missing_dataset_is_reported(run, data_dir):
 # ---- in a process ------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["module", pytest.param("script", marks=pytest.mark.slow)])
-def program(request):
-    """Both ways to start the program."""
-    if request.param == "module":
-        return [sys.executable, "-m", "fmnist_lightning"]
-    script = Path(sys.executable).with_name("fmnist-lightning")
-    if not script.exists():
-        pytest.skip("the package is not installed, so there is no console script")
-    return [str(script)]
+def test_console_script_is_the_same_program():
+    (script,) = importlib.metadata.entry_points(name="fmnist-lightning")
+    assert script.load() is __main__.main
 
 
-def test_process_finds_classes_of_the_current_folder_and_ends_with_one_line(program):
+def test_process_finds_classes_of_the_current_folder_and_ends_with_one_line():
     Path("third_party_d.py").write_text(THIRD_PARTY)
     options = ("--model.network", "third_party_d.Net", "--model.network.width", "wide")
     environment = os.environ | {"PYTHONPATH": str(Path(__main__.__file__).parent.parent)}
-    command = [*program, "fit", *options]
+    command = [sys.executable, "-m", "fmnist_lightning", "fit", *options]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --model.network.width wide: expected int")

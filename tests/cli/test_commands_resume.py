@@ -45,12 +45,22 @@ def test_options_of_a_resume_are_kept_by_the_next_one_if_it_begins(fit, run):
     assert os.readlink("best.ckpt") == str(folder / "checkpoints" / "best.ckpt")
 
 
-def test_callback_that_a_resume_gives_again_is_not_doubled(fit, run):
-    stop = ("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss")
-    folder = fit("--model.lr_schedule=constant", "--trainer.max_epochs=1", *stop)
-    code, _, err = run("fit", "--ckpt_path=last", "--trainer.max_epochs=2", *stop)
+def test_callbacks_that_a_resume_gives_again_are_not_doubled(fit, run):
+    """One of them is a ModelCheckpoint beside that of the run."""
+    given = (
+        *("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"),
+        *("--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.filename=own"),
+    )
+    folder = fit("--model.lr_schedule=constant", "--trainer.max_epochs=1", *given)
+    names = {path.name for path in folder.rglob("*.ckpt")}
+    assert names == {"best.ckpt", "last.ckpt", "own.ckpt"}
+    code, out, err = run("fit", "--ckpt_path=last", "--trainer.max_epochs=2", *given)
     assert code == 0, err
-    assert len(yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["callbacks"]) == 1
+    assert f"best checkpoint: best.ckpt -> {folder}/checkpoints/best.ckpt" in out
+    saved = yaml.safe_load((folder / "config.yaml").read_text())["trainer"]
+    assert saved["max_epochs"] == 2
+    classes = [each["class_path"].rpartition(".")[2] for each in saved["callbacks"]]
+    assert classes == ["EarlyStopping", "ModelCheckpoint"]
 
 
 def test_early_stop_is_kept_by_a_resume(fit, run):
@@ -60,6 +70,9 @@ def test_early_stop_is_kept_by_a_resume(fit, run):
     _, out, _ = run("fit", "--ckpt_path", "last")
     assert "The run is already complete (step 20); nothing to train" in out
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 20
+    _, out, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs=3")
+    assert "the one_cycle schedule of the run is for 90 steps, not 30" in err
+    assert "Stopped at step" not in out  # it has not trained
     folder.rename("runs/mine")
     assert "The run is already complete" in run("fit", "--ckpt_path", "last")[1]
 
@@ -182,12 +195,3 @@ def test_moved_run_keeps_its_best_checkpoint(fit, run):
     assert code == 0, err
     assert "(val loss 0.0100)" in out
     assert Path("moved", folder.name, "checkpoints", "best.ckpt").read_bytes() == best
-
-
-def test_own_model_checkpoint_changes_nothing_else(fit, run):
-    own = ("--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.filename=own")
-    folder = fit("--model.lr_schedule=constant", "--trainer.max_epochs=1", *own)
-    code, out, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs=2")
-    assert code == 0, err
-    assert f"best checkpoint: best.ckpt -> {folder}/checkpoints/best.ckpt" in out
-    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_epochs"] == 2

@@ -1,37 +1,16 @@
 """Networks, optimisers, loggers and callbacks chosen on the command line."""
 
-import csv
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import TINY
-from samples import THIRD_PARTY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_lightning.cli.options import HELP
-from fmnist_lightning.runs.checkpoint import checkpoint_names, read_checkpoint
-
-
-def test_network_from_the_current_folder(run):
-    Path("third_party_c.py").write_text(THIRD_PARTY)
-    options = ("--model.network", "third_party_c.Net", "--model.network.width", "5")
-    code, out, _ = run("fit", *TINY, "--trainer.max_epochs=2", *options)
-    assert code == 0
-    assert "test --ckpt_path best.ckpt --trust third_party_c.Net\n" in out
-    code, _, err = run("test", "--ckpt_path", "best.ckpt")
-    assert code == 1
-    assert "if you trust it, add --trust third_party_c.Net" in err
-    assert run("test", "--ckpt_path", "best.ckpt", "--trust", "third_party_c.Net")[0] == 0
-    assert run("fit", "--ckpt_path", "last")[0] == 0  # the config of a run is trusted
-    shutil.copy("best.ckpt", "alone.ckpt")
-    shutil.rmtree("runs")
-    assert run("test", "--ckpt_path", "alone.ckpt", "--trust=third_party_c.Net")[0] == 0
-    (folder,) = Path("runs").iterdir()  # test creates one where the checkpoint has none
-    assert (folder / "test.json").exists()
+from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 
 def test_fast_dev_run_writes_no_files(fit, run):
@@ -62,29 +41,6 @@ def test_disabled_logger_and_progress_bar_write_nothing(run):
     assert run("test", "--ckpt_path", "best.ckpt", "--trainer.logger", "false")[0] == 0
 
 
-def test_csv_logger_replaces_tensorboard(fit):
-    folder = fit("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "logs")
-    with next(Path("logs").rglob("metrics.csv")).open() as stream:
-        assert {"train/loss", "val/acc", "lr"} <= set(next(csv.reader(stream)))
-    assert (folder / "config.yaml").exists()
-    assert (folder / "checkpoints" / "last.ckpt").exists()
-
-
-def test_callbacks_are_added_by_options(fit):
-    folder = fit(
-        "--trainer.callbacks+=EarlyStopping",
-        "--trainer.callbacks.monitor=val/loss",
-        "--trainer.callbacks+=ModelCheckpoint",
-        "--trainer.callbacks.monitor=val/acc",
-        "--trainer.callbacks.mode=max",
-        "--trainer.callbacks.filename=by-accuracy",
-    )
-    names = {path.name for path in folder.rglob("*.ckpt")}
-    assert names == {"best.ckpt", "last.ckpt", "by-accuracy.ckpt"}
-    callbacks = read_checkpoint("best.ckpt")["callbacks"]
-    assert any(name.startswith("EarlyStopping") for name in callbacks)
-
-
 def test_averaged_weights_are_in_the_checkpoint(fit, run):
     folder = fit(
         "--trainer.callbacks+=EMAWeightAveraging",
@@ -110,11 +66,6 @@ def test_help_shows_commands_and_examples(run):
         assert code == 0
         assert "test --ckpt_path best.ckpt" in out
         assert all(re.search(rf"^  {command} ", out, re.MULTILINE) for command in HELP)
-
-
-def test_help_names_the_checkpoints_of_the_package():
-    for command in HELP.keys() - {"fit"}:
-        assert all(name in HELP[command] for name in checkpoint_names())
 
 
 @pytest.mark.parametrize("command", HELP)

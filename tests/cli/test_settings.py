@@ -42,11 +42,6 @@ def test_class_that_replaces_another_has_its_own_defaults(options, optimizer, pr
     assert (spec["class_path"], *values) == (f"torch.optim.{optimizer[0]}", *optimizer[1:])
 
 
-def test_options_beat_configs_wherever_they_stand(print_config):
-    for options in ("--trainer.max_epochs 1 --config fast", "--config fast --trainer.max_epochs 1"):
-        assert print_config(*options.split())["trainer"]["max_epochs"] == 1
-
-
 @pytest.mark.parametrize(
     ("options", "is_replaced"),
     [

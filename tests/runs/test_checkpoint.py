@@ -75,6 +75,7 @@ def test_file_of_the_name_of_a_checkpoint_of_the_package_wins(fit, run):
     Path("fast").mkdir()  # but no folder
     assert type(load_classifier("fast").network).__name__ == "SmallResNet"
     assert "fast: of this package, SmallResNet" in run("test", "--ckpt_path", "fast")[1]
+    assert len(list(Path().glob("runs/*/test.json"))) == 1  # a checkpoint without a run gets one
     Path("fast").rmdir()
     fit()
     shutil.copy("best.ckpt", "fast")
@@ -148,7 +149,7 @@ def test_weights_that_do_not_fit_are_refused(checkpoint):
             load_classifier(checkpoint)
     message = "it has --model.network.class_path fmnist_lightning.MLP, not fmnist_lightning.Article"
     with pytest.raises(ValueError, match=message):
-        Checkpoint.read(checkpoint).load_weights(FashionClassifier())
+        Checkpoint(checkpoint).load_weights(FashionClassifier())
 
 
 @pytest.mark.parametrize(

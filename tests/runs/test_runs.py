@@ -17,12 +17,6 @@ def make_run(name):
     return run_dir
 
 
-def test_create_run_dir_gives_a_new_run_dir_each_time():
-    run_dirs = {runs.create_run_dir(Path("runs")) for _ in range(5)}
-    assert len(run_dirs) == 5
-    assert all(run_dir.is_dir() for run_dir in run_dirs)
-
-
 def test_latest_checkpoint_is_the_newest_last_ckpt():
     with pytest.raises(ValueError, match="no run to resume"):
         runs.find_latest(Path("runs"))
