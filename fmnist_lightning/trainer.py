@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from fmnist_lightning.internals.console import EpochBar, can_show_bar, hide_messages, print_line
+from fmnist_lightning.internals.loops import set_loop
 from fmnist_lightning.internals.memory import prepare_memory
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
 from fmnist_lightning.internals.step import ReplaceStep
@@ -19,9 +19,9 @@ from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO
 from fmnist_lightning.runs.run_checkpoint import RunCheckpoint, check_best
-from fmnist_lightning.training.callbacks import EpochSummary, EvaluationSummary, SeedEachEpoch
+from fmnist_lightning.training.callbacks import EpochSummary, SeedEachEpoch
+from fmnist_lightning.training.outputs import EvaluationSummary
 
-LIGHTNING_VERSION = "2.6"  # whose loops FastEpochLoop and CorrectedFitLoop extend
 DEFAULTS = {"num_sanity_val_steps": 0, "enable_model_summary": False}  # of arguments of Trainer
 
 
@@ -56,11 +56,7 @@ def create_trainer(
     Raises:
         ValueError: If ``best.ckpt`` in the current folder is not from a fit.
     """
-    hide_messages()
-    set_num_threads(num_threads)
-    prepare_memory()
-    if threading.current_thread() is not threading.main_thread():
-        print_line("Fits in threads share one random generator: their results can't be repeated")
+    prepare_process(num_threads)
     is_dry = bool(kwargs.get("fast_dev_run"))  # writes nothing
     should_save = not is_dry and kwargs.get("enable_checkpointing") is not False
     root = runs.find_root(default_root_dir)
@@ -84,23 +80,18 @@ def create_trainer(
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())
     ours = {"default_root_dir": run_dir, "logger": logger, "callbacks": used, "plugins": plugins}
-    return with_loop(Trainer(**(DEFAULTS | kwargs | ours)), fast_loop)
-
-
-def with_loop(trainer: Trainer, fast_loop: bool) -> Trainer:
-    """A trainer with the corrected loop, or the fast one, if it is known to fit Lightning."""
-    if not lightning.__version__.startswith(f"{LIGHTNING_VERSION}."):
-        print_line(
-            f"Lightning {lightning.__version__} runs its own loop, which takes longer and may "
-            f"end without a validation; that of this package extends {LIGHTNING_VERSION} only"
-        )
-    else:
-        from fmnist_lightning.internals.fast_loop import FastEpochLoop
-        from fmnist_lightning.internals.loop_fixes import CorrectedEpochLoop, CorrectedFitLoop
-
-        epoch_loop_class = FastEpochLoop if fast_loop else CorrectedEpochLoop
-        trainer.fit_loop = CorrectedFitLoop(trainer, epoch_loop_class)
+    trainer = Trainer(**(DEFAULTS | kwargs | ours))
+    set_loop(trainer, fast_loop)
     return trainer
+
+
+def prepare_process(num_threads: int | None) -> None:
+    """Sets what all trainers of a process share: messages, CPU threads and memory."""
+    hide_messages()
+    set_num_threads(num_threads)
+    prepare_memory()
+    if threading.current_thread() is not threading.main_thread():
+        print_line("Fits in threads share one random generator: their results can't be repeated")
 
 
 def is_rank_zero() -> bool:

@@ -15,7 +15,7 @@ from samples import photo
 
 from fmnist_lightning.data.download import DataError, download
 from fmnist_lightning.runs.checkpoint import read_checkpoint
-from fmnist_lightning.training.callbacks import format_metrics
+from fmnist_lightning.training.outputs import format_metrics
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fmnist_lightning"

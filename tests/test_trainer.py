@@ -1,7 +1,6 @@
 """``create_trainer`` as a script uses it."""
 
 import functools
-import os
 import re
 import threading
 from collections import OrderedDict
@@ -16,7 +15,7 @@ from lightning.pytorch import (
 )
 from lightning.pytorch.callbacks import BackboneFinetuning, BaseFinetuning
 from processes import wait_for_next_second
-from samples import tiny_data
+from samples import DarkAndBright, tiny_data
 from torch import nn
 from torch.optim import SGD
 
@@ -26,10 +25,7 @@ from fmnist_lightning import (
     RandomAugmentation,
     SmallResNet,
     create_trainer,
-    load_classifier,
 )
-from fmnist_lightning.data.dataset import TensorImageDataset
-from fmnist_lightning.data.hash_split import HashSplitDataModule
 from fmnist_lightning.runs.checkpoint import read_checkpoint
 
 pytestmark = [
@@ -39,22 +35,6 @@ pytestmark = [
 CPU = {"accelerator": "cpu", "devices": 1, "log_every_n_steps": 5}
 
 
-def test_fit_keeps_a_run_folder_and_prints_losses(capsys):
-    seed_everything(0)
-    trainer = create_trainer(max_epochs=2, **CPU)
-    trainer.fit(FashionClassifier(), datamodule=tiny_data(eval_batch_size=50))
-    (run_dir,) = Path("runs").iterdir()
-    assert Path(trainer.default_root_dir) == run_dir
-    assert {path.name for path in (run_dir / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    assert list(run_dir.glob("events.out.tfevents.*"))
-    assert os.readlink("best.ckpt") == str(run_dir / "checkpoints" / "best.ckpt")
-    assert load_classifier("best.ckpt").network
-    losses = re.findall(r"train loss (\d\.\d{4}) .* val loss (\d\.\d{4})", capsys.readouterr().out)
-    assert len(losses) == 2
-    for printed, stage in zip(losses[1], ("train", "val"), strict=True):
-        assert printed == f"{trainer.callback_metrics[f'{stage}/loss']:.4f}"
-
-
 def test_non_finite_loss_stops_fit():
     classifier = FashionClassifier(
         optimizer=functools.partial(SGD, lr=1e30), lr_schedule="constant"
@@ -62,19 +42,6 @@ def test_non_finite_loss_stops_fit():
     trainer = create_trainer(max_epochs=2, **CPU)
     with pytest.raises(FloatingPointError, match=r"the loss became NaN or infinite at step"):
         trainer.fit(classifier, datamodule=tiny_data())
-
-
-class DarkAndBright(HashSplitDataModule):
-    """Images in memory, whose order of batches and split are those of the base class."""
-
-    classes = ("dark", "bright")
-
-    def read(self, split):
-        if split == "val":
-            return None
-        labels = torch.arange(600) % 2
-        noise = torch.randint(0, 200, (600, 28, 28), generator=torch.Generator().manual_seed(0))
-        return TensorImageDataset((noise + 20 * labels[:, None, None]).to(torch.uint8), labels)
 
 
 class SmoothedClassifier(FashionClassifier):
@@ -204,16 +171,6 @@ def test_second_fit_of_a_trainer_says_that_another_trainer_is_needed(capsys):
     assert line in capsys.readouterr().out
 
 
-def test_trainer_in_a_thread_says_that_results_are_not_repeatable(capsys):
-    line = "Fits in threads share one random generator: their results can't be repeated"
-    create_trainer(max_epochs=1, **CPU)
-    assert line not in capsys.readouterr().out
-    thread = threading.Thread(target=create_trainer, kwargs={"max_epochs": 1, **CPU})
-    thread.start()
-    thread.join()
-    assert line in capsys.readouterr().out
-
-
 class OtherDataModule(FashionMNISTDataModule):
     """The same images under another name."""
 
@@ -234,3 +191,32 @@ def test_resume_with_other_data_is_refused():
         with pytest.raises(ValueError, match=message):
             fit(data, ckpt_path=last)
         assert last.read_bytes() == before
+
+
+def test_trainer_in_a_thread_says_that_results_are_not_repeatable(capsys):
+    line = "Fits in threads share one random generator: their results can't be repeated"
+    create_trainer(max_epochs=1, **CPU)
+    assert line not in capsys.readouterr().out
+    thread = threading.Thread(target=create_trainer, kwargs={"max_epochs": 1, **CPU})
+    thread.start()
+    thread.join()
+    assert line in capsys.readouterr().out
+
+
+class Stop(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = True
+
+
+def test_another_run_goes_on_from_one_that_stopped_early(capsys):
+    def fit(name, *callbacks, **kwargs):
+        options = {"max_epochs": 2, "limit_val_batches": 0, "logger": False}
+        trainer = create_trainer(run_dir=Path("runs", name), callbacks=callbacks, **options, **CPU)
+        trainer.fit(FashionClassifier(), datamodule=tiny_data(), **kwargs)
+        return trainer.global_step
+
+    assert fit("first", Stop()) == 10
+    last = Path("runs/first/checkpoints/last.ckpt")
+    line = f"Without a validation, best.ckpt is not of this run; use {last}"
+    assert line in capsys.readouterr().out
+    assert fit("second", ckpt_path=last) == 20

@@ -21,7 +21,7 @@ from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import Checkpoint, checkpoint_names
 from fmnist_lightning.runs.run_checkpoint import RunCheckpoint
 from fmnist_lightning.trainer import as_list, create_trainer, is_rank_zero
-from fmnist_lightning.training.predictions import PredictionWriter
+from fmnist_lightning.training.outputs import PredictionWriter
 
 
 def run(args: Sequence[str]) -> None:
@@ -142,8 +142,11 @@ def fit(args: Namespace, checkpoint: Checkpoint | None) -> None:
         saver = next((each for each in callbacks if isinstance(each, RunCheckpoint)), None)
         should_save = trainer.is_global_zero and saver is not None
         if saver:
-            saver.config = args.config_text
             saver.data_spec = yaml.safe_load(args.config_text)["data"]
+        if new_dir:
+            (new_dir / runs.CONFIG).write_text(args.config_text, encoding="utf-8")
+        elif saver:
+            saver.config = args.config_text
         path = resumed.path if resumed else None
         with runs.lock(Path(trainer.default_root_dir)) if should_save else contextlib.nullcontext():
             trainer.fit(args.model, datamodule=args.data, ckpt_path=path)

@@ -77,6 +77,8 @@ def read_config(name: str) -> Settings:
         settings = get_loader("yaml")(path.read_text(encoding="utf-8"))
         if not isinstance(settings, dict):
             raise ValueError("it holds no settings")
+        if "ckpt_path" in settings:
+            raise ValueError("give --ckpt_path on the command line")
         return expand(settings)
     except (OSError, ValueError, yaml.YAMLError, argparse.ArgumentError) as error:
         raise ValueError(f"{path} is not a config: {error}") from error

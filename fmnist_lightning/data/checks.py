@@ -1,6 +1,7 @@
 """What images and labels have to be, and how others are converted or refused."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,24 +42,14 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
         )
 
 
-def match_labels(labels: Tensor, names: Sequence[str], expected: Sequence[str]) -> Tensor:
-    """Labels, positions in ``names``, as the positions of the same names in ``expected``."""
-    positions = [expected.index(name) if name in expected else -1 for name in names]
-    check_labels(labels, len(names))
-    matched = torch.tensor(positions)[labels]
-    if unknown := {names[label] for label in labels[matched < 0].tolist()}:
-        raise ValueError(
-            f"the data has the classes {', '.join(names)}, and the network has "
-            f"{', '.join(expected)}: it does not know {', '.join(sorted(unknown))}. For a new one, "
-            "leave --ckpt_path out, or in a script give FashionClassifier(classes=data.classes)"
-        )
-    return matched
-
-
-def find_missing(labels: Tensor, names: Sequence[str]) -> str:
-    """The names of the classes without images."""
-    nums = labels.bincount(minlength=len(names)).tolist()
-    return ", ".join(name for name, num in zip(names, nums, strict=True) if not num)
+def check_split(saved: dict[str, Any], current: dict[str, Any]) -> None:
+    """Raises ValueError for a split other than the saved one; own images save none."""
+    for name, value in current.items():
+        if saved.get(name, value) != value:
+            raise ValueError(
+                f"the network was trained with {name} {saved[name]}, not {value}: images it was "
+                "trained on would count as validation images"
+            )
 
 
 def is_fashion_mnist(classes: Sequence[str]) -> bool:

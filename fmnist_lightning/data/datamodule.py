@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from fmnist_lightning.data.checks import find_missing, match_labels
+from fmnist_lightning.data.checks import check_split
 from fmnist_lightning.data.dataset import (
     CLASSES,
     Batch,
@@ -18,15 +18,13 @@ from fmnist_lightning.data.dataset import (
     split_indices,
 )
 from fmnist_lightning.data.download import download, raw_folder
-from fmnist_lightning.internals.console import print_line
 
 
 class InMemoryDataModule(LightningDataModule):
     """Images in memory: what all data modules of this package have in common.
 
     Batches are pairs of images, uint8, shape (N, 28, 28), and labels, int64, shape (N,). A loader
-    copies the whole dataset to the device of the trainer and slices batches there. A label is
-    matched with the classes of the network by its name.
+    copies the whole dataset to the device of the trainer and slices batches there.
 
     Subclasses set ``classes``, and override ``setup`` and ``exclude_trained``.
 
@@ -93,12 +91,6 @@ class InMemoryDataModule(LightningDataModule):
         raise NotImplementedError
 
     @property
-    def class_names(self) -> Sequence[str]:
-        """The classes of the network if there is one, or those of the data."""
-        module = getattr(self.trainer, "lightning_module", None)
-        return getattr(module, "classes", self.classes)
-
-    @property
     def trained_on(self) -> list[dict[str, Any]]:
         """A list of the network: the states of all data modules that it was trained with."""
         module = getattr(self.trainer, "lightning_module", None)
@@ -107,16 +99,11 @@ class InMemoryDataModule(LightningDataModule):
     def _loader(
         self, split: str, dataset: TensorImageDataset, batch_size: int | None
     ) -> DataLoader[Batch]:
-        """Yields batches whose labels are the positions of their classes in the network."""
-        labels = match_labels(dataset.labels, self.classes, self.class_names)
-        if missing := find_missing(labels, self.class_names):
-            print_line(f"There is no {split} image of {missing}")
-        dataset = TensorImageDataset(dataset.images, labels)
         rank, world_size = 0, 1
         if self.trainer:
             dataset = dataset.to(self.trainer.strategy.root_device)
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        dataset.classes = self.class_names
+        dataset.classes = self.classes
         if batch_size is None:
             batch_size = 250 if dataset.images.device.type == "cpu" else 1_000
         if split == "train" and batch_size % world_size:
@@ -166,15 +153,18 @@ class FashionMNISTDataModule(InMemoryDataModule):
 
     @override
     def setup(self, stage: str) -> None:
-        """Reads the images that ``fit``, ``validate``, ``test`` or ``predict`` needs."""
-        official = read_dataset(raw_folder(self.data_dir), train=stage in ("fit", "validate"))
+        """Reads the images that ``fit``, ``validate``, ``test`` or ``predict`` needs, once."""
+        raw = raw_folder(self.data_dir)
         if stage in ("test", "predict"):
-            self.test_dataset = official
+            if not hasattr(self, "test_dataset"):
+                self.test_dataset = read_dataset(raw, train=False)
             return
-        sizes = self.train_size, self.val_size
-        train_indices, val_indices = split_indices(len(official), *sizes, self.split_seed)
-        self.train_dataset = official.subset(train_indices)
-        self.val_dataset = official.subset(val_indices)
+        if not hasattr(self, "train_dataset"):
+            official = read_dataset(raw, train=True)
+            sizes = self.train_size, self.val_size
+            train_indices, val_indices = split_indices(len(official), *sizes, self.split_seed)
+            self.train_dataset = official.subset(train_indices)
+            self.val_dataset = official.subset(val_indices)
         for state in self.trained_on:
             self.exclude_trained(state)
 
@@ -186,18 +176,10 @@ class FashionMNISTDataModule(InMemoryDataModule):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises ValueError for a checkpoint of another split."""
-        self._check_split(state_dict, ("split_seed", "train_size", "val_size"))
+        check_split(state_dict, self.state_dict())
 
     @override
     def exclude_trained(self, state: dict[str, Any]) -> None:
-        # Another train_size changes no validation image.
-        self._check_split(state, ("split_seed", "val_size"))
-
-    def _check_split(self, state: dict[str, Any], names: Sequence[str]) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if (saved := state.get(name, value)) != value:  # own images have another state
-                raise ValueError(
-                    f"the network was trained with {name} {saved}, not {value}: images it was "
-                    "trained on would count as validation images"
-                )
+        current = self.state_dict()
+        del current["train_size"]  # another one changes no validation image
+        check_split(state, current)

@@ -28,18 +28,14 @@ class TensorImageDataset(Dataset[Batch]):
         hashes: Of own images, by which they are split, int64, shape (N,).
 
     Raises:
-        ValueError: If a tensor has another type or shape.
+        ValueError: If there are not as many labels as images.
     """
 
     classes: Sequence[str]  # the names of the labels; a loader of a data module sets them
 
     def __init__(self, images: Tensor, labels: Tensor, hashes: Tensor | None = None) -> None:
-        types = (images.dtype, images.dim(), labels.dtype)
-        if types != (torch.uint8, 3, torch.int64) or labels.shape != images.shape[:1]:
-            raise ValueError(
-                "images must be uint8 of shape (N, H, W), and labels int64 of shape (N,); got "
-                f"{images.dtype} {tuple(images.shape)} and {labels.dtype} {tuple(labels.shape)}"
-            )
+        if len(images) != len(labels):
+            raise ValueError(f"there are {len(images):,} images, but {len(labels):,} labels")
         self.images, self.labels, self.hashes = images, labels, hashes
 
     def __len__(self) -> int:

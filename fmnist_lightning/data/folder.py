@@ -97,7 +97,10 @@ class ImageFolderDataModule(HashSplitDataModule):
             raise DataError(f"{self.root} has {len(paths)} {split} files of {kind}; expected one")
         if not paths:
             return None
-        content = reader(str(paths[0]))
+        try:
+            content = reader(str(paths[0]))
+        except Exception as error:  # a damaged file can raise anything
+            raise DataError(f"cannot read {paths[0]}: {error}") from error
         if "emnist" in paths[0].name and content.dim() == 3:
             print_line(f"{paths[0].name} holds transposed images, as all of EMNIST: turning them")
             content = content.transpose(1, 2).contiguous()

@@ -1,15 +1,17 @@
 """Own images: each is for training or for validation by what it is, not by its place in a list."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from fmnist_lightning.data.checks import find_missing, match_labels
+from fmnist_lightning.data.checks import check_labels
 from fmnist_lightning.data.datamodule import InMemoryDataModule
-from fmnist_lightning.data.dataset import TensorImageDataset
+from fmnist_lightning.data.dataset import Batch, TensorImageDataset
 from fmnist_lightning.data.download import DataError
 from fmnist_lightning.internals.console import print_line
 
@@ -19,7 +21,7 @@ class HashSplitDataModule(InMemoryDataModule):
 
     So images that are added, removed or renamed move no other, and equal images are never on both
     sides. Subclasses set ``classes`` and override ``read``. If ``read("val")`` returns images,
-    these are the validation images.
+    these are the validation images. A label is matched with the classes of the network by its name.
 
     Checkpoints store the hashes of the training images. ``validate`` leaves these images out, and a
     run is resumed only with the same ones.
@@ -51,9 +53,17 @@ class HashSplitDataModule(InMemoryDataModule):
             val = self.read("val")
             if val is None or stage == "fit":
                 train: Any = self.read("train")
+                hashes = find_hashes(train)
+                pairs = set(zip(hashes.tolist(), train.labels.tolist(), strict=True))
+                if num := len(pairs) - len(hashes.unique()):  # type: ignore[no-untyped-call]
+                    print_line(f"{num:,} training images are in two classes")
                 if val is None:
-                    is_val = split_hashes(find_hashes(train), self.val_size, self.split_seed)
+                    is_val = split_hashes(hashes, self.val_size, self.split_seed)
                     train, val = train.subset(~is_val), train.subset(is_val)
+                elif self.val_size != 0.2 or self.split_seed:
+                    raise DataError(
+                        "val_size and split_seed have no effect beside images for validation"
+                    )
                 # In the order of their hashes, whatever the names of their files are.
                 self.train_dataset = train.subset(find_hashes(train).argsort(stable=True))
             self.val_dataset = val
@@ -96,6 +106,24 @@ class HashSplitDataModule(InMemoryDataModule):
         return super().test_dataloader()
 
     predict_dataloader = test_dataloader
+
+    @override
+    def _loader(
+        self, split: str, dataset: TensorImageDataset, batch_size: int | None
+    ) -> DataLoader[Batch]:
+        """Yields batches whose labels are the positions of their classes in the network."""
+        labels = match_labels(dataset.labels, self.classes, self.class_names)
+        if missing := find_missing(labels, self.class_names):
+            print_line(f"There is no {split} image of {missing}")
+        loader = super()._loader(split, TensorImageDataset(dataset.images, labels), batch_size)
+        loader.dataset.classes = self.class_names  # type: ignore[attr-defined]
+        return loader
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The classes of the network if there is one, or those of the data."""
+        module = getattr(self.trainer, "lightning_module", None)
+        return getattr(module, "classes", self.classes)
 
     @override
     def exclude_trained(self, state: dict[str, Any]) -> None:
@@ -146,3 +174,23 @@ def split_hashes(hashes: Tensor, val_size: float, split_seed: int) -> Tensor:
     """Which images are for validation, bool, shape (N,), by their hashes, int64, shape (N,)."""
     mixed = [hash_bytes(f"{split_seed} {value}".encode()) for value in hashes.tolist()]
     return torch.tensor([value / 2**64 + 0.5 < val_size for value in mixed], dtype=torch.bool)
+
+
+def match_labels(labels: Tensor, names: Sequence[str], expected: Sequence[str]) -> Tensor:
+    """Labels, positions in ``names``, as the positions of the same names in ``expected``."""
+    positions = [expected.index(name) if name in expected else -1 for name in names]
+    check_labels(labels, len(names))
+    matched = torch.tensor(positions)[labels]
+    if unknown := {names[label] for label in labels[matched < 0].tolist()}:
+        raise ValueError(
+            f"the data has the classes {', '.join(names)}, and the network has "
+            f"{', '.join(expected)}: it does not know {', '.join(sorted(unknown))}. For a new one, "
+            "leave --ckpt_path out, or in a script give FashionClassifier(classes=data.classes)"
+        )
+    return matched
+
+
+def find_missing(labels: Tensor, names: Sequence[str]) -> str:
+    """The names of the classes without images."""
+    nums = labels.bincount(minlength=len(names)).tolist()
+    return ", ".join(name for name, num in zip(names, nums, strict=True) if not num)

@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import threading
 from collections.abc import Iterator
 
 import torch
@@ -26,8 +25,7 @@ def raise_on_signals() -> Iterator[None]:
     previous = {
         signum: signal.signal(signum, handler)
         for signum in (signal.SIGINT, signal.SIGTERM)
-        if threading.current_thread() is threading.main_thread()  # others may not
-        and signal.getsignal(signum) != signal.SIG_IGN  # as in the background of a shell
+        if signal.getsignal(signum) != signal.SIG_IGN  # as in the background of a shell
     }
     try:
         yield

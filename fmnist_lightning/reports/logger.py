@@ -22,7 +22,8 @@ class RunTensorBoardLogger(TensorBoardLogger):
     """
 
     def __init__(self, run_dir: Path, step: int | None = None, **kwargs: Any) -> None:
-        super().__init__(run_dir, "", "", default_hp_metric=False, **kwargs)
+        # Absolute: a script may change the current folder.
+        super().__init__(run_dir.absolute(), "", "", default_hp_metric=False, **kwargs)
         self.step = step
 
     @override

@@ -43,8 +43,8 @@ class RunCheckpoint(ModelCheckpoint):
         self.last_path = str(dirpath / runs.LAST)
         # How evaluation builds the data module; by default by its saved hyperparameters.
         self.data_spec: dict[str, Any] | None = None
-        self.config: str | None = None  # saved once it is known to fit the checkpoint
-        # Of the run that is resumed.
+        # Of the run that is resumed; its config is saved once it is known to fit the checkpoint.
+        self.config: str | None = None
         self.first_step = 0
         self.frozen: list[str] | None = None  # see `freezable_parts`
 
@@ -87,6 +87,12 @@ class RunCheckpoint(ModelCheckpoint):
         trainer.save_checkpoint(self.last_path, weights_only=False)
 
     @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if not self.best_model_path:
+            print_line(f"Without a validation, {BEST} is not of this run; use {self.last_path}")
+
+    @override
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["run"] = Path(self.last_path).parents[1].name  # by which a copy finds it
         checkpoint["data"] = self._data_spec(trainer)
@@ -103,7 +109,9 @@ class RunCheckpoint(ModelCheckpoint):
         """Restores what Lightning forgets, and refuses another data module."""
         self.first_step = checkpoint["global_step"]
         self.frozen = checkpoint.get("frozen") if trainer.state.fn == "fit" else None
-        trainer.should_stop = checkpoint.get("should_stop", False)
+        last = Path(self.last_path)
+        if last.exists() and last.samefile(trainer.ckpt_path):  # else it is of another run
+            trainer.should_stop = checkpoint.get("should_stop", False)
         saved, current = checkpoint.get("data"), self._data_spec(trainer)
         if saved and current and saved["class_path"] != current["class_path"]:
             raise ValueError(
@@ -130,7 +138,7 @@ class RunCheckpoint(ModelCheckpoint):
         is_signal = isinstance(exception, KeyboardInterrupt) or signal_exit_code()
         if is_signal or is_dead_rank_error(exception):
             how = f'trainer.fit(..., ckpt_path="{self.last_path}")'
-            if self.config:  # on the command line
+            if Path(trainer.default_root_dir, runs.CONFIG).is_file():  # on the command line
                 how = f"python -m fmnist_lightning fit --ckpt_path {self.last_path}"
             last_step = read_checkpoint(self.last_path)["global_step"]
             print_line(f"Interrupted at step {step:,}. Resume from step {last_step:,} with: {how}")

@@ -1,19 +1,14 @@
-"""Callbacks: the seed of each epoch, and what a run prints."""
+"""Callbacks of a fit: the seed of each epoch, and the printed lines."""
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 from typing_extensions import override
 
 from fmnist_lightning.data.datamodule import InMemoryDataModule
 from fmnist_lightning.data.dataset import global_seed
 from fmnist_lightning.internals.console import print_line
-from fmnist_lightning.internals.files import atomic_write
 
 
 class SeedEachEpoch(Callback):
@@ -95,60 +90,3 @@ class EpochSummary(Callback):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_loss = state_dict["best_loss"]
-
-
-class EvaluationSummary(Callback):
-    """Prints the metrics of ``validate`` and ``test``; writes them, unrounded, into ``run_dir``."""
-
-    def __init__(self, run_dir: Path | None) -> None:
-        self.run_dir = run_dir
-
-    @override
-    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if trainer.state.fn == "validate":
-            self._report(trainer, "validate", pl_module.val_metrics, pl_module.classes)
-
-    @override
-    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self._report(trainer, "test", pl_module.test_metrics, pl_module.classes)
-
-    def _report(self, trainer: Trainer, name: str, metrics: Any, classes: Sequence[str]) -> None:
-        summary = compute_summary(metrics.compute(), classes)  # over all ranks
-        if not trainer.is_global_zero:
-            return
-        if self.run_dir:  # before the lines, whose reader may be gone
-            with atomic_write(self.run_dir / f"{name}.json") as stream:
-                stream.write((json.dumps(summary, indent=2) + "\n").encode())
-        print_line(format_metrics(name, summary))
-
-
-def compute_summary(metrics: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Any]:
-    """The metrics of an evaluation as plain numbers, with counts for each class."""
-    confusion = metrics["confusion"]
-    correct, total = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist()
-    return {
-        "loss": float(metrics["loss"]),
-        "accuracy": sum(correct) / sum(total),
-        "correct": sum(correct),
-        "total": sum(total),
-        "ece": float(metrics["ece"]),
-        "classes": {
-            name: {"correct": num_correct, "total": num}
-            for name, num_correct, num in zip(classes, correct, total, strict=True)
-        },
-    }
-
-
-def format_metrics(name: str, summary: dict[str, Any]) -> str:
-    """The lines that the terminal shows of a summary."""
-    lines = [
-        f"{name} loss {summary['loss']:.4f}",
-        f"{name} accuracy {100 * summary['accuracy']:.2f} % "
-        f"({summary['correct']:,}/{summary['total']:,})",
-        f"{name} calibration error {100 * summary['ece']:.2f} %",
-    ]
-    for class_name, counts in summary["classes"].items():
-        correct, total = counts["correct"], counts["total"]
-        percent = f"{100 * correct / total:6.2f} %" if total else "     - "
-        lines.append(f"  {class_name:<12} {percent} ({correct:,}/{total:,})")
-    return "\n".join(lines)

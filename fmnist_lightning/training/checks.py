@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from fmnist_lightning.data.checks import check_labels, describe, to_uint8
-from fmnist_lightning.data.datamodule import InMemoryDataModule
+from fmnist_lightning.data.hash_split import HashSplitDataModule
+from fmnist_lightning.internals.specs import find_difference
 
 
 def check_classes(module: Any) -> None:
@@ -16,7 +17,7 @@ def check_classes(module: Any) -> None:
     datasets = [getattr(loader, "dataset", None) for loader in loaders]
     parents = [getattr(dataset, "dataset", None) for dataset in datasets]  # of a Subset
     sources = [*datasets, *parents]
-    if hasattr(data, "classes") and not isinstance(data, InMemoryDataModule):
+    if hasattr(data, "classes") and not isinstance(data, HashSplitDataModule):
         sources = [data]
     for source in sources:
         names = tuple(getattr(source, "classes", module.classes))
@@ -31,6 +32,16 @@ def check_classes(module: Any) -> None:
         raise ValueError(
             f"{type(module.augmentation).__name__} is for the classes {', '.join(made_for)}, not "
             f"{', '.join(module.classes)}; for photos in own classes, use --config own-images"
+        )
+
+
+def check_settings(saved: dict[str, Any], current: dict[str, Any]) -> None:
+    """Raises ValueError for a run that is resumed with other settings than it began with."""
+    if difference := find_difference(saved, current):
+        name, value, other = difference
+        raise ValueError(
+            f"the run was trained with {name} {value}, not {other}; resume it with the same "
+            "settings"
         )
 
 

@@ -25,7 +25,7 @@ class RunOneCycleLR(OneCycleLR):
 def one_cycle(optimizer: Optimizer, trainer: Trainer, warmup_fraction: float) -> dict[str, Any]:
     """The schedule of a whole run, in the form that ``configure_optimizers`` returns.
 
-    It rises to the optimizer's learning rates in ``warmup_fraction`` of the run, 0 to 1.
+    It rises to the optimizer's learning rates in ``warmup_fraction`` of the run, 0 to below 1.
     """
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     if any(isinstance(callback, BaseFinetuning) for callback in callbacks):

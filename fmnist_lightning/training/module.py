@@ -15,10 +15,9 @@ from typing_extensions import override
 from fmnist_lightning.data.augmentation import tta_views
 from fmnist_lightning.data.checks import to_uint8
 from fmnist_lightning.data.dataset import CLASSES, Batch
-from fmnist_lightning.internals.specs import find_difference, resolve
+from fmnist_lightning.internals.specs import resolve
 from fmnist_lightning.models.cnn import ArticleCNN
-from fmnist_lightning.models.pretrained import PretrainedNetwork
-from fmnist_lightning.training.checks import check_classes, check_logits, unpack
+from fmnist_lightning.training.checks import check_classes, check_logits, check_settings, unpack
 from fmnist_lightning.training.lr_schedule import one_cycle
 from fmnist_lightning.training.metrics import ClassificationMetrics
 
@@ -43,7 +42,8 @@ class FashionClassifier(LightningModule):
         translation_tta: The same with its translations by a pixel to each side, 5 times the time.
         lr_schedule: ``constant``, or ``one_cycle`` (https://arxiv.org/abs/1708.07120), which rises
             to the optimizer's learning rate, then falls to almost 0, step by step.
-        warmup_fraction: The part of a ``one_cycle`` run in which the learning rate rises, 0 to 1.
+        warmup_fraction: The part of a ``one_cycle`` run in which the learning rate rises, 0 to
+            below 1.
         channels_last: Whether to keep convolution weights in the channels-last memory format, which
             is faster on most machines.
         classes: Names of the C classes, in the order of the labels.
@@ -65,6 +65,8 @@ class FashionClassifier(LightningModule):
         classes: Sequence[str] = CLASSES,
     ) -> None:
         super().__init__()
+        if not 0 <= warmup_fraction < 1:
+            raise ValueError(f"warmup_fraction must be 0 to below 1, not {warmup_fraction}")
         if lr_schedule not in ("constant", "one_cycle"):
             raise ValueError(f"lr_schedule must be constant or one_cycle, not {lr_schedule}")
         self.classes = tuple(map(str, classes))
@@ -222,24 +224,16 @@ class FashionClassifier(LightningModule):
     def on_train_start(self) -> None:
         check_classes(self)
 
-    on_validation_start = on_test_start = on_train_start
+    on_validation_start = on_test_start = on_predict_start = on_train_start
 
     @override
     def on_fit_start(self) -> None:
-        if isinstance(self.network, PretrainedNetwork):
-            self.network.load_pretrained()
+        getattr(self.network, "load_pretrained", lambda: None)()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume a run with other settings than it began with."""
-        if self._trainer is None or self.trainer.state.fn != "fit":
-            return
-        if difference := find_difference(checkpoint["hyper_parameters"], dict(self.hparams)):
-            name, saved, current = difference
-            raise ValueError(
-                f"the run was trained with {name} {saved}, not {current}; resume it with the same "
-                "settings"
-            )
+        if self._trainer and self.trainer.state.fn == "fit":  # a run is resumed
+            check_settings(checkpoint["hyper_parameters"], dict(self.hparams))
 
     @property
     def backbone(self) -> nn.Module:

@@ -69,3 +69,8 @@ def test_numbers_in_a_config_are_numbers(print_config):
     printed = print_config("--config", "my.yaml")
     assert printed["model"]["optimizer"]["init_args"]["lr"] == 0.001
     assert printed["trainer"]["max_epochs"] == 3
+
+
+def test_checkpoint_in_a_config_is_refused(refused):
+    Path("my.yaml").write_text("ckpt_path: best.ckpt")
+    assert "give --ckpt_path on the command line" in refused("fit", "--config", "my.yaml")

@@ -51,15 +51,6 @@ def test_order_depends_only_on_seed_and_epoch():
 
 
 @pytest.mark.usefixtures("data_dir")
-def test_two_ranks_split_the_batches_of_one():
-    full = order(make().train_dataloader())
-    parts = [order(make(world=(rank, 2)).train_dataloader()) for rank in (0, 1)]
-    for batch, part0, part1 in zip(full, *parts, strict=True):
-        assert len(part0) == len(part1)
-        assert torch.equal(batch, torch.stack([part0, part1], dim=1).flatten(0, 1))
-
-
-@pytest.mark.usefixtures("data_dir")
 def test_batch_size_not_divisible_by_the_ranks_is_refused():
     with pytest.raises(ValueError, match=r"batch_size 50 .* choose a multiple of 3"):
         make(world=(0, 3)).train_dataloader()
@@ -91,3 +82,11 @@ def test_fewer_images_than_devices_are_refused():
     data = make(world=(0, 50), val_size=20)
     with pytest.raises(ValueError, match="20 val images are fewer than 50 devices"):
         data.val_dataloader()
+
+
+@pytest.mark.usefixtures("data_dir")
+def test_images_that_a_script_has_set_are_kept():
+    data = make()
+    data.train_dataset = data.train_dataset.subset(torch.arange(7))
+    data.setup("fit")
+    assert len(data.train_dataset) == 7

@@ -1,5 +1,3 @@
-import re
-
 import pytest
 import torch
 from torch.utils.data import DistributedSampler
@@ -13,8 +11,6 @@ from fmnist_lightning.data.dataset import (
     split_indices,
 )
 from fmnist_lightning.data.download import raw_folder
-
-U8 = torch.zeros(3, 28, 28, dtype=torch.uint8)
 
 
 def test_images_labels_and_classes_equal_torchvision(data_dir):
@@ -79,18 +75,9 @@ def test_order_is_that_of_the_epoch_set_before_the_first_batch():
     assert not torch.equal(third, first)
 
 
-@pytest.mark.parametrize(
-    ("images", "labels", "got"),
-    [
-        (torch.zeros(3, 28, 28), torch.arange(3), "torch.float32 (3, 28, 28) and torch.int64 (3,)"),
-        (U8.view(-1, 1, 28, 28), torch.arange(3), "torch.uint8 (3, 1, 28, 28) and torch.int64"),
-        (U8, torch.arange(2), "torch.uint8 (3, 28, 28) and torch.int64 (2,)"),
-        (U8, torch.arange(3.0), "and torch.float32 (3,)"),
-    ],
-)
-def test_images_and_labels_of_other_types_are_refused(images, labels, got):
-    with pytest.raises(ValueError, match=re.escape(got)):
-        TensorImageDataset(images, labels)
+def test_other_number_of_labels_is_refused():
+    with pytest.raises(ValueError, match="there are 3 images, but 2 labels"):
+        TensorImageDataset(torch.zeros(3, 28, 28, dtype=torch.uint8), torch.arange(2))
 
 
 def test_split_is_disjoint_complete_and_depends_only_on_its_seed():

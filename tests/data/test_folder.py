@@ -108,14 +108,9 @@ def test_all_damaged_images_are_named_at_once():
 
 @pytest.mark.usefixtures("images")
 def test_other_layouts_are_described(tmp_path):
-    def load(folder, stage):
-        data = ImageFolderDataModule(folder)
-        data.setup(stage)
-        data.train_dataloader()
-
     def message(folder, stage="fit"):
         with pytest.raises(DataError) as caught:
-            load(folder, stage)
+            ImageFolderDataModule(folder).setup(stage)
         return str(caught.value)
 
     assert f"there is no folder {tmp_path}/nowhere" in message("nowhere")
@@ -127,7 +122,10 @@ def test_other_layouts_are_described(tmp_path):
     shutil.rmtree("my_images/test")
     assert "my_images has no test images, but train/; expected" in message("my_images", "test")
     Path("my_images/train/empty").mkdir()
-    assert "there is no training image of empty: add some" in message("my_images")
+    data = ImageFolderDataModule("my_images")
+    data.setup("fit")
+    with pytest.raises(DataError, match="there is no training image of empty: add some"):
+        data.train_dataloader()
 
 
 @pytest.mark.usefixtures("images")
@@ -182,9 +180,10 @@ def test_labels_are_matched_by_name(run, capsys):
         assert code == 1
         assert "the network has dark, light, mixed: it does not know zebra" in err
     # Fashion-MNIST has no class in common.
-    code, _, err = run("test", "--ckpt_path", "best.ckpt", "--data", "FashionMNISTDataModule")
-    assert code == 1
-    assert "it does not know Ankle boot, Bag" in err
+    for command in ("test", "predict"):
+        code, _, err = run(command, "--ckpt_path", "best.ckpt", "--data", "FashionMNISTDataModule")
+        assert code == 1
+        assert "the data has the classes T-shirt/top, " in err
 
 
 @pytest.mark.usefixtures("images")
@@ -317,3 +316,19 @@ def test_idx_files_of_two_datasets_are_refused(letters):
     shutil.copy(letters / f"emnist-letters-{name}", letters / f"emnist-digits-{name}")
     with pytest.raises(DataError, match=r"has 2 train files of labels.idx1; expected one"):
         ImageFolderDataModule(str(letters)).setup("fit")
+
+
+def test_damaged_idx_file_is_named(letters):
+    path = letters / "emnist-letters-test-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:99])
+    with pytest.raises(DataError, match=f"cannot read {path}: "):
+        ImageFolderDataModule(str(letters)).setup("test")
+
+
+@pytest.mark.usefixtures("images")
+def test_loaders_alone_need_a_network_of_their_classes():
+    data = ImageFolderDataModule("my_images")
+    data.setup("fit")
+    trainer = create_trainer(max_epochs=1, logger=False)
+    with pytest.raises(ValueError, match="has the classes dark, light, mixed, and the network has"):
+        trainer.fit(FashionClassifier(MLP), data.train_dataloader(), data.val_dataloader())

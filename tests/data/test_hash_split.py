@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from samples import DarkAndBright
 
 from fmnist_lightning import MLP, FashionClassifier, ImageFolderDataModule, create_trainer
-from fmnist_lightning.data.dataset import TensorImageDataset
 from fmnist_lightning.data.download import DataError
-from fmnist_lightning.data.hash_split import HashSplitDataModule
+from fmnist_lightning.data.hash_split import find_hashes
 
 FIT = ("fit", "--data", "ImageFolderDataModule", "--data.data_dir", "my_images")
 CONSTANT = ("--trainer.max_epochs=2", "--model.lr_schedule=constant")
@@ -133,36 +133,27 @@ def test_validate_and_test_know_the_training_images(run):
     assert run("validate", "--ckpt_path", "best.ckpt")[0] == 0
 
 
-def test_too_few_images_are_refused():
-    shutil.rmtree("my_images/train")
-    write("train", "dark", range(1))
-    write("train", "light", range(150, 152))
-    errors = set()
-    for seed in range(20):
-        data = ImageFolderDataModule("my_images", split_seed=seed)
-        data.setup("fit")
-        try:
-            data.train_dataloader()
-            data.val_dataloader()
-        except DataError as error:
-            errors |= set(re.findall(r"there \w+ no \w+ image", str(error)))
-    assert errors == {"there is no training image", "there are no validation image"}
-
-
-class OwnImages(HashSplitDataModule):
-    classes = ("light", "dark")
-
-    def read(self, split):
-        if split == "val":
-            return None
-        images = torch.arange(100, dtype=torch.uint8)[:, None, None].repeat(1, 28, 28)
-        return TensorImageDataset(images, torch.arange(100) % 2)
+def test_split_without_validation_images_is_refused():
+    data = ImageFolderDataModule("my_images", val_size=1e-9)
+    data.setup("fit")
+    with pytest.raises(DataError, match="there are no validation images: add some, or raise"):
+        data.val_dataloader()
 
 
 def test_own_data_module_is_split_by_pixels():
-    data = OwnImages()
+    data = DarkAndBright()
     data.setup("fit")
-    assert len(data.train_dataset) + len(data.val_dataset) == 100
-    values = data.train_dataset.images[:, 0, 0]
-    assert values.tolist() != sorted(values.tolist())
-    assert torch.equal(data.train_dataset.labels, values % 2)
+    assert len(data.train_dataset) + len(data.val_dataset) == 600
+    hashes = find_hashes(data.train_dataset)
+    assert torch.equal(hashes, hashes.sort().values)
+    means = data.train_dataset.images.float().mean(dim=(1, 2))
+    assert torch.equal(means > 110, data.train_dataset.labels == 1)
+
+
+def test_odd_folders_are_named(capsys):
+    shutil.copy("my_images/train/dark/5.png", "my_images/train/light")
+    split()
+    assert "1 training images are in two classes" in capsys.readouterr().out
+    write("val", "dark", range(130, 135))
+    with pytest.raises(DataError, match="val_size and split_seed have no effect beside images"):
+        split(split_seed=1)

@@ -4,14 +4,12 @@ import gc
 import weakref
 from pathlib import Path
 
-import lightning
 import psutil
 import pytest
 import torch
 from comparing import assert_same_run
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from samples import tiny_data
 from torch.optim import LBFGS, SGD
@@ -176,13 +174,6 @@ def test_what_the_fast_loop_does_not_know_runs_lightnings_steps(module, options)
     assert isinstance(trainer.fit_loop.epoch_loop, FastEpochLoop)
     assert not uses_fast_path(trainer)
     assert trainer.global_step == 20 // options.get("accumulate_grad_batches", 1)
-
-
-def test_unknown_lightning_uses_its_own_loop(monkeypatch, capsys):
-    monkeypatch.setattr(lightning, "__version__", "2.7.0")
-    trainer, _ = train(max_epochs=1)
-    assert type(trainer.fit_loop) is _FitLoop
-    assert "Lightning 2.7.0" in capsys.readouterr().out
 
 
 class Failure(Callback):

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from comparing import curves
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from matplotlib.figure import Figure
-from samples import tiny_data
+from samples import DarkAndBright
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -46,7 +47,7 @@ def test_curves_and_charts_of_several(fit):
     }
 
 
-def test_captions_of_training_images_are_the_classes_of_the_data(data_dir, monkeypatch):
+def test_captions_of_training_images_are_the_classes_of_the_data(monkeypatch):
     """The network may have them in another order."""
     shown = []
 
@@ -56,8 +57,9 @@ def test_captions_of_training_images_are_the_classes_of_the_data(data_dir, monke
 
     monkeypatch.setattr(figures, "plot_image_grid", plot)
     trainer = create_trainer(max_steps=1, limit_val_batches=0, accelerator="cpu")
-    trainer.fit(FashionClassifier(classes=CLASSES[::-1]), datamodule=(data := tiny_data()))
-    assert shown == [CLASSES[label] for label in data.train_dataset.labels[:20]]
+    data = DarkAndBright()
+    trainer.fit(FashionClassifier(classes=("bright", "dark")), datamodule=data)
+    assert shown == [data.classes[label] for label in data.train_dataset.labels[:20]]
 
 
 def session(folder):
@@ -131,3 +133,13 @@ def test_other_data_modules_and_loggers(tmp_path):
     assert "val/confusion matrix" in tags["images"]
     assert "training images" not in tags["images"]
     assert not {"batch_size", "seed"} & session(tmp_path / "run")[0].keys()
+
+
+def test_log_stays_in_its_folder_when_the_current_folder_changes(tmp_path, monkeypatch):
+    logger = RunTensorBoardLogger(Path("run"))
+    logger.log_metrics({"a": 1.0}, 0)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    logger.log_metrics({"a": 2.0}, 1)
+    logger.experiment.close()
+    assert [value for _, value in curves(tmp_path / "run")["a"]] == [1.0, 2.0]

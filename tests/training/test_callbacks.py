@@ -1,12 +1,13 @@
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from comparing import curves
 from conftest import TINY
 from lightning.pytorch import seed_everything
 
-from fmnist_lightning.data.dataset import CLASSES
-from fmnist_lightning.training.callbacks import SeedEachEpoch, compute_summary, format_metrics
+from fmnist_lightning.training.callbacks import SeedEachEpoch
 
 
 def random_number(epoch, batch_idx, rank=0):
@@ -41,6 +42,9 @@ def test_fit_prints_one_line_per_epoch(run):
         assert ("improved" in note) == (float(val_loss) < best)
         best = min(best, float(val_loss))
     assert f"(val loss {best:.4f})" in out
+    (run_dir,) = Path("runs").iterdir()
+    losses = [f"{loss:.4f}" for _, loss in curves(run_dir)["train/loss"]]
+    assert [loss for _, loss, *_ in epochs] == losses
 
 
 def test_epoch_without_validation_prints_no_validation_metrics(run):
@@ -59,25 +63,3 @@ def test_resumed_run_compares_with_the_lowest_loss_of_the_run(fit, run):
     code, out, err = run("fit", "--ckpt_path", "last", "--trainer.max_epochs", "3")
     assert code == 0, err
     assert f" %  improved from {loss}\n" in out
-
-
-def test_evaluation_summary_has_counts_per_class():
-    confusion = torch.diag(torch.tensor([3] * 9 + [0]))
-    confusion[0, 6] = 1  # a T-shirt predicted as a shirt
-    summary = compute_summary(
-        {"loss": torch.tensor(0.25), "confusion": confusion, "ece": torch.tensor(0.0125)}, CLASSES
-    )
-    assert summary["loss"] == 0.25
-    assert (summary["correct"], summary["total"]) == (27, 28)
-    assert summary["accuracy"] == 27 / 28
-    assert summary["classes"]["T-shirt/top"] == {"correct": 3, "total": 4}
-    assert summary["classes"]["Ankle boot"] == {"correct": 0, "total": 0}
-
-    table = format_metrics("test", summary).splitlines()
-    assert table[:4] == [
-        "test loss 0.2500",
-        "test accuracy 96.43 % (27/28)",
-        "test calibration error 1.25 %",
-        "  T-shirt/top   75.00 % (3/4)",
-    ]
-    assert table[-1] == "  Ankle boot        -  (0/0)"

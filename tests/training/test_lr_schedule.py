@@ -40,3 +40,9 @@ def test_constant_schedule_keeps_the_learning_rate():
 def test_one_cycle_without_max_epochs_is_refused():
     with pytest.raises(ValueError, match=r"one_cycle .*max_epochs"):
         learning_rates(epochs=-1)
+
+
+@pytest.mark.parametrize("warmup", [-0.1, 1.0])
+def test_warmup_fraction_out_of_range_is_refused(warmup):
+    with pytest.raises(ValueError, match=f"warmup_fraction must be .* not {warmup}"):
+        FashionClassifier(warmup_fraction=warmup)

@@ -1,11 +1,16 @@
 import csv
 import json
+from pathlib import Path
 
 import pytest
+import torch
 from conftest import tiny_labels
 from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
+from fmnist_lightning import FashionClassifier, create_trainer
 from fmnist_lightning.data.dataset import CLASSES
+from fmnist_lightning.training.outputs import PredictionWriter, compute_summary, format_metrics
 
 UNTRAINED = ("--model.optimizer.lr", "0.0001")  # many predictions are wrong
 
@@ -58,3 +63,33 @@ def test_fast_dev_run_writes_no_predictions(fit, run):
     assert "test image 3: predicted" in out
     assert "written" not in out
     assert not list(folder.glob("*.csv")) + list(folder.glob("*.png"))
+
+
+def test_evaluation_summary_has_counts_per_class():
+    confusion = torch.diag(torch.tensor([3] * 9 + [0]))
+    confusion[0, 6] = 1  # a T-shirt predicted as a shirt
+    summary = compute_summary(
+        {"loss": torch.tensor(0.25), "confusion": confusion, "ece": torch.tensor(0.0125)}, CLASSES
+    )
+    assert summary["loss"] == 0.25
+    assert (summary["correct"], summary["total"]) == (27, 28)
+    assert summary["accuracy"] == 27 / 28
+    assert summary["classes"]["T-shirt/top"] == {"correct": 3, "total": 4}
+    assert summary["classes"]["Ankle boot"] == {"correct": 0, "total": 0}
+
+    table = format_metrics("test", summary).splitlines()
+    assert table[:4] == [
+        "test loss 0.2500",
+        "test accuracy 96.43 % (27/28)",
+        "test calibration error 1.25 %",
+        "  T-shirt/top   75.00 % (3/4)",
+    ]
+    assert table[-1] == "  Ankle boot        -  (0/0)"
+
+
+def test_images_without_labels_are_predicted():
+    trainer = create_trainer(logger=False)
+    trainer.callbacks.append(PredictionWriter(Path()))
+    images = torch.zeros(3, 28, 28, dtype=torch.uint8)
+    trainer.predict(FashionClassifier(), DataLoader(TensorDataset(images), 2))
+    assert [row["label"] for row in read_rows(Path())] == ["", "", ""]

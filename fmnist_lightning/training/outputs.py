@@ -1,7 +1,9 @@
-"""The output of ``predict`` for the test images."""
+"""What ``validate``, ``test`` and ``predict`` print, and write into the folder of the run."""
 
 import codecs
 import csv
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,63 @@ from typing_extensions import override
 from fmnist_lightning.data.checks import to_uint8
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write
+
+
+class EvaluationSummary(Callback):
+    """Prints the metrics of ``validate`` and ``test``; writes them, unrounded, into ``run_dir``."""
+
+    def __init__(self, run_dir: Path | None) -> None:
+        self.run_dir = run_dir
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.state.fn == "validate":
+            self._report(trainer, "validate", pl_module.val_metrics, pl_module.classes)
+
+    @override
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self._report(trainer, "test", pl_module.test_metrics, pl_module.classes)
+
+    def _report(self, trainer: Trainer, name: str, metrics: Any, classes: Sequence[str]) -> None:
+        summary = compute_summary(metrics.compute(), classes)  # over all ranks
+        if not trainer.is_global_zero:
+            return
+        if self.run_dir:  # before the lines, whose reader may be gone
+            with atomic_write(self.run_dir / f"{name}.json") as stream:
+                stream.write((json.dumps(summary, indent=2) + "\n").encode())
+        print_line(format_metrics(name, summary))
+
+
+def compute_summary(metrics: dict[str, Tensor], classes: Sequence[str]) -> dict[str, Any]:
+    """The metrics of an evaluation as plain numbers, with counts for each class."""
+    confusion = metrics["confusion"]
+    correct, total = confusion.diagonal().tolist(), confusion.sum(dim=1).tolist()
+    return {
+        "loss": float(metrics["loss"]),
+        "accuracy": sum(correct) / sum(total),
+        "correct": sum(correct),
+        "total": sum(total),
+        "ece": float(metrics["ece"]),
+        "classes": {
+            name: {"correct": num_correct, "total": num}
+            for name, num_correct, num in zip(classes, correct, total, strict=True)
+        },
+    }
+
+
+def format_metrics(name: str, summary: dict[str, Any]) -> str:
+    """The lines that the terminal shows of a summary."""
+    lines = [
+        f"{name} loss {summary['loss']:.4f}",
+        f"{name} accuracy {100 * summary['accuracy']:.2f} % "
+        f"({summary['correct']:,}/{summary['total']:,})",
+        f"{name} calibration error {100 * summary['ece']:.2f} %",
+    ]
+    for class_name, counts in summary["classes"].items():
+        correct, total = counts["correct"], counts["total"]
+        percent = f"{100 * correct / total:6.2f} %" if total else "     - "
+        lines.append(f"  {class_name:<12} {percent} ({correct:,}/{total:,})")
+    return "\n".join(lines)
 
 
 class PredictionWriter(Callback):
@@ -31,8 +90,8 @@ class PredictionWriter(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
-        images, labels = batch
-        parts = to_uint8(images), labels, outputs
+        labels = batch[1] if len(batch) > 1 else torch.full((len(outputs),), -1)
+        parts = to_uint8(batch[0]), labels, outputs
         self.batches.append([tensor.cpu().clone() for tensor in parts])
 
     @override
@@ -52,7 +111,8 @@ class PredictionWriter(Callback):
             writer.writerow(["index", "label", "prediction", *names, *(["file"] if files else [])])
             for number, (label, values) in enumerate(zip(labels, probabilities, strict=True)):
                 texts = [f"{value:.6f}" for value in values.tolist()]
-                row = [number, names[label], names[values.argmax()], *texts]
+                name = names[label] if label >= 0 else ""  # a loader may give no labels
+                row = [number, name, names[values.argmax()], *texts]
                 writer.writerow([*row, *files[number : number + 1]])
         print_line(f"{len(labels):,} predictions written to {path}")
 
