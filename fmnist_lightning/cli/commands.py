@@ -112,8 +112,8 @@ def check_evaluation(
     if difference := find_difference(model, checkpoint.content["hyper_parameters"], "model"):
         name, here, in_checkpoint = difference
         raise ValueError(
-            f"--{name.replace('.init_args', '')} {here} conflicts with the checkpoint "
-            f"{checkpoint.path} ({in_checkpoint}); remove the option"
+            f"--{name} {here} conflicts with the checkpoint {checkpoint.path} ({in_checkpoint}); "
+            "remove the option or the config"
         )
     if config.get("photos") and config.index is not None:
         raise ValueError("--photos and --index are mutually exclusive")

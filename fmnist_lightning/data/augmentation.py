@@ -33,7 +33,7 @@ class RandomAugmentation(nn.Module):
         self.erase_prob = erase_prob
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Augments images, uint8, (N, H, W), not in eval mode; ``labels`` are for others."""
+        """Augments images, uint8, (N, H, W), in training mode. ``labels`` are not used here."""
         if self.training and (self.hflip_prob or self.max_translation):
             images = random_flip_translate(images, self.hflip_prob, self.max_translation)
         if self.training and self.erase_prob:

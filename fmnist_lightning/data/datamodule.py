@@ -65,7 +65,7 @@ class InMemoryDataModule(LightningDataModule):
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training images, shuffled in an order that depends only on seed and epoch."""
-        if getattr(self.trainer, "overfit_batches", 0):  # they would become single images
+        if getattr(self.trainer, "overfit_batches", 0):  # whose sampler yields single images
             raise ValueError(
                 "overfit_batches is not supported, because batches are sliced from memory; of "
                 "Fashion-MNIST, set --data.train_size to their number"
@@ -92,7 +92,7 @@ class InMemoryDataModule(LightningDataModule):
 
     @property
     def trained_on(self) -> list[dict[str, Any]]:
-        """A list of the network: the states of all data modules that it was trained with."""
+        """That of the network: the state of the data module of each of its fits."""
         module = getattr(self.trainer, "lightning_module", None)
         return getattr(module, "trained_on", [])
 
@@ -140,7 +140,7 @@ class FashionMNISTDataModule(InMemoryDataModule):
         val_size: int = 12_000,
         **kwargs: Any,
     ) -> None:
-        data_dir = str(data_dir)  # a checkpoint stores no path
+        data_dir = str(data_dir)  # a Path can't be read back from a checkpoint
         super().__init__(**kwargs)
         self.data_dir = data_dir
         self.train_size = train_size

@@ -25,7 +25,7 @@ class TensorImageDataset(Dataset[Batch]):
     Args:
         images: uint8, shape (N, H, W).
         labels: Class indices from 0, int64, shape (N,).
-        hashes: Of own images, by which they are split, int64, shape (N,).
+        hashes: int64, shape (N,); by them ``HashSplitDataModule`` splits own images.
 
     Raises:
         ValueError: If there are not as many labels as images.
@@ -85,11 +85,11 @@ def split_indices(
 class DistributedBatchSampler(DistributedSampler[Batch]):
     """Yields the indices of each batch, int64, shape (batch_size,), on the dataset's device.
 
+    It is a ``DistributedSampler``, because Lightning replaces any other one on several devices.
     With ``shuffle``, the order depends on seed and epoch; Lightning calls ``set_epoch``. Of several
     devices, each rank takes every ``num_replicas``-th index; with ``shuffle``, all take equally
     many, so up to ``num_replicas - 1`` images come twice, and a last batch of one image, on which
-    batch normalization can't be trained, is left out. Lightning would replace a sampler that is no
-    ``DistributedSampler``.
+    batch normalization can't be trained, is left out.
     """
 
     def __init__(

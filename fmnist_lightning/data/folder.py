@@ -53,7 +53,7 @@ class ImageFolderDataModule(HashSplitDataModule):
     """
 
     def __init__(self, data_dir: str, **kwargs: Any) -> None:
-        data_dir = str(data_dir)  # a checkpoint stores no path
+        data_dir = str(data_dir)  # a Path can't be read back from a checkpoint
         super().__init__(**kwargs)
         self.root = Path(data_dir).expanduser()
         self.test_files: list[str] = []  # below the folder of the test images, in their order

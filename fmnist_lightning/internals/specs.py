@@ -122,11 +122,12 @@ def _import(path: object, trusted: Collection[str]) -> Any:
 
 
 def find_difference(saved: Any, current: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """The first of the saved settings that differs: its name, and both values."""
+    """The first of the saved settings that differs: its name as of an option, and both values."""
     if isinstance(saved, dict) and isinstance(current, dict):
+        names = {key: f"{name}.{key}".lstrip(".") for key in saved}
+        names |= {"class_path": name, "init_args": name}
         differences = (
-            find_difference(saved[key], current.get(key), f"{name}.{key}".lstrip("."))
-            for key in saved
+            find_difference(value, current.get(key), names[key]) for key, value in saved.items()
         )
         return next((difference for difference in differences if difference), None)
     return None if saved == current else (name, saved, current)

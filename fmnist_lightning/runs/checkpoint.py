@@ -123,7 +123,7 @@ class Checkpoint:
             current = classifier.hparams["network"]
             if difference := find_difference(saved, current, "--model.network"):
                 option, value, given = difference
-                detail = f"it has {option.replace('.init_args', '')} {value}, not {given}"
+                detail = f"it has {option} {value}, not {given}"
             raise ValueError(
                 f"the weights of {self.path} do not fit the network: {detail}"
             ) from error

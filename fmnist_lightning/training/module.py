@@ -100,8 +100,8 @@ class FashionClassifier(LightningModule):
         self.train_metrics = ClassificationMetrics(len(classes), ("loss", "acc"))
         self.val_metrics = ClassificationMetrics(len(classes))
         self.test_metrics = ClassificationMetrics(len(classes))
-        # Of the steps of the latest epoch on this rank: labels and logits of training steps, and
-        # images, labels and logits of a validation or test.
+        # Kept for the metrics at the end of an epoch, as an update in each step takes time: labels
+        # and logits of training steps; images, labels and logits of a validation or test.
         self.train_outputs: list[tuple[Tensor, Tensor]] = []
         self.eval_outputs: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -178,7 +178,7 @@ class FashionClassifier(LightningModule):
 
     @override
     def on_train_epoch_end(self) -> None:
-        """Logs the metrics of each batch before its step, so not those of the final weights."""
+        """Logs loss and accuracy of the epoch, each batch with the weights before its step."""
         values = self._log_metrics("train", logger=False)
         # Lightning would write them after the checkpoint of the epoch: a run killed in between
         # and resumed would lack them.

@@ -147,7 +147,7 @@ def test_weights_that_do_not_fit_are_refused(checkpoint):
         torch.save(saved | {"state_dict": saved["state_dict"] | weights}, checkpoint)
         with pytest.raises(ValueError, match=r"do not fit.*network\.features\.1\.bias"):
             load_classifier(checkpoint)
-    message = "it has --model.network.class_path fmnist_lightning.MLP, not fmnist_lightning.Article"
+    message = "it has --model.network fmnist_lightning.MLP, not fmnist_lightning.Article"
     with pytest.raises(ValueError, match=message):
         Checkpoint(checkpoint).load_weights(FashionClassifier())
 
