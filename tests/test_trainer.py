@@ -175,7 +175,7 @@ class OtherDataModule(FashionMNISTDataModule):
     """The same images under another name."""
 
 
-def test_resume_with_other_data_is_refused():
+def test_resume_with_other_data_is_refused(capsys):
     def fit(data, ckpt_path=None):
         trainer = create_trainer(run_dir=Path("runs/mine"), max_epochs=1, logger=False, **CPU)
         trainer.fit(FashionClassifier(), datamodule=data, ckpt_path=ckpt_path)
@@ -191,6 +191,7 @@ def test_resume_with_other_data_is_refused():
         with pytest.raises(ValueError, match=message):
             fit(data, ckpt_path=last)
         assert last.read_bytes() == before
+        assert "Stopped at step" not in capsys.readouterr().out
 
 
 def test_trainer_in_a_thread_says_that_results_are_not_repeatable(capsys):
