@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from fmnist_lightning.internals.console import print_line
 from fmnist_lightning.internals.files import atomic_write
+from fmnist_lightning.internals.non_finite import NonFiniteError
 from fmnist_lightning.internals.signals import is_dead_rank_error, signal_exit_code
 from fmnist_lightning.internals.specs import class_path
 from fmnist_lightning.runs import runs
@@ -134,6 +135,8 @@ class RunCheckpoint(ModelCheckpoint):
         step = trainer.global_step
         is_fit = trainer.is_global_zero and trainer.state.fn == "fit"  # others know no run folder
         if not is_fit or step <= self.first_step:  # it has not trained
+            return
+        if isinstance(exception, NonFiniteError):  # its message says all
             return
         is_signal = isinstance(exception, KeyboardInterrupt) or signal_exit_code()
         if is_signal or is_dead_rank_error(exception):

@@ -57,6 +57,7 @@ def test_non_finite_loss_stops_the_run(value, log_every, validate_every, last_st
     )
     assert Path("steps").read_text() == last_step
     (run_dir,) = Path("runs").iterdir()
+    assert not (run_dir / "traceback.txt").exists()
     saved_paths = list((run_dir / "checkpoints").glob("*.ckpt"))
     assert len(saved_paths) == (2 if validate_every == "1" else 1)
     for path in saved_paths:
