@@ -22,7 +22,10 @@ from fmnist_lightning.runs.run_checkpoint import RunCheckpoint, check_best
 from fmnist_lightning.training.callbacks import EpochSummary, SeedEachEpoch
 from fmnist_lightning.training.outputs import EvaluationSummary
 
-DEFAULTS = {"num_sanity_val_steps": 0, "enable_model_summary": False}  # of arguments of Trainer
+DEFAULTS = {  # of arguments of Trainer
+    "num_sanity_val_steps": 0,  # the first validation comes within seconds
+    "enable_model_summary": False,  # the line before the first epoch says enough
+}
 
 
 def create_trainer(

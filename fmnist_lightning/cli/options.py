@@ -24,6 +24,7 @@ from fmnist_lightning.internals.specs import to_spec
 from fmnist_lightning.models.cnn import ArticleCNN
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import checkpoint_names
+from fmnist_lightning.trainer import DEFAULTS as DEFAULTS_OF_TRAINER
 from fmnist_lightning.trainer import as_list, create_trainer
 from fmnist_lightning.training.module import DEFAULT_OPTIMIZER, FashionClassifier
 
@@ -41,9 +42,9 @@ DESCRIPTION = """Trains and evaluates classifiers of Fashion-MNIST. Examples:
   fit --print_config             Print all settings, as a config to start from.
 
 "COMMAND --help" explains a command; "tensorboard --logdir runs" shows all runs."""
-CHECKPOINT_HELP = f"""
+CHECKPOINT_HELP = """
   --ckpt_path PATH               The checkpoint. `last` is that of the latest run; this package has
-                                 {", ".join(checkpoint_names())}.
+                                 {checkpoints}.
   --trust CLASS ...              Classes that the checkpoint may name besides this package's and
                                  PyTorch's."""
 DATA_HELP = """
@@ -100,9 +101,8 @@ NO_TRAINER = ("demo", "export")  # commands without the options of a trainer, an
 TRAINER_DEFAULTS = {
     "trainer.devices": 1,
     "trainer.max_epochs": 12,
-    "trainer.enable_model_summary": False,  # the line before the first epoch says enough
-    "trainer.num_sanity_val_steps": 0,  # the first validation comes within seconds
     "trainer.default_root_dir": runs.ROOT,
+    **{f"trainer.{name}": value for name, value in DEFAULTS_OF_TRAINER.items()},
 }
 
 
@@ -211,6 +211,6 @@ def print_help(command: str, topic: str) -> None:
         for path in paths:
             if topic == path.rpartition(".")[2]:
                 parser.parse_args([f"--{option}.help={path}"])  # prints, and exits
-    print(HELP[command] + MORE_HELP)
+    print(HELP[command].format(checkpoints=", ".join(checkpoint_names())) + MORE_HELP)
     if topic == "all":
         parser.print_help()

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Collection
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +91,20 @@ def load_classifier(path: str | Path, trusted: Collection[str] = ()) -> FashionC
 
 
 class Checkpoint:
-    """A checkpoint, a file or a name, with the folder of its run, or None if it stands alone."""
+    """A checkpoint, a file or a name."""
 
     def __init__(self, path: str | Path, root: Path = Path(runs.ROOT)) -> None:
         self.path = str(path)
         self.content = read_checkpoint(path)
+        self.root = root
         self.is_of_package = not Path(path).is_file()  # and so trusted as its code is
-        run_name = self.content.get("run")
-        self.run_dir = None if self.is_of_package else runs.find_run_dir(path, run_name, root)
+
+    @cached_property
+    def run_dir(self) -> Path | None:
+        """The folder of its run, or None if it stands alone."""
+        if self.is_of_package:
+            return None
+        return runs.find_run_dir(self.path, self.content.get("run"), self.root)
 
     def build_classifier(self, trusted: Collection[str] = ()) -> FashionClassifier:
         """Builds its classifier, see :func:`load_classifier`."""
