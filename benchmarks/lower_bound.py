@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fmnist_lightning import ArticleCNN
 from fmnist_lightning.data.dataset import read_dataset
 from fmnist_lightning.data.download import raw_folder
-from fmnist_lightning.internals.memory import prepare_memory
+from fmnist_lightning.internals.process import prepare_memory
 
 Step = Callable[[Tensor, Tensor], object]
 

@@ -1,6 +1,5 @@
 """A ``Trainer`` with everything that the command line gives a run."""
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,11 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
-from fmnist_lightning.internals.console import EpochBar, can_show_bar, hide_messages, print_line
+from fmnist_lightning.internals.console import EpochBar, can_show_bar
 from fmnist_lightning.internals.loops import set_loop
-from fmnist_lightning.internals.memory import prepare_memory
 from fmnist_lightning.internals.non_finite import TerminateOnNonFinite
+from fmnist_lightning.internals.process import prepare_process
 from fmnist_lightning.internals.step import ReplaceStep
-from fmnist_lightning.internals.threads import set_num_threads
 from fmnist_lightning.runs import runs
 from fmnist_lightning.runs.checkpoint import AtomicCheckpointIO
 from fmnist_lightning.runs.run_checkpoint import RunCheckpoint, check_best
@@ -86,15 +84,6 @@ def create_trainer(
     trainer = Trainer(**(DEFAULTS | kwargs | ours))
     set_loop(trainer, fast_loop)
     return trainer
-
-
-def prepare_process(num_threads: int | None) -> None:
-    """Sets what all trainers of a process share: messages, CPU threads and memory."""
-    hide_messages()
-    set_num_threads(num_threads)
-    prepare_memory()
-    if threading.current_thread() is not threading.main_thread():
-        print_line("Fits in threads share one random generator: their results can't be repeated")
 
 
 def is_rank_zero() -> bool:

@@ -6,7 +6,7 @@ import pytest
 FAULTS = """
 import resource
 import torch
-from fmnist_lightning.internals.memory import prepare_memory
+from fmnist_lightning.internals.process import prepare_memory
 
 def count() -> int:
     for _ in range(3):

@@ -1,11 +1,24 @@
-"""What is done once in a process so that memory takes less time."""
+"""What all trainers of a process share: messages, CPU threads and memory."""
 
 import ctypes
 import functools
 import gc
 import sys
+import threading
+
+from fmnist_lightning.internals.console import hide_messages, print_line
+from fmnist_lightning.internals.threads import set_num_threads
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
+
+
+def prepare_process(num_threads: int | None) -> None:
+    """Prepares this process for a training; ``num_threads`` as in ``set_num_threads``."""
+    hide_messages()
+    set_num_threads(num_threads)
+    prepare_memory()
+    if threading.current_thread() is not threading.main_thread():
+        print_line("Fits in threads share one random generator: their results can't be repeated")
 
 
 @functools.cache
