@@ -1,10 +1,13 @@
-"""What all trainers of a process share: messages, CPU threads and memory."""
+"""What all trainers of a process share: messages, CPU threads, memory, the search for a GPU."""
 
 import ctypes
 import functools
 import gc
+import os
 import sys
 import threading
+
+import torch
 
 from fmnist_lightning.internals.console import hide_messages, print_line
 from fmnist_lightning.internals.threads import set_num_threads
@@ -17,6 +20,7 @@ def prepare_process(num_threads: int | None) -> None:
     hide_messages()
     set_num_threads(num_threads)
     prepare_memory()
+    skip_driver_search()
     if threading.current_thread() is not threading.main_thread():
         print_line("Fits in threads share one random generator: their results can't be repeated")
 
@@ -33,3 +37,13 @@ def prepare_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc
         libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the largest value
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def skip_driver_search() -> None:
+    """Lets each step of Adam know at once that there is no NVIDIA GPU.
+
+    Adam asks for one. As Lightning configures PyTorch, it then looks for NVIDIA's driver in the
+    folders of the system, which takes a tenth of the training time of a small network.
+    """
+    if not torch.cuda.is_available():
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
