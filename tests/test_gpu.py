@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from capturing import OP_BY_OP, Dropout, Hooked, LogsItsLoss, Recorder, freeze, sgd, train
 from comparing import assert_same_run
-from lightning.pytorch import Callback, seed_everything
-from samples import CONFIGS, TINY_OPTIONS, OwnStep, tiny_data, train_teacher
+from samples import CONFIGS, TINY_OPTIONS, OwnStep, train_teacher
 from torch import nn
 from torch.optim import SGD
 
@@ -17,16 +17,13 @@ from fmnist_lightning import (
     FashionClassifier,
     RandomAugmentation,
     SmallResNet,
-    create_trainer,
 )
-from fmnist_lightning.internals.captured import CapturedStep
 from fmnist_lightning.photos import PhotoAugmentation
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU, or not `make test-gpu`"),
 ]
-OP_BY_OP = "Training runs op by op, not as a CUDA graph, because "
 
 
 class Waits(ArticleCNN):
@@ -42,65 +39,11 @@ class MixesOnCPU(nn.Module):
         return torch.lerp(images.float(), images.roll(1, 0).float(), np.random.rand()).byte()
 
 
-class Dropout(ArticleCNN):
-    def __init__(self):
-        super().__init__()
-        self.head.insert(1, nn.Dropout(0.3))
-
-
 class CannotBeCaptured(ArticleCNN):
     def forward(self, images):
         if self.training:
             torch.cuda.synchronize()
         return super().forward(images)
-
-
-class Hooked(ArticleCNN):
-    def __init__(self):
-        super().__init__()
-        self.head.register_forward_hook(lambda *args: None)
-
-
-class LogsItsLoss(FashionClassifier):
-    def compute_loss(self, images, targets):
-        loss, logits = super().compute_loss(images, targets)
-        self.log("doubled", 2 * loss)
-        return loss, logits
-
-
-class Recorder(Callback):
-    """The loss of each step, whether it was replayed, and the weights at the end."""
-
-    def __init__(self, frozen_in_epoch=None):
-        self.losses = []
-        self.replays = 0
-        self.frozen_in_epoch = frozen_in_epoch
-
-    def on_train_epoch_start(self, trainer, pl_module):
-        if trainer.current_epoch == self.frozen_in_epoch:
-            pl_module.network.features[0].requires_grad_(False)
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.losses.append(float(outputs["loss"]))
-        step = vars(pl_module).get("training_loss")
-        self.replays += isinstance(step, CapturedStep) and step.graph is not None
-
-
-def train(module, recorder=None, **kwargs):
-    """A fit of 10 steps an epoch, the last one of 30 images; its weights."""
-    recorder = recorder or Recorder()
-    seed_everything(0)
-    options = {"accelerator": "gpu", "max_epochs": 5, "logger": False}
-    options["deterministic"] = True  # or operations differ by rounding
-    classifier = module()
-    create_trainer(callbacks=recorder, **options | kwargs).fit(classifier, datamodule=tiny_data())
-    return recorder, {key: value.cpu() for key, value in classifier.state_dict().items()}
-
-
-def sgd(network=ArticleCNN, **kwargs):
-    """Not AdamW, which makes steps of the same size from gradients that are rounding errors."""
-    optimizer = functools.partial(SGD, lr=0.02, momentum=0.9)
-    return functools.partial(FashionClassifier, network, optimizer, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -134,16 +77,16 @@ def sgd(network=ArticleCNN, **kwargs):
 def test_captured_steps_equal_those_op_by_op(module, options):
     captured, weights = train(module, **options)
     eager, expected = train(module, capture=False, **options)
-    assert (captured.replays, eager.replays) == (50, 0)
+    assert (captured.num_with_graph, eager.num_with_graph) == (50, 0)
     np.testing.assert_allclose(captured.losses, eager.losses, rtol=1e-3)
     torch.testing.assert_close(weights, expected, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.usefixtures("data_dir")
 def test_parameters_that_are_frozen_later_stay_as_they_are():
-    captured, weights = train(sgd(), Recorder(frozen_in_epoch=2))
-    eager, expected = train(sgd(), Recorder(frozen_in_epoch=2), capture=False)
-    assert captured.replays == 50
+    captured, weights = train(sgd(), Recorder(freeze))
+    eager, expected = train(sgd(), Recorder(freeze), capture=False)
+    assert captured.num_with_graph == 50
     np.testing.assert_allclose(captured.losses, eager.losses, rtol=1e-3)
     torch.testing.assert_close(weights, expected, rtol=1e-2, atol=1e-3)
 
@@ -167,7 +110,7 @@ def test_what_cannot_be_captured_runs_op_by_op(module, options, reason, capsys):
     output = capsys.readouterr().out
     assert output.count(OP_BY_OP + reason) == bool(reason)
     eager, expected = train(module, capture=False, **options)
-    assert captured.replays == 0
+    assert captured.num_with_graph == 0
     np.testing.assert_allclose(captured.losses, eager.losses, rtol=1e-3)
     torch.testing.assert_close(weights, expected, rtol=1e-2, atol=1e-3)
 
