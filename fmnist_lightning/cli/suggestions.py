@@ -11,7 +11,6 @@ SYNONYMS = {
     "gpus": "trainer.accelerator gpu",
     "device": "trainer.accelerator",
     "learning_rate": "model.optimizer.lr",
-    "network": "model.network",
     "resume": "ckpt_path last",
     "seed": "seed_everything",
     "logdir": "trainer.default_root_dir",
