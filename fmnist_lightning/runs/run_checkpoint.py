@@ -134,9 +134,8 @@ class RunCheckpoint(ModelCheckpoint):
         """Says how to resume a run that has trained; keeps the traceback of an error."""
         step = trainer.global_step
         is_fit = trainer.is_global_zero and trainer.state.fn == "fit"  # others know no run folder
-        if not is_fit or step <= self.first_step:  # it has not trained
-            return
-        if isinstance(exception, NonFiniteError):  # its message says all
+        has_trained = is_fit and step > self.first_step
+        if not has_trained or isinstance(exception, NonFiniteError):  # whose message says all
             return
         is_signal = isinstance(exception, KeyboardInterrupt) or signal_exit_code()
         if is_signal or is_dead_rank_error(exception):
