@@ -111,7 +111,7 @@ def read_early(command: str, args: Sequence[str]) -> tuple[Namespace, list[str]]
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     parser.add_argument("--ckpt_path", default="photos" if command == "demo" else None)
-    parser.add_argument("--trust", nargs="+", default=[])
+    parser.add_argument("--trust", nargs="+", action="extend", default=[])
     parser.add_argument("--trainer.default_root_dir", default=argparse.SUPPRESS)
     for option in KNOWN_CLASSES:
         if option != "trainer.callbacks":  # several may be given

@@ -49,7 +49,7 @@ class EvaluationFigures(Callback):
         self.log_figures(trainer, pl_module, "test")
 
     def _log_classes(self, trainer: Trainer, classifier: Any, stage: str) -> None:
-        confusion = getattr(classifier, f"{stage}_metrics").compute()["confusion"]
+        confusion = classifier.compute_metrics(stage)["confusion"]
         metrics = {}
         # Precision is 0 for a class that is never predicted, recall for one without images.
         for name, dim in (("precision", 0), ("recall", 1)):
@@ -64,7 +64,7 @@ class EvaluationFigures(Callback):
 
     def log_figures(self, trainer: Trainer, classifier: Any, stage: str) -> None:
         """Writes charts and images of the latest ``val`` or ``test`` evaluation."""
-        if not trainer.is_global_zero or not classifier.eval_outputs:
+        if not trainer.is_global_zero or not classifier.step_outputs[stage]:
             return
         for tag, figure in draw(classifier, stage):
             log_figure(trainer, f"{stage}/{tag}", figure)
@@ -74,10 +74,10 @@ def draw(classifier: FashionClassifier, stage: str) -> Iterator[tuple[str, Any]]
     """Tags and figures of the latest evaluation."""
     from fmnist_lightning import figures  # matplotlib takes long to import
 
-    parts = zip(*classifier.eval_outputs, strict=True)
+    parts = zip(*classifier.step_outputs[stage], strict=True)
     images, labels, logits = (torch.cat(part).cpu() for part in parts)
     classes = classifier.classes
-    metrics = getattr(classifier, f"{stage}_metrics").compute()
+    metrics = classifier.compute_metrics(stage)
     confusion, ece = metrics["confusion"].cpu(), float(metrics["ece"])
     confidences, predicted = logits.float().softmax(dim=1).max(dim=1)
     correct = predicted == labels

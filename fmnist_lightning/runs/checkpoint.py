@@ -1,5 +1,6 @@
 """Checkpoints: how they are written atomically, and read without running code from them."""
 
+import inspect
 import os
 import warnings
 from collections.abc import Collection
@@ -108,7 +109,9 @@ class Checkpoint:
 
     def build_classifier(self, trusted: Collection[str] = ()) -> FashionClassifier:
         """Builds its classifier, see :func:`load_classifier`."""
-        hparams = from_spec(self.content["hyper_parameters"], trusted)
+        known = inspect.signature(FashionClassifier).parameters  # a subclass may save others
+        saved = {k: v for k, v in self.content["hyper_parameters"].items() if k in known}
+        hparams = from_spec(saved, trusted)
         for device in ("meta", "cpu"):  # shapes first: a network of a file may fill the memory
             with torch.device(device), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", ".* to a meta parameter")  # compared, not copied

@@ -68,7 +68,7 @@ class EpochSummary(Callback):
             line += f"  train loss {train['loss']:.4f} acc {100 * train['acc']:5.2f} %"
         if self.is_validated:
             self.is_validated = False
-            val = pl_module.val_metrics.compute()
+            val = pl_module.compute_metrics("val")
             loss = val["loss"].item()
             line += f"  val loss {loss:.4f} acc {100 * val['acc']:5.2f} %"
             if loss < self.best_loss:

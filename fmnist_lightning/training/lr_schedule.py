@@ -3,7 +3,7 @@
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import BaseFinetuning
+from lightning.pytorch.callbacks import BaseFinetuning, GradientAccumulationScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from typing_extensions import override
@@ -28,13 +28,15 @@ def one_cycle(optimizer: Optimizer, trainer: Trainer, warmup_fraction: float) ->
     It rises to the optimizer's learning rates in ``warmup_fraction`` of the run, 0 to below 1.
     """
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    if any(isinstance(callback, BaseFinetuning) for callback in callbacks):
-        raise ValueError(
-            "the one_cycle schedule does not support parameters added during training by a "
-            "finetuning callback: set --model.lr_schedule constant"
-        )
+    for callback in callbacks:
+        # They change the parameters, or the number of steps, during the run.
+        if isinstance(callback, BaseFinetuning | GradientAccumulationScheduler):
+            raise ValueError(
+                f"the one_cycle schedule does not support {type(callback).__name__}: set "
+                "--model.lr_schedule constant"
+            )
     steps = trainer.estimated_stepping_batches
-    if steps == float("inf"):
+    if not 0 < steps < float("inf"):  # -1 is of data without a length
         raise ValueError(
             "the one_cycle schedule needs the number of steps of the run: set "
             "--trainer.max_epochs or --trainer.max_steps, or --model.lr_schedule constant"

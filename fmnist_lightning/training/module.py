@@ -100,10 +100,12 @@ class FashionClassifier(LightningModule):
         self.train_metrics = ClassificationMetrics(len(classes), ("loss", "acc"))
         self.val_metrics = ClassificationMetrics(len(classes))
         self.test_metrics = ClassificationMetrics(len(classes))
-        # Kept for the metrics at the end of an epoch, as an update in each step takes time: labels
-        # and logits of training steps; images, labels and logits of a validation or test.
-        self.train_outputs: list[tuple[Tensor, Tensor]] = []
-        self.eval_outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+        # Of each step of the latest epoch of a stage: see `keep_outputs`.
+        self.step_outputs: dict[str, list[tuple[Tensor, ...]]] = {
+            "train": [],
+            "val": [],
+            "test": [],
+        }
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Network inputs, float, 0 to 1, (N, 1, 28, 28), from uint8 or such floats, (N, 28, 28)."""
@@ -129,7 +131,8 @@ class FashionClassifier(LightningModule):
         images, labels = unpack(batch, len(self.classes), batch_idx == 0)
         loss, logits = self.training_loss(images, labels)
         # A clone: each tensor that comes from a worker process keeps a file open.
-        self.train_outputs.append((labels if labels.is_cuda else labels.clone(), logits.detach()))
+        labels = labels if labels.is_cuda else labels.clone()
+        self.keep_outputs("train", batch_idx, labels, logits.detach())
         log_every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if log_every and (self.global_step + 1) % log_every == 0:  # self.log takes time
             self.log("train/loss_step", loss)
@@ -150,12 +153,29 @@ class FashionClassifier(LightningModule):
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keeps the logits of a batch for the metrics and charts of the epoch."""
+        self._evaluation_step("val", batch, batch_idx)
+
+    @override
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluation_step("test", batch, batch_idx)
+
+    def _evaluation_step(self, stage: str, batch: Batch, batch_idx: int) -> None:
         images, labels = unpack(batch, len(self.classes), batch_idx == 0)
         logits = check_logits(self(images), len(self.classes))
-        self.eval_outputs.append((images.clone(), labels.clone(), logits))
+        self.keep_outputs(stage, batch_idx, images.clone(), labels.clone(), logits)
 
-    test_step = validation_step
+    def keep_outputs(self, stage: str, batch_idx: int, *outputs: Tensor) -> None:
+        """Keeps outputs of a step for the metrics of its epoch, whose update in each takes time.
+
+        Args:
+            stage: ``train``, ``val`` or ``test``.
+            batch_idx: The position of the batch; the first one ends the epoch before.
+            *outputs: Maybe images; labels, shape (N,); logits, shape (N, C), without gradients.
+        """
+        if batch_idx == 0:  # not in a hook: a subclass may override those without super()
+            self.step_outputs[stage].clear()
+            getattr(self, f"{stage}_metrics").reset()
+        self.step_outputs[stage].append(outputs)
 
     @override
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -172,11 +192,6 @@ class FashionClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     @override
-    def on_train_epoch_start(self) -> None:
-        self.train_outputs.clear()
-        self.train_metrics.reset()
-
-    @override
     def on_train_epoch_end(self) -> None:
         """Logs loss and accuracy of the epoch, each batch with the weights before its step."""
         values = self._log_metrics("train", logger=False)
@@ -184,14 +199,6 @@ class FashionClassifier(LightningModule):
         # and resumed would lack them.
         for logger in self.loggers:
             logger.log_metrics(values | {"epoch": self.current_epoch}, self.global_step - 1)
-
-    @override
-    def on_validation_epoch_start(self) -> None:
-        self.eval_outputs.clear()
-        self.val_metrics.reset()
-        self.test_metrics.reset()
-
-    on_test_epoch_start = on_validation_epoch_start
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -203,12 +210,11 @@ class FashionClassifier(LightningModule):
 
     def compute_metrics(self, stage: str) -> dict[str, Tensor]:
         """The metrics of an epoch over all ranks, which all call it; {} if no outputs are kept."""
-        outputs = self.train_outputs if stage == "train" else self.eval_outputs
-        if not outputs:
+        if not self.step_outputs[stage]:
             return {}
         metrics: ClassificationMetrics = getattr(self, f"{stage}_metrics")
         if not metrics["loss"].update_called:  # else a callback has asked before
-            *_, labels, logits = zip(*outputs, strict=True)
+            *_, labels, logits = zip(*self.step_outputs[stage], strict=True)
             metrics.update(torch.cat(logits), torch.cat(labels))
         return metrics.compute()
 

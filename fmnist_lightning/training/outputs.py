@@ -26,14 +26,16 @@ class EvaluationSummary(Callback):
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.state.fn == "validate":
-            self._report(trainer, "validate", pl_module.val_metrics, pl_module.classes)
+            self._report(trainer, "validate", pl_module.compute_metrics("val"), pl_module.classes)
 
     @override
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self._report(trainer, "test", pl_module.test_metrics, pl_module.classes)
+        self._report(trainer, "test", pl_module.compute_metrics("test"), pl_module.classes)
 
-    def _report(self, trainer: Trainer, name: str, metrics: Any, classes: Sequence[str]) -> None:
-        summary = compute_summary(metrics.compute(), classes)  # over all ranks
+    def _report(
+        self, trainer: Trainer, name: str, metrics: dict[str, Tensor], classes: Sequence[str]
+    ) -> None:
+        summary = compute_summary(metrics, classes)
         if not trainer.is_global_zero:
             return
         if self.run_dir:  # before the lines, whose reader may be gone

@@ -70,7 +70,7 @@ def test_metrics_of_a_stage_count_each_image_once():
     for _ in range(2):  # metrics and outputs are those of the latest evaluation
         trainer.test(classifier, datamodule=data, verbose=False)
     assert classifier.test_metrics.compute()["confusion"].sum() == 105
-    images = torch.cat([images for images, _, _ in classifier.eval_outputs])
+    images = torch.cat([images for images, _, _ in classifier.step_outputs["test"]])
     assert torch.equal(images, data.test_dataset.images)
     metrics |= trainer.callback_metrics
     datasets = {"val": data.val_dataset, "test": data.test_dataset}
@@ -119,6 +119,28 @@ def test_hyperparameters_are_builtin_types():
     }
 
 
+class OwnHooks(FashionClassifier):
+    """Hooks without super(), as those of a LightningModule are empty."""
+
+    def on_train_epoch_start(self):
+        self.started = True
+
+    on_validation_epoch_start = on_test_epoch_start = on_train_epoch_start
+
+
+def test_metrics_do_not_depend_on_hooks_that_a_subclass_overrides():
+    results = []
+    for module in (FashionClassifier, OwnHooks):
+        seed_everything(0)
+        classifier = module()
+        trainer, _ = train(classifier, tiny_data())
+        metrics = dict(trainer.callback_metrics)
+        for seed in (0, 1):
+            trainer.test(classifier, datamodule=tiny_data(split_seed=seed), verbose=False)
+        results.append(metrics | trainer.callback_metrics)
+    assert results[0] == results[1]
+
+
 class Black(nn.Module):
     """An augmentation that leaves nothing of the images."""
 
@@ -129,9 +151,9 @@ class Black(nn.Module):
 def test_augmentation_changes_only_training_images():
     classifier = FashionClassifier(augmentation=Black)
     train(classifier, tiny_data(), epochs=1)
-    _, logits = classifier.train_outputs[-1]
+    _, logits = classifier.step_outputs["train"][-1]
     assert torch.allclose(logits, logits[0], atol=1e-5)  # for all images
-    images, _, logits = classifier.eval_outputs[-1]
+    images, _, logits = classifier.step_outputs["val"][-1]
     with torch.no_grad():
         assert torch.allclose(logits, classifier.eval()(images), atol=1e-5)
     assert not torch.allclose(logits, logits[0], atol=1e-2)
@@ -176,7 +198,7 @@ def test_outputs_release_batches_from_workers():
     )
     _, recorder = train(classifier, *loaders, epochs=1)
     assert recorder.was_shared == [True] * 8
-    outputs = classifier.train_outputs + classifier.eval_outputs
+    outputs = classifier.step_outputs["train"] + classifier.step_outputs["val"]
     assert len(outputs) == 8 + 2
     tensors = [tensor for output in outputs for tensor in output]
     assert not any(tensor.is_shared() for tensor in tensors)
