@@ -71,15 +71,15 @@ class InMemoryDataModule(LightningDataModule):
                 "Fashion-MNIST, set --data.train_size to their number"
             )
         self.trained_on.append(self.state_dict())
-        return self._loader("train", self.train_dataset, self.batch_size)
+        return self._loader("train", self.train_dataset)
 
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("val", self.val_dataset, self.eval_batch_size)
+        return self._loader("val", self.val_dataset)
 
     @override
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader("test", self.test_dataset, self.eval_batch_size)
+        return self._loader("test", self.test_dataset)
 
     predict_dataloader = test_dataloader
 
@@ -96,16 +96,14 @@ class InMemoryDataModule(LightningDataModule):
         module = getattr(self.trainer, "lightning_module", None)
         return getattr(module, "trained_on", [])
 
-    def _loader(
-        self, split: str, dataset: TensorImageDataset, batch_size: int | None
-    ) -> DataLoader[Batch]:
+    def _loader(self, split: str, dataset: TensorImageDataset) -> DataLoader[Batch]:
         rank, world_size = 0, 1
         if self.trainer:
             dataset = dataset.to(self.trainer.strategy.root_device)
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
         dataset.classes = self.classes
-        if batch_size is None:
-            batch_size = 250 if dataset.images.device.type == "cpu" else 1_000
+        default = 250 if dataset.images.device.type == "cpu" else 1_000
+        batch_size = self.batch_size if split == "train" else self.eval_batch_size or default
         if split == "train" and batch_size % world_size:
             raise ValueError(
                 f"batch_size {batch_size} is for all devices together and can't be divided by "

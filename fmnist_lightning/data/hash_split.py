@@ -95,7 +95,7 @@ class HashSplitDataModule(InMemoryDataModule):
             print_line(f"Left out {num:,} of {total:,} validation images: trained on before")
         if is_trained.all():
             raise DataError("there are no validation images: add some, or raise --data.val_size")
-        return self._loader("val", self.val_dataset.subset(~is_trained), self.eval_batch_size)
+        return self._loader("val", self.val_dataset.subset(~is_trained))
 
     @override
     def test_dataloader(self) -> Any:
@@ -108,14 +108,12 @@ class HashSplitDataModule(InMemoryDataModule):
     predict_dataloader = test_dataloader
 
     @override
-    def _loader(
-        self, split: str, dataset: TensorImageDataset, batch_size: int | None
-    ) -> DataLoader[Batch]:
+    def _loader(self, split: str, dataset: TensorImageDataset) -> DataLoader[Batch]:
         """Yields batches whose labels are the positions of their classes in the network."""
         labels = match_labels(dataset.labels, self.classes, self.class_names)
         if missing := find_missing(labels, self.class_names):
             print_line(f"There is no {split} image of {missing}")
-        loader = super()._loader(split, TensorImageDataset(dataset.images, labels), batch_size)
+        loader = super()._loader(split, TensorImageDataset(dataset.images, labels))
         loader.dataset.classes = self.class_names  # type: ignore[attr-defined]
         return loader
 
