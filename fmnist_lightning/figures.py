@@ -193,14 +193,15 @@ def plot_feature_maps(
 def plot_prediction(
     image: Tensor, probabilities: Tensor, label: int, classes: Sequence[str], title: str
 ) -> Figure:
-    """Draws an image, uint8, (H, W), and the probability of each class, shape (C,)."""
+    """Draws an image, uint8, (H, W), and the probability of each class, (C,); label -1: unknown."""
     num = len(classes)
     figure = new_figure(max(2.2, 0.18 * num), title)
     left, right = figure.subplots(1, 2, subplot_kw={"frame_on": False})
     left.imshow(image.numpy(), "gray", vmin=0, vmax=255)
     left.set_axis_off()
     colors = [MUTED] * num
-    colors[int(probabilities.argmax())], colors[label] = INCORRECT, CORRECT
+    if label >= 0:
+        colors[int(probabilities.argmax())], colors[label] = INCORRECT, CORRECT
     bars = right.barh(range(num), probabilities.tolist(), color=colors)
     percent = [f"{100 * value:.1f} %" for value in probabilities.tolist()]
     right.bar_label(bars, percent, padding=2, fontsize=SMALL)

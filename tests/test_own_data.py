@@ -216,6 +216,7 @@ def test_network_of_a_function_or_with_classes_as_arguments(name, options, run):
     (test,) = re.findall(r"Next: +python -m fmnist_lightning (test .*)", out)
     assert {path, "three_classes.ThreeClasses"} == set(test.partition(" --trust ")[2].split())
     assert run(*test.split())[0] == 0
+    assert run("test", "--ckpt_path", "best.ckpt", "--trust", path, *TRUST)[0] == 0
     with pytest.raises(ValueError, match=f"names the class {path}"):
         load_classifier("best.ckpt")
     network = load_classifier("best.ckpt", trusted=[path]).network

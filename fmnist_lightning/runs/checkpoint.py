@@ -110,8 +110,8 @@ class Checkpoint:
     def build_classifier(self, trusted: Collection[str] = ()) -> FashionClassifier:
         """Builds its classifier, see :func:`load_classifier`."""
         known = inspect.signature(FashionClassifier).parameters  # a subclass may save others
-        saved = {k: v for k, v in self.content["hyper_parameters"].items() if k in known}
-        hparams = from_spec(saved, trusted)
+        saved = from_spec(self.content["hyper_parameters"], trusted)
+        hparams = {name: value for name, value in saved.items() if name in known}
         for device in ("meta", "cpu"):  # shapes first: a network of a file may fill the memory
             with torch.device(device), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", ".* to a meta parameter")  # compared, not copied

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, Timer
 from typing_extensions import override
 
 from fmnist_lightning.internals.console import print_line
@@ -92,6 +92,13 @@ class RunCheckpoint(ModelCheckpoint):
         super().on_train_end(trainer, pl_module)
         if not self.best_model_path:
             print_line(f"Without a validation, {BEST} is not of this run; use {self.last_path}")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            is_swa = isinstance(callback, StochasticWeightAveraging)
+            if is_swa and trainer.current_epoch > callback.swa_end:
+                # It has given the module the averaged weights, which no checkpoint has yet.
+                path = Path(self.last_path).with_name("averaged.ckpt")
+                trainer.save_checkpoint(path, weights_only=False)
+                print_line(f"averaged weights: {path} (not validated)")
 
     @override
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:

@@ -244,4 +244,6 @@ class FashionClassifier(LightningModule):
     @property
     def backbone(self) -> nn.Module:
         """What Lightning's ``BackboneFinetuning`` freezes at first."""
+        if not hasattr(self.network, "backbone"):
+            raise ValueError(f"{type(self.network).__name__} has no submodule `backbone` to freeze")
         return self.network.get_submodule("backbone")

@@ -120,10 +120,8 @@ class PredictionWriter(Callback):
 
     def _show(self, image: Tensor, label: int, probabilities: Tensor, names: Any) -> None:
         confidence, predicted = probabilities.max(dim=0)
-        title = (
-            f"test image {self.index}: predicted {names[predicted]} {100 * confidence:.1f} %, "
-            f"label {names[label]}"
-        )
+        title = f"test image {self.index}: predicted {names[predicted]} {100 * confidence:.1f} %"
+        title += f", label {names[label]}" if label >= 0 else ""
         print_line(title)
         if self.run_dir is not None:
             from fmnist_lightning.figures import plot_prediction

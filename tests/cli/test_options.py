@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from comparing import assert_equal
 from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -39,6 +40,22 @@ def test_disabled_logger_and_progress_bar_write_nothing(run):
     (folder,) = Path("runs").iterdir()
     assert {path.name for path in folder.iterdir()} == {".lock", "checkpoints", "config.yaml"}
     assert run("test", "--ckpt_path", "best.ckpt", "--trainer.logger", "false")[0] == 0
+
+
+def test_weights_of_swa_are_in_a_checkpoint_of_their_own(fit, run):
+    """Lightning averages them after the last epoch, in which `last.ckpt` is saved."""
+    folder = fit(
+        *("--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.1"),
+        *("--trainer.callbacks.swa_epoch_start=1", "--model.lr_schedule=constant"),
+        "--trainer.max_epochs=4",
+    )
+    averaged, last = (
+        read_checkpoint(folder / "checkpoints" / name) for name in ("averaged.ckpt", "last.ckpt")
+    )
+    expected = last["callbacks"]["StochasticWeightAveraging"]["average_model_state"]
+    assert_equal(averaged["state_dict"], expected)
+    path = str(folder / "checkpoints" / "averaged.ckpt")
+    assert run("test", "--ckpt_path", path)[0] == 0
 
 
 def test_averaged_weights_are_in_the_checkpoint(fit, run):

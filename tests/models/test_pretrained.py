@@ -157,7 +157,7 @@ def test_backbone_finetuning_freezes_then_trains_the_backbone(weights, fit, run)
     ("options", "message"),
     [
         ((*OPTIONS, "--model.network.weights=null"), "set --model.lr_schedule constant"),
-        (("--model.lr_schedule=constant",), "has no attribute 'backbone'"),
+        (("--model.lr_schedule=constant",), "ArticleCNN has no submodule `backbone` to freeze"),
     ],
 )
 def test_unsuitable_backbone_finetuning_is_refused(options, message, refused):

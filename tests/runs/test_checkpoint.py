@@ -47,6 +47,17 @@ def test_script_and_command_line_save_the_same_hyperparameters(fit):
     assert saved == dict(FashionClassifier().hparams)  # so that a script can resume the run
 
 
+class Smoothed(FashionClassifier):
+    def __init__(self, smoothing, **kwargs):
+        super().__init__(**kwargs)
+        self.save_hyperparameters("smoothing")
+
+
+def test_hyperparameters_that_a_subclass_has_added_are_left_out():
+    torch.save(checkpoint_of(Smoothed(0.1, network=MLP)), "some.ckpt")
+    assert isinstance(load_classifier("some.ckpt").network, MLP)
+
+
 def test_bf16_checkpoint_loads_as_float32():
     torch.save(checkpoint_of(FashionClassifier().bfloat16()), "some.ckpt")
     assert {weight.dtype for weight in load_classifier("some.ckpt").parameters()} == {torch.float32}

@@ -1,10 +1,13 @@
 import functools
 
 import pytest
+import torch
+from lightning.pytorch.callbacks import BackboneFinetuning, GradientAccumulationScheduler
 from samples import tiny_data, train
 from torch.optim import SGD
+from torch.utils.data import DataLoader, IterableDataset
 
-from fmnist_lightning import FashionClassifier
+from fmnist_lightning import MLP, FashionClassifier, create_trainer
 
 pytestmark = pytest.mark.usefixtures("data_dir")
 
@@ -46,3 +49,29 @@ def test_one_cycle_without_max_epochs_is_refused():
 def test_warmup_fraction_out_of_range_is_refused(warmup):
     with pytest.raises(ValueError, match=f"warmup_fraction must be .* not {warmup}"):
         FashionClassifier(warmup_fraction=warmup)
+
+
+class WithBackbone(MLP):
+    def __init__(self):
+        super().__init__()
+        self.backbone = self.features
+
+
+@pytest.mark.parametrize("callback", [BackboneFinetuning(), GradientAccumulationScheduler({1: 2})])
+def test_one_cycle_with_a_callback_that_changes_its_steps_or_parameters_is_refused(callback):
+    trainer = create_trainer(accelerator="cpu", max_epochs=2, logger=False, callbacks=callback)
+    name = type(callback).__name__
+    with pytest.raises(ValueError, match=f"one_cycle schedule does not support {name}: set"):
+        trainer.fit(FashionClassifier(WithBackbone), datamodule=tiny_data())
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        while True:
+            yield torch.zeros(28, 28, dtype=torch.uint8), 3
+
+
+def test_one_cycle_over_data_without_a_length_is_refused():
+    trainer = create_trainer(accelerator="cpu", max_epochs=1, logger=False)
+    with pytest.raises(ValueError, match="one_cycle schedule needs the number of steps of the run"):
+        trainer.fit(FashionClassifier(), *[DataLoader(Endless(), batch_size=4)] * 2)

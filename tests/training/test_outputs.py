@@ -87,9 +87,11 @@ def test_evaluation_summary_has_counts_per_class():
     assert table[-1] == "  Ankle boot        -  (0/0)"
 
 
-def test_images_without_labels_are_predicted():
+def test_images_without_labels_are_predicted(capsys):
     trainer = create_trainer(logger=False)
-    trainer.callbacks.append(PredictionWriter(Path()))
+    trainer.callbacks.append(PredictionWriter(Path(), index=1))
     images = torch.zeros(3, 28, 28, dtype=torch.uint8)
-    trainer.predict(FashionClassifier(), DataLoader(TensorDataset(images), 2))
+    trainer.predict(FashionClassifier(), DataLoader(TensorDataset(images), batch_size=2))
     assert [row["label"] for row in read_rows(Path())] == ["", "", ""]
+    title = next(line for line in capsys.readouterr().out.splitlines() if "test image 1" in line)
+    assert title.endswith(" %")  # and no label
