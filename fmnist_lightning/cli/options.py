@@ -1,6 +1,7 @@
 """The options of the commands: parsers, help, and errors that name what was meant."""
 
 import argparse
+import inspect
 import re
 from collections.abc import Sequence
 
@@ -173,7 +174,7 @@ def parse(parser: LightningArgumentParser, settings: Settings, args: Sequence[st
     """Parses arguments on top of settings; an error names what was meant."""
     text = yaml.safe_dump(settings, sort_keys=False)
     try:
-        return parser.parse_args(["--config", text, *args])
+        config = parser.parse_args(["--config", text, *args])
     except argparse.ArgumentError as error:
         # Of several callbacks, the parser finds the classes itself, but has no suggestion.
         if match := re.search(r'"trainer.callbacks":\s+- Expected a path but (\S+)', str(error)):
@@ -183,6 +184,21 @@ def parse(parser: LightningArgumentParser, settings: Settings, args: Sequence[st
                 parser.set_defaults({option: {"class_path": section[key]["class_path"]}})
         names = vars(parser.get_defaults().as_flat())
         raise argparse.ArgumentError(None, explain(str(error), names)) from error
+    check_arguments(config)
+    return config
+
+
+def check_arguments(config: Namespace) -> None:
+    """Raises ArgumentError for a missing argument without a type, which the parser sets to None."""
+    for option, section, key in named_classes(config.as_dict()):
+        if not isinstance(spec := section[key], dict):  # no class, or several callbacks
+            continue
+        parameters = inspect.signature(find_class(option, spec["class_path"])).parameters
+        for name, value in spec.get("init_args", {}).items():
+            parameter = parameters.get(name)  # None for one of **kwargs
+            is_bare = parameter and parameter.default is parameter.annotation is parameter.empty
+            if value is None and is_bare:
+                raise argparse.ArgumentError(None, f"--{option}.{name} is missing")
 
 
 def check_trainer(trainer: Namespace) -> None:

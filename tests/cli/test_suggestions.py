@@ -1,6 +1,7 @@
 """What people type, and the line they get."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 from conftest import TINY
@@ -47,6 +48,23 @@ TYPOS = {
 @pytest.mark.parametrize("command", TYPOS)
 def test_typo_gives_one_line_with_what_was_meant(command, refused):
     assert TYPOS[command] in refused(*shlex.split(command))
+
+
+UNTYPED = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, hidden, num_classes=10):
+        super().__init__(nn.Flatten(), nn.Linear(784, hidden), nn.Linear(hidden, num_classes))
+"""
+
+
+def test_missing_argument_is_named_that_has_no_type(refused, run):
+    Path("untyped.py").write_text(UNTYPED)
+    network = ("--model.network", "untyped.Net")
+    dry = (*TINY, "--trainer.fast_dev_run", "true")
+    assert run("fit", *network, "--model.network.hidden", "8", *dry)[0] == 0
+    assert refused("fit", *network) == "error: --model.network.hidden is missing"
 
 
 @pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
