@@ -49,7 +49,9 @@ class EvaluationFigures(Callback):
         self.log_figures(trainer, pl_module, "test")
 
     def _log_classes(self, trainer: Trainer, classifier: Any, stage: str) -> None:
-        confusion = classifier.compute_metrics(stage)["confusion"]
+        confusion = classifier.compute_metrics(stage).get("confusion")
+        if confusion is None:  # a step of one's own may keep no outputs
+            return
         metrics = {}
         # Precision is 0 for a class that is never predicted, recall for one without images.
         for name, dim in (("precision", 0), ("recall", 1)):

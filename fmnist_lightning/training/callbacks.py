@@ -64,17 +64,16 @@ class EpochSummary(Callback):
         train = pl_module.compute_metrics("train")
         total = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         line = f"epoch {trainer.current_epoch + 1:>2}{total}"
-        if train:  # a training_step of one's own may keep no outputs
+        if train:  # a step of one's own may keep no outputs
             line += f"  train loss {train['loss']:.4f} acc {100 * train['acc']:5.2f} %"
-        if self.is_validated:
-            self.is_validated = False
-            val = pl_module.compute_metrics("val")
+        if self.is_validated and (val := pl_module.compute_metrics("val")):
             loss = val["loss"].item()
             line += f"  val loss {loss:.4f} acc {100 * val['acc']:5.2f} %"
             if loss < self.best_loss:
                 is_first = self.best_loss == float("inf")
                 line += "  improved" if is_first else f"  improved from {self.best_loss:.4f}"
                 self.best_loss = loss
+        self.is_validated = False
         print_line(line)
 
     @override

@@ -35,9 +35,9 @@ class EvaluationSummary(Callback):
     def _report(
         self, trainer: Trainer, name: str, metrics: dict[str, Tensor], classes: Sequence[str]
     ) -> None:
-        summary = compute_summary(metrics, classes)
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or not metrics:  # a step of one's own may keep no outputs
             return
+        summary = compute_summary(metrics, classes)
         if self.run_dir:  # before the lines, whose reader may be gone
             with atomic_write(self.run_dir / f"{name}.json") as stream:
                 stream.write((json.dumps(summary, indent=2) + "\n").encode())

@@ -215,3 +215,25 @@ def test_training_step_that_keeps_no_outputs(capsys):
     assert re.search(r"^epoch  1/1  val loss \d", capsys.readouterr().out, re.MULTILINE)
     assert "train/loss" not in trainer.callback_metrics
     assert "val/loss" in trainer.callback_metrics
+
+
+class OwnEvaluation(FashionClassifier):
+    """Steps as in a LightningModule of one's own."""
+
+    def validation_step(self, batch, batch_idx):
+        images, labels = batch
+        self.log("val/loss", F.cross_entropy(self(images), labels))
+
+    def test_step(self, batch, batch_idx):
+        images, labels = batch
+        self.log("test/loss", F.cross_entropy(self(images), labels))
+
+
+def test_evaluation_steps_that_keep_no_outputs(capsys):
+    trainer = create_trainer(accelerator="cpu", max_epochs=2, num_threads=1, log_every_n_steps=5)
+    classifier = OwnEvaluation()
+    trainer.fit(classifier, datamodule=tiny_data())
+    assert "val/loss" in trainer.callback_metrics
+    assert Path("best.ckpt").exists()
+    assert re.search(r"^epoch  2/2  train loss .* %$", capsys.readouterr().out, re.MULTILINE)
+    assert trainer.test(classifier, datamodule=tiny_data(), verbose=False)[0]["test/loss"] > 0
