@@ -27,8 +27,7 @@ def one_cycle(optimizer: Optimizer, trainer: Trainer, warmup_fraction: float) ->
 
     It rises to the optimizer's learning rates in ``warmup_fraction`` of the run, 0 to below 1.
     """
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    for callback in callbacks:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
         # They change the parameters, or the number of steps, during the run.
         if isinstance(callback, BaseFinetuning | GradientAccumulationScheduler):
             raise ValueError(
